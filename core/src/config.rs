@@ -1,0 +1,304 @@
+//! Everything that can be set, with its unit, default, range and cost.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::datagram::MAX_PAYLOAD_V6;
+use crate::error::ConfigError;
+
+/// Which driver serves.
+///
+/// ```
+/// use shardgram_core::Backend;
+/// assert_eq!("uring".parse(), Ok(Backend::Uring));
+/// assert_eq!(Backend::Mio.to_string(), "mio");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// io_uring where it can be had, mio where not, with the reason in the ready line.
+    #[default]
+    Auto,
+    /// io_uring, or an error that says what refuses it.
+    Uring,
+    /// mio.
+    Mio,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Mio => "mio",
+        })
+    }
+}
+
+impl std::str::FromStr for Backend {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "uring" => Ok(Self::Uring),
+            "mio" => Ok(Self::Mio),
+            other => Err(format!("unknown backend '{other}': it is auto, uring or mio")),
+        }
+    }
+}
+
+/// How a shard waits when it has nothing to do.
+///
+/// ```
+/// use shardgram_core::{Config, WaitPolicy};
+/// let config = Config::new().wait(WaitPolicy::Block);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum WaitPolicy {
+    /// Sleep in the kernel until something comes. No CPU while idle.
+    #[default]
+    Block,
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr, $low:expr => $high:expr;)*) => {
+        /// What a server listens on and every bound it keeps. Invalid combinations are refused when the
+        /// server is bound ([`Config::validate`]), never adjusted in silence.
+        ///
+        /// ```
+        /// use shardgram_core::Config;
+        /// let config = Config::new().listen("127.0.0.1:9000".parse().unwrap()).shards(2).max_peers(1_000_000);
+        /// assert!(config.validate().is_ok());
+        /// ```
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            pub(crate) listen: Vec<SocketAddr>,
+            pub(crate) cores: Vec<usize>,
+            pub(crate) backend: Backend,
+            pub(crate) wait: WaitPolicy,
+            pub(crate) idle_timeout: Option<Duration>,
+            pub(crate) drain_on_signals: Option<Duration>,
+            $(pub(crate) $name: $type,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    listen: Vec::new(),
+                    cores: Vec::new(),
+                    backend: Backend::Auto,
+                    wait: WaitPolicy::Block,
+                    idle_timeout: Some(Duration::from_secs(120)),
+                    drain_on_signals: None,
+                    $($name: $default,)*
+                }
+            }
+        }
+
+        impl Config {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name(mut self, value: $type) -> Self {
+                    self.$name = value;
+                    self
+                }
+            )*
+
+            fn check_ranges(&self) -> Result<(), ConfigError> {
+                $({
+                    let (value, low, high): (u64, u64, u64) = (u64::from(self.$name), $low, $high);
+                    if value < low || value > high {
+                        return Err(ConfigError::OutOfRange { field: stringify!($name), value, low, high });
+                    }
+                })*
+                Ok(())
+            }
+
+            /// Every numeric setting with its value, in the order of the documentation.
+            pub fn settings(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), u64::from(self.$name)),)*]
+            }
+        }
+    };
+}
+
+settings! {
+    /// Shards, one thread each. Default 1, range 1 to 1,024. Each costs its tables (reserved, not
+    /// touched, until peers come) and about 9 MiB once its receive buffers have been used.
+    shards: u16 = 1, 1 => 1024;
+    /// Peers per shard. Default 65,536, range 1 to 16,777,216. A peer costs at most 256 bytes beside the
+    /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
+    max_peers: u32 = 65_536, 1 => 1 << 24;
+    /// Paths per peer: 4-tuples that [`crate::Accept::PathOf`] may add, with the first one. Default 4,
+    /// range 1 to 64. Together the shard's peers may use an eighth more paths than there are peers.
+    max_paths_per_peer: u8 = 4, 1 => 64;
+    /// Longest datagram received whole, in bytes. Default 65,507, range 1 to 65,527. A longer one is
+    /// delivered with [`crate::Meta::truncated_from`] set. Each receive buffer is this long, but only the
+    /// pages that datagrams reached are ever backed by memory.
+    max_datagram: u32 = 65_507, 1 => MAX_PAYLOAD_V6 as u64;
+    /// Receive buffers per shard, a power of two. Default 256, range 8 to 32,768. Fewer are kinder to the
+    /// cache; when they run out the kernel queues, and then counts what it drops.
+    receive_buffers: u16 = 256, 8 => 32_768;
+    /// Datagrams handled in a turn before sends leave. Default 64, range 1 to 65,536. More is cheaper per
+    /// datagram, fewer is kinder to the tail of the latency.
+    turn_budget: u32 = 64, 1 => 65_536;
+    /// Timers and messages handled in a turn, each. Default 256, range 1 to 65,536.
+    event_budget: u32 = 256, 1 => 65_536;
+    /// Bytes that callbacks may copy into the outbox in one turn. Default 4 MiB, range 64 KiB to 1 GiB.
+    outbox_bytes: u32 = 4 << 20, 64 << 10 => 1 << 30;
+    /// Datagrams that may be queued in one turn. Default 16,384, range 1 to 1,048,576. 160 bytes each.
+    outbox_datagrams: u32 = 16_384, 1 => 1 << 20;
+    /// Messages waiting for a shard. Default 4,096, range 1 to 1,048,576. When it is full the sender gets
+    /// its message back.
+    mailbox_len: u32 = 4_096, 1 => 1 << 20;
+    /// Timers per shard. Default 262,144, range 1 to 16,777,216. About 64 bytes each beside the value,
+    /// reserved and not touched until used.
+    max_timers: u32 = 262_144, 1 => 1 << 24;
+    /// Endpoints (client sockets) per shard. Default 16,384, range 0 to 1,048,576. Each is a descriptor.
+    max_endpoints: u32 = 16_384, 0 => 1 << 20;
+    /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
+    /// may grant less; the server then warns and names the limit (net.core.rmem_max).
+    receive_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;
+    /// Kernel send buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB.
+    send_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;
+    /// Bytes that may be sent to an address for each byte that came from it, until the handler calls
+    /// [`crate::Io::validated`]. Default 0: no limit. QUIC asks for 3 (RFC 9000 section 8.1).
+    amplification_limit: u32 = 0, 0 => 1_000_000;
+    /// Handler panics in a minute that a shard survives. Default 5, range 0 to 1,000. One more stops the
+    /// server, since a remote party may be the cause.
+    max_restarts_per_minute: u32 = 5, 0 => 1_000;
+}
+
+impl Config {
+    /// The defaults: one shard, no listener.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One more address to listen on. Port 0 takes a free port, the same one on every shard; `0.0.0.0`
+    /// and `[::]` take every address of the family (never both families at once). Default: none.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// The core each shard's thread is pinned to, one per shard. Default: none, threads float.
+    #[must_use]
+    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.cores = cores.into_iter().collect();
+        self
+    }
+
+    /// Which driver serves. Default [`Backend::Auto`].
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// How a shard waits. Default [`WaitPolicy::Block`].
+    #[must_use]
+    pub fn wait(mut self, policy: WaitPolicy) -> Self {
+        self.wait = policy;
+        self
+    }
+
+    /// How long a peer may say nothing before it is closed as [`crate::CloseReason::Idle`], to an eighth
+    /// of that. Default 120 s, the least a NAT keeps a mapping (RFC 4787 REQ-5). `None`: for ever.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// Drain, with this deadline, when SIGINT or SIGTERM comes. Default `None`: signals are not touched.
+    #[must_use]
+    pub fn drain_on_signals(mut self, deadline: Option<Duration>) -> Self {
+        self.drain_on_signals = deadline;
+        self
+    }
+
+    /// Says what is wrong with it, if anything is.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, or the combination that makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check_ranges()?;
+        if !self.receive_buffers.is_power_of_two() {
+            let low = u64::from(self.receive_buffers.next_power_of_two() / 2);
+            let value = u64::from(self.receive_buffers);
+            return Err(ConfigError::OutOfRange { field: "receive_buffers", value, low, high: low * 2 });
+        }
+        if !self.cores.is_empty() && self.cores.len() != usize::from(self.shards) {
+            let (cores, shards) = (self.cores.len(), usize::from(self.shards));
+            return Err(ConfigError::CoresMismatch { cores, shards });
+        }
+        if self.listen.len() > usize::from(u16::MAX) {
+            let value = self.listen.len() as u64;
+            return Err(ConfigError::OutOfRange { field: "listen", value, low: 0, high: 65_535 });
+        }
+        for (i, address) in self.listen.iter().enumerate() {
+            if address.port() != 0 && self.listen[..i].contains(address) {
+                return Err(ConfigError::ListenTwice(*address));
+            }
+        }
+        if self.idle_timeout.is_some_and(|t| t < Duration::from_millis(8) || t > Duration::from_secs(86_400))
+        {
+            let value = self.idle_timeout.map_or(0, |t| t.as_millis() as u64);
+            return Err(ConfigError::OutOfRange {
+                field: "idle_timeout_ms",
+                value,
+                low: 8,
+                high: 86_400_000,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What was set, for drivers and the facade.
+impl Config {
+    /// Addresses to listen on.
+    pub fn listen_addrs(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+    /// Cores to pin to; empty for none.
+    pub fn core_list(&self) -> &[usize] {
+        &self.cores
+    }
+    /// The driver asked for.
+    pub fn backend_choice(&self) -> Backend {
+        self.backend
+    }
+    /// Number of shards.
+    pub fn shard_count(&self) -> u16 {
+        self.shards
+    }
+    /// Bytes of the longest datagram received whole.
+    pub fn datagram_capacity(&self) -> usize {
+        self.max_datagram as usize
+    }
+    /// Receive buffers per shard.
+    pub fn buffer_count(&self) -> u16 {
+        self.receive_buffers
+    }
+    /// Datagrams per turn.
+    pub fn datagram_budget(&self) -> usize {
+        self.turn_budget as usize
+    }
+    /// Endpoints per shard.
+    pub fn endpoint_capacity(&self) -> usize {
+        self.max_endpoints as usize
+    }
+    /// Kernel buffers of a socket in bytes: receive, send.
+    pub fn socket_bytes(&self) -> (usize, usize) {
+        (self.receive_socket_bytes as usize, self.send_socket_bytes as usize)
+    }
+    /// The deadline of a drain that a signal starts.
+    pub fn signal_deadline(&self) -> Option<Duration> {
+        self.drain_on_signals
+    }
+}

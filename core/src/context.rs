@@ -1,0 +1,519 @@
+//! What a callback may ask for.
+//!
+//! Nothing here touches a socket: requests are queued and carried out by the next turn. That is why no
+//! driver's type is visible to handlers, and why a borrowed payload, a peer's state and the outbox can be
+//! held together.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clock::CoarseClock;
+use crate::cookie::CookieJar;
+use crate::datagram::{Datagram, Path, RxSlice, SocketId};
+use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
+use crate::error::{Full, OpenError, SendError};
+use crate::flow::flow_shard;
+use crate::handler::{Handler, Origin};
+use crate::mailbox::{Mail, Postbox};
+use crate::outbox::{Outbox, Source};
+use crate::peers::{PeerId, Peers};
+use crate::routes::Routes;
+use crate::stats::Stats;
+use crate::timers::{TimerId, TimerWheel};
+
+/// The two halves a callback works with, apart so that it may walk its peers and send at the same time.
+///
+/// ```
+/// use shardgram_core::{Context, Handler};
+/// fn tick<H: Handler>(cx: &mut Context<'_, H>, payload: &[u8]) {
+///     let Ok(shared) = cx.io.share(payload) else { return };
+///     for (id, _state) in cx.peers.iter_mut() {
+///         if cx.io.send_shared(id, shared).is_err() {
+///             cx.io.close(id);
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Context<'a, H: Handler> {
+    /// The states of this shard's peers.
+    pub peers: &'a mut Peers<H::Peer>,
+    /// Everything else.
+    pub io: &'a mut Io<H>,
+}
+
+/// Sends, timers, messages, endpoints, and the time.
+pub struct Io<H: Handler> {
+    pub(crate) now: Instant,
+    pub(crate) shard: u16,
+    pub(crate) clock: CoarseClock,
+    pub(crate) outbox: Outbox,
+    pub(crate) routes: Routes,
+    pub(crate) timers: TimerWheel<H::Timer>,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) listeners: Arc<[SocketAddr]>,
+    pub(crate) closing: Vec<PeerId>,
+    pub(crate) postboxes: Arc<[Postbox<H::Message>]>,
+    pub(crate) wakes: Vec<u16>,
+    pub(crate) cookies: CookieJar,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) amplification_limit: u32,
+    /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.
+    pub(crate) stranger: Option<(Path, u64)>,
+}
+
+impl<H: Handler> std::fmt::Debug for Io<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Io").field("shard", &self.shard).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Time and place.
+impl<H: Handler> Io<H> {
+    /// When this turn began. Read once a turn.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// This shard's number.
+    pub fn shard(&self) -> u16 {
+        self.shard
+    }
+
+    /// How many shards the server has.
+    pub fn shards(&self) -> u16 {
+        self.postboxes.len() as u16
+    }
+
+    /// The addresses listened on, in the order of [`crate::Config::listen`].
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// The path answers to this peer take.
+    pub fn path(&self, peer: PeerId) -> Option<Path> {
+        self.routes.active_path(peer).copied()
+    }
+}
+
+/// Sending.
+impl<H: Handler> Io<H> {
+    /// Sends a datagram; the bytes are copied once.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is queued then.
+    pub fn send(&mut self, to: PeerId, bytes: &[u8]) -> Result<(), SendError> {
+        let path = self.sendable(to, bytes.len())?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        self.push(to, &path, source, bytes.len())
+    }
+
+    /// Room for up to `max` zeroed bytes in the outbox, to write a datagram in place.
+    /// [`Slot::commit`] queues it, dropping it queues nothing.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn slot(&mut self, to: PeerId, max: usize) -> Result<Slot<'_, H>, SendError> {
+        let path = *self.routes.active_path(to).ok_or(SendError::Gone)?;
+        check_length(&path, max)?;
+        let start = self.outbox.reserve(max).map_err(|e| self.refused(e))?;
+        Ok(Slot { io: self, to: Some(to), start, max })
+    }
+
+    /// Sends the first `len` bytes of a received datagram, as the handler left them, back whence it came,
+    /// out of its receive buffer: no copy.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`] if it is shorter than that; see [`SendError`] for the rest.
+    #[expect(clippy::needless_pass_by_value, reason = "the datagram is given up together with its buffer")]
+    pub fn reply(&mut self, datagram: Datagram<'_>, len: usize) -> Result<(), SendError> {
+        if len > datagram.len() {
+            return Err(SendError::TooLong { max: datagram.len() });
+        }
+        let source = self.source_of(&datagram, len)?;
+        match datagram.peer {
+            Some(peer) => {
+                self.allowed(peer, len)?;
+                self.push(peer, &datagram.path, source, len)
+            }
+            None => self.push_stateless(datagram.path, source, len),
+        }
+    }
+
+    /// Answers the datagram at hand without a peer: no state, from the address it was sent to.
+    ///
+    /// # Errors
+    /// [`SendError::Unvalidated`] beyond the amplification limit; see [`SendError`] for the rest.
+    pub fn answer(&mut self, path: Path, bytes: &[u8]) -> Result<(), SendError> {
+        check_length(&path, bytes.len())?;
+        if path.remote.port() == 0 {
+            return Err(SendError::Gone);
+        }
+        self.stranger_allowed(&path, bytes.len())?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        self.push_stateless(path, source, bytes.len())
+    }
+
+    /// Copies a payload once, to be sent to any number of peers until this turn ends.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if the outbox has no room for it.
+    pub fn share(&mut self, bytes: &[u8]) -> Result<Shared, SendError> {
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        Ok(Shared { source, len: bytes.len(), turn: self.outbox.turn() })
+    }
+
+    /// Sends a shared payload; no copy.
+    ///
+    /// # Errors
+    /// [`SendError::Stale`] if it was shared in an earlier turn; see [`SendError`] for the rest.
+    pub fn send_shared(&mut self, to: PeerId, payload: Shared) -> Result<(), SendError> {
+        if payload.turn != self.outbox.turn() {
+            return Err(SendError::Stale);
+        }
+        let path = self.sendable(to, payload.len)?;
+        self.push(to, &path, payload.source, payload.len)
+    }
+
+    fn sendable(&mut self, to: PeerId, len: usize) -> Result<Path, SendError> {
+        let path = *self.routes.active_path(to).ok_or(SendError::Gone)?;
+        check_length(&path, len)?;
+        self.allowed(to, len)?;
+        Ok(path)
+    }
+
+    fn allowed(&self, to: PeerId, len: usize) -> Result<(), SendError> {
+        if self.amplification_limit == 0 {
+            return Ok(());
+        }
+        let route = self.routes.get(to).ok_or(SendError::Gone)?;
+        if route.validated || route.allowance >= len as u64 {
+            return Ok(());
+        }
+        self.stats.send_refused_unvalidated.add(1);
+        Err(SendError::Unvalidated { left: route.allowance as usize })
+    }
+
+    fn stranger_allowed(&mut self, path: &Path, len: usize) -> Result<(), SendError> {
+        if self.amplification_limit == 0 {
+            return Ok(());
+        }
+        let left = match &mut self.stranger {
+            Some((stranger, left)) if stranger == path => left,
+            _ => &mut 0,
+        };
+        if *left >= len as u64 {
+            *left -= len as u64;
+            return Ok(());
+        }
+        let left = *left as usize;
+        self.stats.send_refused_unvalidated.add(1);
+        Err(SendError::Unvalidated { left })
+    }
+
+    /// Where the bytes of a reply lie: in the receive buffer, or copied if there is none behind it.
+    pub(crate) fn source_of(&mut self, datagram: &Datagram<'_>, len: usize) -> Result<Source, SendError> {
+        match datagram.at {
+            Some(at) => Ok(Source::Buffer(RxSlice { len: len as u32, ..at })),
+            None => self.outbox.copy(&datagram.bytes[..len]).map_err(|e| self.refused(e)),
+        }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        to: PeerId,
+        path: &Path,
+        source: Source,
+        len: usize,
+    ) -> Result<(), SendError> {
+        let Some(route) = self.routes.get_mut(to) else { return Err(SendError::Gone) };
+        if let Err(error) = self.outbox.push(to, route, path, source) {
+            return Err(self.refused(error));
+        }
+        if self.amplification_limit != 0 && !route.validated {
+            route.allowance = route.allowance.saturating_sub(len as u64);
+        }
+        self.count_queued(len);
+        Ok(())
+    }
+
+    pub(crate) fn push_stateless(&mut self, path: Path, source: Source, len: usize) -> Result<(), SendError> {
+        self.outbox.push_stateless(path, source).map_err(|e| self.refused(e))?;
+        self.count_queued(len);
+        Ok(())
+    }
+
+    fn count_queued(&self, len: usize) {
+        self.stats.queued.add(1);
+        self.stats.queued_bytes.add(len as u64);
+    }
+
+    fn refused(&self, error: SendError) -> SendError {
+        if error == SendError::Full {
+            self.stats.send_refused_full.add(1);
+        }
+        error
+    }
+}
+
+fn check_length(path: &Path, len: usize) -> Result<(), SendError> {
+    let max = path.max_payload();
+    if len > max { Err(SendError::TooLong { max }) } else { Ok(()) }
+}
+
+/// Peers.
+impl<H: Handler> Io<H> {
+    /// Closes a peer, after the callback: safe while iterating. What was queued for it still leaves.
+    pub fn close(&mut self, peer: PeerId) {
+        self.closing.push(peer);
+    }
+
+    /// Lifts the amplification limit from a peer: its address is proven.
+    pub fn validated(&mut self, peer: PeerId) {
+        if let Some(route) = self.routes.get_mut(peer) {
+            route.validated = true;
+        }
+    }
+
+    /// Makes answers to a peer go along another of its paths, after the handler validated that path.
+    ///
+    /// # Errors
+    /// [`SendError::Gone`] if the peer is closed or the path is not one of its own.
+    pub fn use_path(&mut self, peer: PeerId, path: Path) -> Result<(), SendError> {
+        if self.routes.use_path(peer, &path) { Ok(()) } else { Err(SendError::Gone) }
+    }
+
+    /// Sixteen bytes that only someone who receives at this path can know. Good for one to two minutes, on
+    /// every shard of the server.
+    pub fn cookie(&self, path: Path) -> [u8; 16] {
+        self.cookies.bake(&path, self.now)
+    }
+
+    /// Whether a cookie was made for this path not long ago.
+    pub fn verify(&self, path: Path, cookie: &[u8]) -> bool {
+        self.cookies.verify(&path, cookie, self.now)
+    }
+}
+
+/// Timers.
+impl<H: Handler> Io<H> {
+    /// Sets a timer. It fires in the first turn at or after `at`, never before.
+    ///
+    /// # Errors
+    /// Gives the value back when [`crate::Config::max_timers`] are set.
+    pub fn set_timer(&mut self, at: Instant, timer: H::Timer) -> Result<TimerId, Full<H::Timer>> {
+        self.timers.set(at, timer, None).map_err(Full)
+    }
+
+    /// Sets a timer that goes with a peer: it is dropped when the peer is closed.
+    ///
+    /// # Errors
+    /// Gives the value back when the peer is gone or [`crate::Config::max_timers`] are set.
+    pub fn set_peer_timer(
+        &mut self,
+        peer: PeerId,
+        at: Instant,
+        timer: H::Timer,
+    ) -> Result<TimerId, Full<H::Timer>> {
+        let Some(route) = self.routes.get_mut(peer) else { return Err(Full(timer)) };
+        self.timers.set(at, timer, Some((peer.slot(), &mut route.timers))).map_err(Full)
+    }
+
+    /// Takes a timer back. `None` if it fired, was cancelled, or went with its peer.
+    pub fn cancel(&mut self, timer: TimerId) -> Option<H::Timer> {
+        let owner = self.timers.owner(timer).and_then(|slot| self.routes.in_slot_mut(slot));
+        self.timers.cancel(timer, owner.map(|route| &mut route.timers))
+    }
+}
+
+/// Other shards.
+impl<H: Handler> Io<H> {
+    /// Sends a message to a shard, this one included. It arrives in a later turn, in order.
+    ///
+    /// # Errors
+    /// Gives the message back if that mailbox is full or there is no such shard.
+    pub fn tell(&mut self, shard: u16, message: H::Message) -> Result<(), Full<H::Message>> {
+        let Some(postbox) = self.postboxes.get(usize::from(shard)) else { return Err(Full(message)) };
+        match postbox.put(Mail::Message(Origin::Shard(self.shard), message)) {
+            Err(Mail::Message(_, message)) => {
+                self.stats.messages_refused.add(1);
+                Err(Full(message))
+            }
+            Ok(()) | Err(Mail::Forward(_)) => {
+                self.wake(shard);
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the driver wake a shard with the next turn, if it sleeps and nobody else wakes it.
+    pub(crate) fn wake(&mut self, shard: u16) {
+        if shard != self.shard && self.postboxes[usize::from(shard)].bell().claim() {
+            self.wakes.push(shard);
+        }
+    }
+}
+
+/// Endpoints.
+impl<H: Handler> Io<H> {
+    /// A socket of one's own. Its id is good at once; if the socket cannot be opened, its peers get
+    /// [`crate::PeerError::NotOpened`].
+    ///
+    /// # Errors
+    /// Gives the request back when [`crate::Config::max_endpoints`] are open.
+    pub fn endpoint(&mut self, endpoint: Endpoint) -> Result<EndpointId, Full<Endpoint>> {
+        self.endpoints.ask(endpoint)
+    }
+
+    /// The address an endpoint was bound to, once it is open.
+    pub fn endpoint_address(&self, id: EndpointId) -> Option<SocketAddr> {
+        self.endpoints.address(id)
+    }
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// Makes a peer this side speaks to first.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(&mut self, via: Via, remote: SocketAddr, state: H::Peer) -> Result<PeerId, OpenError> {
+        if remote.port() == 0 {
+            return Err(OpenError::PortZero);
+        }
+        let (local, socket) = self.resolve(via)?;
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(OpenError::FamilyMismatch);
+        }
+        let owner = flow_shard(remote, self.io.shards());
+        if socket.as_listener().is_some() && owner != self.io.shard {
+            return Err(OpenError::NotHere { shard: owner });
+        }
+        let path = Path { local, remote, socket };
+        if let Some(peer) = self.io.routes.find(&path).and_then(|slot| self.peers.in_slot(slot)) {
+            return Err(OpenError::InUse(peer));
+        }
+        let peer = self.admit(path, state).ok_or(OpenError::TableFull)?;
+        self.io.validated(peer);
+        Ok(peer)
+    }
+
+    /// Closes an endpoint after this turn's sends. Its peers are closed as
+    /// [`crate::CloseReason::EndpointClosed`].
+    pub fn close_endpoint(&mut self, id: EndpointId) {
+        self.io.endpoints.close(id);
+    }
+
+    /// Makes a peer of a path that has none, if there is room.
+    pub(crate) fn admit(&mut self, path: Path, state: H::Peer) -> Option<PeerId> {
+        if self.io.routes.is_full() {
+            return None;
+        }
+        let peer = self.peers.insert(state).ok()?;
+        let stamp = self.io.clock.stamp(self.io.now);
+        self.io.routes.insert(peer, path, stamp);
+        if let Some(slot) = path.socket.as_endpoint() {
+            self.io.endpoints.peer_joined(slot);
+        }
+        self.io.stats.peers_opened.add(1);
+        Some(peer)
+    }
+
+    fn resolve(&self, via: Via) -> Result<(SocketAddr, SocketId), OpenError> {
+        match via {
+            Via::Endpoint(id) => {
+                let endpoint = self.io.endpoints.get(id).ok_or(OpenError::NoSuchEndpoint)?;
+                Ok((endpoint.bind_address(), SocketId::endpoint(id.slot())))
+            }
+            Via::Listener(local) => {
+                let exact = self.io.listeners.iter().position(|l| *l == local && !l.ip().is_unspecified());
+                let covers = |l: &SocketAddr| {
+                    l.ip().is_unspecified() && l.port() == local.port() && l.is_ipv4() == local.is_ipv4()
+                };
+                let wildcard =
+                    || self.io.listeners.iter().position(covers).filter(|_| !local.ip().is_unspecified());
+                let index = exact.or_else(wildcard).ok_or(OpenError::NoSuchListener(local))?;
+                Ok((local, SocketId::listener(index as u16)))
+            }
+        }
+    }
+}
+
+/// A payload copied once for any number of sends in this turn.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, PeerId, SendError};
+/// fn both<H: Handler>(io: &mut Io<H>, a: PeerId, b: PeerId) -> Result<(), SendError> {
+///     let news = io.share(b"news")?;
+///     io.send_shared(a, news)?;
+///     io.send_shared(b, news)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    source: Source,
+    len: usize,
+    turn: u32,
+}
+
+/// Room in the outbox to write a datagram in place.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, PeerId, SendError};
+/// fn greet<H: Handler>(io: &mut Io<H>, to: PeerId) -> Result<(), SendError> {
+///     let mut slot = io.slot(to, 64)?;
+///     slot[..5].copy_from_slice(b"hello");
+///     slot.commit(5)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Slot<'a, H: Handler> {
+    io: &'a mut Io<H>,
+    to: Option<PeerId>,
+    start: usize,
+    max: usize,
+}
+
+impl<H: Handler> Slot<'_, H> {
+    /// Queues the first `len` bytes.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`] if the room is smaller than that; see [`SendError`] for the rest.
+    pub fn commit(mut self, len: usize) -> Result<(), SendError> {
+        if len > self.max {
+            return Err(SendError::TooLong { max: self.max });
+        }
+        let to = self.to.ok_or(SendError::Gone)?;
+        let path = self.io.sendable(to, len)?;
+        if !self.io.outbox.has_room() {
+            return Err(self.io.refused(SendError::Full));
+        }
+        // From here on the bytes are queued, so dropping the slot must not take them back.
+        self.to = None;
+        self.io.outbox.shrink_to(self.start + len);
+        let source = Source::Outbox { start: self.start as u32, len: len as u32 };
+        self.io.push(to, &path, source, len)
+    }
+}
+
+impl<H: Handler> Drop for Slot<'_, H> {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            self.io.outbox.shrink_to(self.start);
+        }
+    }
+}
+
+impl<H: Handler> Deref for Slot<'_, H> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.io.outbox.reserved(self.start)
+    }
+}
+
+impl<H: Handler> DerefMut for Slot<'_, H> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.io.outbox.reserved_mut(self.start)
+    }
+}

@@ -1,0 +1,79 @@
+//! What a server's owner tells its shards: drain, or stop.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Shared by the shards of a server and its handles.
+///
+/// ```
+/// use shardgram_core::control::Control;
+/// let control = Control::default();
+/// let deadline = std::time::Instant::now();
+/// control.drain(deadline);
+/// assert_eq!(control.draining(), Some(deadline));
+/// ```
+#[derive(Debug, Default)]
+pub struct Control {
+    drain: OnceLock<Instant>,
+    stop: AtomicBool,
+    /// Shards that have drained and wait for the others, since those may still send them something.
+    quiet: AtomicU32,
+    refresh_asked: AtomicU64,
+    refresh_done: AtomicU64,
+}
+
+impl Control {
+    /// Asks the shards to drain by `deadline`. The first deadline given stands. Ring their bells after.
+    pub fn drain(&self, deadline: Instant) {
+        let _ = self.drain.set(deadline);
+    }
+
+    /// Asks the shards to end without draining. Ring their bells after.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// The deadline of the drain, if one was asked for.
+    #[inline]
+    pub fn draining(&self) -> Option<Instant> {
+        self.drain.get().copied()
+    }
+
+    /// Whether the shards are to end at once.
+    #[inline]
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Asks the shards to read what the kernel counts. Ring their bells after.
+    pub fn refresh(&self) -> u64 {
+        self.refresh_asked.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// How many answers there were to [`Control::refresh`], of all shards together.
+    pub fn refreshes(&self) -> u64 {
+        self.refresh_done.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn refresh_asked(&self) -> u64 {
+        self.refresh_asked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn refresh_done(&self) {
+        self.refresh_done.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn report_quiet(&self, quiet: bool) {
+        if quiet {
+            self.quiet.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.quiet.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn all_quiet(&self, shards: u16) -> bool {
+        self.quiet.load(Ordering::Acquire) >= u32::from(shards)
+    }
+}

@@ -1,0 +1,170 @@
+//! A received datagram and the path it came by.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use crate::peers::PeerId;
+
+/// The largest UDP payload IPv4 can carry: 65,535 less 20 bytes of IP and 8 of UDP header (RFC 768, RFC 791).
+pub const MAX_PAYLOAD_V4: usize = 65_507;
+/// The largest UDP payload IPv6 carries without a jumbogram: 65,535 less 8 bytes of UDP header (RFC 8200).
+pub const MAX_PAYLOAD_V6: usize = 65_527;
+
+/// Which socket of a shard: a listener, by its place in [`crate::Config::listen`], or an endpoint.
+///
+/// Listeners have the same number on every shard, so a path that was forwarded means the same there.
+///
+/// ```
+/// use shardgram_core::datagram::SocketId;
+/// assert_eq!(SocketId::listener(3).as_listener(), Some(3));
+/// assert_eq!(SocketId::endpoint(3).as_listener(), None);
+/// assert_eq!(SocketId::endpoint(3).as_endpoint(), Some(3));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SocketId(u32);
+
+impl SocketId {
+    const ENDPOINT: u32 = 1 << 31;
+
+    /// The listener with this index.
+    pub const fn listener(index: u16) -> Self {
+        Self(index as u32)
+    }
+
+    /// The endpoint in this slot (below 2^31).
+    pub const fn endpoint(slot: u32) -> Self {
+        Self(slot | Self::ENDPOINT)
+    }
+
+    /// The listener's index, or `None` for an endpoint.
+    pub const fn as_listener(self) -> Option<u16> {
+        if self.0 & Self::ENDPOINT == 0 { Some(self.0 as u16) } else { None }
+    }
+
+    /// The endpoint's slot, or `None` for a listener.
+    pub const fn as_endpoint(self) -> Option<u32> {
+        if self.0 & Self::ENDPOINT == 0 { None } else { Some(self.0 & !Self::ENDPOINT) }
+    }
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// A 4-tuple and the socket it belongs to: where a datagram came from, and where an answer goes.
+///
+/// `local` is the address the datagram was sent to, so an answer along this path leaves from it, as
+/// RFC 1122 section 4.1.3.5 asks. For an endpoint bound to a wildcard address it is that wildcard: the
+/// kernel picks the source address of each send.
+///
+/// The interface is not part of a path's identity (a conversation survives a change of route), except
+/// for link-local IPv6 addresses, where it stands in the scope id of `remote`.
+///
+/// ```
+/// fn peer_name(datagram: &shardgram_core::Datagram<'_>) -> String {
+///     format!("{} at {}", datagram.path().remote, datagram.path().local)
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Path {
+    /// The address on this host.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// The socket on this shard.
+    pub socket: SocketId,
+}
+
+impl Path {
+    /// The longest payload this path's address family can carry, in bytes.
+    pub fn max_payload(&self) -> usize {
+        if self.remote.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 }
+    }
+}
+
+/// What the kernel said about a datagram beside its bytes.
+///
+/// ```
+/// fn whole(datagram: &shardgram_core::Datagram<'_>) -> bool {
+///     datagram.meta().truncated_from.is_none()
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct Meta {
+    /// The ECN bits (RFC 3168 section 5), 0 where the driver does not report them.
+    pub ecn: u8,
+    /// The datagram's true length in bytes, if it was longer than the receive buffer
+    /// ([`crate::Config::max_datagram`]) and only its beginning is here.
+    pub truncated_from: Option<usize>,
+    /// When the kernel received it, since the Unix epoch, where the driver reports it.
+    pub kernel_time: Option<Duration>,
+    /// The interface it came in by, 0 where the driver does not report it.
+    pub interface: u32,
+    /// How many datagrams of the same train follow this one.
+    pub rest_of_train: u16,
+}
+
+/// A place in a receive buffer of the driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RxSlice {
+    /// The driver's number of the buffer.
+    pub buffer: u32,
+    /// First byte, counted from the buffer's beginning.
+    pub start: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// A received datagram. Owns its bytes exclusively until it is dropped, or until
+/// [`crate::Io::reply`] takes it together with its receive buffer, without a copy.
+///
+/// It dereferences to its payload, which may be changed in place.
+///
+/// ```
+/// use shardgram_core::{Datagram, Handler, Io};
+/// fn mirror<H: Handler>(io: &mut Io<H>, mut datagram: Datagram<'_>) {
+///     datagram.reverse();
+///     let len = datagram.len();
+///     let _ = io.reply(datagram, len);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Datagram<'b> {
+    pub(crate) path: Path,
+    pub(crate) meta: Meta,
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) bytes: &'b mut [u8],
+    /// Where the driver keeps these bytes; `None` if they came from another shard.
+    pub(crate) at: Option<RxSlice>,
+}
+
+impl Datagram<'_> {
+    /// The 4-tuple it came by.
+    #[inline]
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// What the kernel said about it.
+    #[inline]
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+}
+
+impl Deref for Datagram<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl DerefMut for Datagram<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+}

@@ -1,0 +1,339 @@
+//! From an arrival to a callback: accounting, the peer table, admission, and the guard that keeps a
+//! panicking handler from taking the shard with it.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::context::{Context, Io};
+use crate::datagram::{Datagram, Meta, Path, RxSlice};
+use crate::driver::{Arrival, Fate, SendFailure, SendFault, Sink};
+use crate::error::{CloseReason, PeerError};
+use crate::flow::flow_shard;
+use crate::handler::{Accept, Handler, Origin};
+use crate::mailbox::{Forwarded, Mail};
+use crate::peers::{PeerId, Peers};
+use crate::routes::AddPath;
+
+/// A shard's handler with all it works on.
+pub(crate) struct Dispatch<H: Handler> {
+    pub(crate) handler: H,
+    pub(crate) peers: Peers<H::Peer>,
+    pub(crate) io: Io<H>,
+    /// A callback panicked: no other may run before the handler is replaced.
+    pub(crate) panicked: bool,
+    /// Datagrams handed over in this turn.
+    pub(crate) arrivals: u64,
+}
+
+/// Runs a callback; a panic in it is reported and leaves `None`.
+pub(crate) fn guarded<R>(what: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(what)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            tracing::error!(panic = describe(payload.as_ref()), "a handler panicked and will be replaced");
+            // A payload may panic when dropped; panics are few, so losing its memory is the lesser evil.
+            std::mem::forget(payload);
+            None
+        }
+    }
+}
+
+fn describe(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+impl<H: Handler> Dispatch<H> {
+    /// Calls the handler, unless it panicked before; then does what the callback asked to be done after.
+    pub(crate) fn call<R>(&mut self, callback: impl FnOnce(&mut H, &mut Context<'_, H>) -> R) -> Option<R> {
+        let result = self.call_once(callback);
+        if !self.io.closing.is_empty() {
+            self.settle();
+        }
+        result
+    }
+
+    #[inline]
+    fn call_once<R>(&mut self, callback: impl FnOnce(&mut H, &mut Context<'_, H>) -> R) -> Option<R> {
+        if self.panicked {
+            return None;
+        }
+        let Self { handler, peers, io, .. } = self;
+        let result = guarded(|| callback(handler, &mut Context { peers, io }));
+        self.panicked = result.is_none();
+        result
+    }
+
+    /// Closes the peers that callbacks asked to close, which may ask for more.
+    #[cold]
+    fn settle(&mut self) {
+        while let Some(peer) = self.io.closing.pop() {
+            self.close(peer, CloseReason::Asked);
+        }
+    }
+
+    /// Closes a peer and tells the handler.
+    pub(crate) fn close(&mut self, peer: PeerId, why: CloseReason) {
+        let socket = self.io.routes.active_path(peer).map(|p| p.socket);
+        let Some(state) = self.peers.remove(peer) else { return };
+        if let Some(mut timers) = self.io.routes.remove(peer) {
+            self.io.timers.cancel_all(&mut timers);
+        }
+        if let Some(slot) = socket.and_then(|s| s.as_endpoint()) {
+            self.io.endpoints.peer_left(slot);
+        }
+        self.io.stats.peers_closed.add(1);
+        self.call_once(|handler, cx| handler.on_closed(cx, peer, state, why));
+    }
+
+    /// Closes every peer that `which` names.
+    pub(crate) fn close_where(&mut self, why: CloseReason, which: impl Fn(&Self, PeerId) -> bool) {
+        for slot in 0..self.peers.extent() {
+            if let Some(peer) = self.peers.in_slot(slot)
+                && which(self, peer)
+            {
+                self.close(peer, why);
+            }
+        }
+        self.settle();
+    }
+
+    /// Tells every peer of an endpoint what befell it.
+    pub(crate) fn endpoint_failed(&mut self, slot: u32, errno: i32) {
+        for at in 0..self.peers.extent() {
+            if let Some(peer) = self.peers.in_slot(at)
+                && self.lives_on(peer, slot)
+            {
+                self.call(|handler, cx| handler.on_peer_error(cx, peer, PeerError::NotOpened { errno }));
+            }
+        }
+    }
+
+    pub(crate) fn lives_on(&self, peer: PeerId, endpoint: u32) -> bool {
+        self.io.routes.active_path(peer).is_some_and(|p| p.socket.as_endpoint() == Some(endpoint))
+    }
+
+    /// Something from the mailbox.
+    pub(crate) fn mail(&mut self, mail: Mail<H::Message>) {
+        match mail {
+            Mail::Message(origin, message) => self.message(origin, message),
+            Mail::Forward(forwarded) => self.forwarded(*forwarded),
+        }
+    }
+
+    fn message(&mut self, origin: Origin, message: H::Message) {
+        self.io.stats.messages.add(1);
+        self.call(|handler, cx| handler.on_message(cx, origin, message));
+    }
+
+    fn forwarded(&mut self, mut forwarded: Forwarded) {
+        self.io.stats.forwarded_in.add(1);
+        let Forwarded { path, meta, peer, .. } = forwarded;
+        let datagram = Datagram { path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
+        match (self.known(&path), peer) {
+            (Some(known), _) => self.deliver(known, datagram),
+            (None, Some(peer)) => self.join_path(peer, datagram),
+            (None, None) => self.admit(datagram),
+        }
+    }
+
+    #[inline]
+    fn known(&self, path: &Path) -> Option<PeerId> {
+        self.peers.in_slot(self.io.routes.find(path)?)
+    }
+
+    /// One datagram with the peer it belongs to, or with none known.
+    #[inline]
+    fn dispatch(&mut self, known: Option<PeerId>, datagram: Datagram<'_>) {
+        match known {
+            Some(peer) => self.deliver(peer, datagram),
+            None => self.stranger(datagram),
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, peer: PeerId, mut datagram: Datagram<'_>) {
+        let stamp = self.io.clock.stamp(self.io.now);
+        let gain = u64::from(self.io.amplification_limit) * datagram.len() as u64;
+        if let Some(route) = self.io.routes.get_mut(peer) {
+            route.last_seen = stamp;
+            route.allowance = route.allowance.saturating_add(gain);
+        }
+        datagram.peer = Some(peer);
+        self.io.stats.delivered.add(1);
+        self.call(|handler, cx| handler.on_datagram(cx, peer, datagram));
+    }
+
+    fn stranger(&mut self, datagram: Datagram<'_>) {
+        if let Some(slot) = datagram.path.socket.as_endpoint() {
+            let welcome = self.io.endpoints.in_slot(slot).is_some_and(|e| e.takes_any_source());
+            if !welcome {
+                self.io.stats.dropped_foreign.add(1);
+                return;
+            }
+        } else {
+            let owner = flow_shard(datagram.path.remote, self.io.shards());
+            if owner != self.io.shard {
+                self.forward(owner, None, &datagram);
+                return;
+            }
+        }
+        self.admit(datagram);
+    }
+
+    fn admit(&mut self, mut datagram: Datagram<'_>) {
+        if self.io.amplification_limit != 0 {
+            let allowance = u64::from(self.io.amplification_limit) * datagram.len() as u64;
+            self.io.stranger = Some((datagram.path, allowance));
+        }
+        let decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
+        match decision {
+            Some(Accept::Peer(state) | Accept::Connect(state)) => self.new_peer(state, datagram),
+            Some(Accept::Done) => self.io.stats.stateless.add(1),
+            Some(Accept::Reply(len)) => self.reply_stateless(&datagram, len),
+            Some(Accept::PathOf(peer)) => self.join_path(peer, datagram),
+            Some(Accept::Drop(reason)) => self.io.stats.refuse(reason),
+            None => self.io.stats.dropped_panicked.add(1),
+        }
+        self.io.stranger = None;
+    }
+
+    fn new_peer(&mut self, state: H::Peer, datagram: Datagram<'_>) {
+        let mut cx = Context { peers: &mut self.peers, io: &mut self.io };
+        match cx.admit(datagram.path, state) {
+            Some(peer) => self.deliver(peer, datagram),
+            None => self.io.stats.dropped_peers_full.add(1),
+        }
+    }
+
+    fn reply_stateless(&mut self, datagram: &Datagram<'_>, len: usize) {
+        self.io.stats.stateless.add(1);
+        let len = len.min(datagram.len());
+        if let Ok(source) = self.io.source_of(datagram, len) {
+            // A reply is no longer than what came, so no amplification limit can refuse it; a full
+            // outbox is counted where it refuses.
+            let _ = self.io.push_stateless(datagram.path, source, len);
+        }
+    }
+
+    fn join_path(&mut self, peer: PeerId, datagram: Datagram<'_>) {
+        if peer.shard() != self.io.shard {
+            self.forward(peer.shard(), Some(peer), &datagram);
+            return;
+        }
+        match self.io.routes.add_path(peer, datagram.path) {
+            AddPath::Added => self.deliver(peer, datagram),
+            AddPath::Full | AddPath::Gone => self.io.stats.dropped_paths_full.add(1),
+        }
+    }
+
+    /// Hands a datagram to the shard it belongs to.
+    fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
+        let Datagram { path, meta, .. } = *datagram;
+        let forwarded = Forwarded { path, meta, peer, bytes: datagram.bytes.to_vec() };
+        let postbox = self.io.postboxes.get(usize::from(shard));
+        if postbox.is_some_and(|p| p.put(Mail::Forward(Box::new(forwarded))).is_ok()) {
+            self.io.stats.forwarded_out.add(1);
+            self.io.wake(shard);
+        } else {
+            self.io.stats.dropped_forward_full.add(1);
+        }
+    }
+
+    /// The local address of an arrival: the socket's, or the one the kernel says.
+    fn local_of(&self, arrival: &Arrival<'_>) -> Option<SocketAddr> {
+        let bound = match arrival.socket.as_listener() {
+            Some(index) => *self.io.listeners.get(usize::from(index))?,
+            None => self.io.endpoints.in_slot(arrival.socket.as_endpoint()?)?.bind_address(),
+        };
+        let local = arrival.local.map_or(bound, |ip| SocketAddr::new(ip, bound.port()));
+        (local.is_ipv4() == arrival.remote.is_ipv4()).then_some(local)
+    }
+
+    /// Each datagram of an arrival in turn. A peer is looked up once for the whole train.
+    fn train(&mut self, path: Path, arrival: Arrival<'_>) {
+        let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
+        let mut left = datagrams_in(bytes.len(), segment);
+        let (mut rest, mut start) = (bytes, start);
+        let mut known = None;
+        while left > 0 {
+            let size = if left > 1 { segment } else { rest.len() };
+            let (bytes, tail) = rest.split_at_mut(size);
+            rest = tail;
+            left -= 1;
+            if self.panicked {
+                self.io.stats.dropped_panicked.add(1);
+                continue;
+            }
+            if known.is_none_or(|peer| !self.peers.contains(peer)) {
+                known = self.known(&path);
+            }
+            let meta = Meta { rest_of_train: left.min(u16::MAX as usize) as u16, ..meta };
+            let at = Some(RxSlice { buffer, start, len: size as u32 });
+            self.dispatch(known, Datagram { path, meta, peer: None, bytes, at });
+            start += size as u32;
+        }
+    }
+}
+
+/// How many datagrams so many bytes are. An empty datagram is one.
+fn datagrams_in(bytes: usize, segment: usize) -> usize {
+    if segment == 0 || segment >= bytes { 1 } else { bytes.div_ceil(segment) }
+}
+
+impl<H: Handler> Sink for Dispatch<H> {
+    #[inline]
+    fn datagram(&mut self, arrival: Arrival<'_>) -> Fate {
+        let count = datagrams_in(arrival.bytes.len(), arrival.segment) as u64;
+        self.arrivals += count;
+        let stats = &self.io.stats;
+        stats.received.add(count);
+        stats.received_bytes.add(arrival.bytes.len() as u64);
+        if arrival.meta.truncated_from.is_some() {
+            stats.truncated.add(1);
+        }
+        if arrival.remote.port() == 0 {
+            stats.dropped_port_zero.add(count);
+        } else if let Some(local) = self.local_of(&arrival) {
+            let path = Path { local, remote: arrival.remote, socket: arrival.socket };
+            self.train(path, arrival);
+        } else {
+            stats.dropped_malformed.add(count);
+        }
+        Fate { kept: self.io.outbox.take_kept(), stop: self.panicked }
+    }
+
+    fn malformed(&mut self) {
+        self.arrivals += 1;
+        self.io.stats.received.add(1);
+        self.io.stats.dropped_malformed.add(1);
+    }
+
+    fn send_failed(&mut self, failure: SendFailure) {
+        let stats = &self.io.stats;
+        let counter = match failure.fault {
+            SendFault::SocketFull => &stats.send_failed_full,
+            SendFault::Peer(PeerError::Refused) => &stats.send_failed_refused,
+            SendFault::Peer(PeerError::Unreachable) => &stats.send_failed_unreachable,
+            SendFault::Peer(PeerError::TooLong { .. }) => &stats.send_failed_too_long,
+            SendFault::Peer(_) => &stats.send_failed_other,
+        };
+        counter.add(u64::from(failure.datagrams));
+        if let (Some(peer), SendFault::Peer(error)) = (failure.peer, failure.fault)
+            && self.peers.contains(peer)
+        {
+            self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
+        }
+    }
+
+    fn rearmed(&mut self, exhausted: bool) {
+        self.io.stats.rearmed.add(1);
+        if exhausted {
+            self.io.stats.buffers_exhausted.add(1);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Client sockets: asked for by handlers, opened by the driver in the next turn.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::error::Full;
+
+/// A socket of one's own to ask for with [`crate::Io::endpoint`].
+///
+/// It stays unconnected, so the kernel picks source address and route for each send and a change of
+/// network needs nothing. Datagrams from addresses it has no peer for are dropped and counted, unless
+/// [`Endpoint::any_source`] lets them reach [`crate::Handler::accept`].
+///
+/// ```
+/// use shardgram_core::Endpoint;
+/// let server = "[::1]:53".parse().unwrap();
+/// assert!(Endpoint::towards(server).bind_address().is_ipv6());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    bind: SocketAddr,
+    any_source: bool,
+}
+
+impl Endpoint {
+    /// On a free port, with addresses of the family of `remote`.
+    pub fn towards(remote: SocketAddr) -> Self {
+        let any = if remote.is_ipv4() {
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
+        } else {
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
+        };
+        Self::bound(any)
+    }
+
+    /// On this address; port 0 takes a free one.
+    pub fn bound(bind: SocketAddr) -> Self {
+        Self { bind, any_source: false }
+    }
+
+    /// Whether datagrams from any address are welcome. Default: no.
+    #[must_use]
+    pub fn any_source(mut self, yes: bool) -> Self {
+        self.any_source = yes;
+        self
+    }
+
+    /// The address asked for.
+    pub fn bind_address(&self) -> SocketAddr {
+        self.bind
+    }
+
+    pub(crate) fn takes_any_source(&self) -> bool {
+        self.any_source
+    }
+}
+
+/// Names an endpoint of this shard. Good at once, before the socket is open.
+///
+/// ```
+/// use shardgram_core::{Context, EndpointId, Handler, Via};
+/// fn call<H: Handler<Peer = ()>>(cx: &mut Context<'_, H>, from: EndpointId, to: std::net::SocketAddr) {
+///     if let Ok(peer) = cx.open(Via::Endpoint(from), to, ()) {
+///         let _ = cx.io.send(peer, b"hello");
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EndpointId {
+    slot: u32,
+    generation: u32,
+}
+
+impl EndpointId {
+    pub(crate) fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
+/// From where a peer is opened.
+///
+/// ```
+/// use shardgram_core::Via;
+/// let listener = Via::Listener("192.0.2.1:5060".parse().unwrap()); // hole punching, NOTIFY
+/// # let _ = listener;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Via {
+    /// From an endpoint of this shard.
+    Endpoint(EndpointId),
+    /// From a listener's own port: its address, with the local address to use where it is a wildcard.
+    Listener(SocketAddr),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Vacant,
+    Asked,
+    Open(SocketAddr),
+    Failed,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    state: State,
+    endpoint: Endpoint,
+    peers: u32,
+}
+
+/// What the driver still has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Request {
+    Open(u32),
+    Close(u32),
+}
+
+pub(crate) struct Endpoints {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    limit: usize,
+    requests: Vec<Request>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), limit, requests: Vec::new() }
+    }
+
+    pub(crate) fn ask(&mut self, endpoint: Endpoint) -> Result<EndpointId, Full<Endpoint>> {
+        let fresh = Slot { generation: 0, state: State::Asked, endpoint, peers: 0 };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                let generation = self.slots[slot as usize].generation;
+                self.slots[slot as usize] = Slot { generation, ..fresh };
+                slot
+            }
+            None if self.slots.len() < self.limit => {
+                self.slots.push(fresh);
+                self.slots.len() as u32 - 1
+            }
+            None => return Err(Full(endpoint)),
+        };
+        self.requests.push(Request::Open(slot));
+        Ok(EndpointId { slot, generation: self.slots[slot as usize].generation })
+    }
+
+    /// Asks for closing. False if it is not open.
+    pub(crate) fn close(&mut self, id: EndpointId) -> bool {
+        let Some(slot) = self.live(id) else { return false };
+        let was_open = self.slots[slot].state != State::Failed;
+        self.slots[slot].state = State::Vacant;
+        self.slots[slot].generation += 1;
+        if was_open {
+            self.requests.push(Request::Close(id.slot));
+        } else {
+            self.vacate(id.slot);
+        }
+        true
+    }
+
+    /// Asks for closing all of them.
+    pub(crate) fn close_all(&mut self) {
+        for slot in 0..self.slots.len() as u32 {
+            let generation = self.slots[slot as usize].generation;
+            self.close(EndpointId { slot, generation });
+        }
+    }
+
+    /// Makes a slot usable again, once the driver has let go of it.
+    pub(crate) fn vacate(&mut self, slot: u32) {
+        if self.slots[slot as usize].generation < u32::MAX {
+            self.free.push(slot);
+        }
+    }
+
+    /// What to do now: everything asked for so far, in order.
+    pub(crate) fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    pub(crate) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    pub(crate) fn config(&self, slot: u32) -> &Endpoint {
+        &self.slots[slot as usize].endpoint
+    }
+
+    pub(crate) fn opened(&mut self, slot: u32, outcome: Result<SocketAddr, i32>) {
+        if let Some(s) = self.slots.get_mut(slot as usize)
+            && s.state == State::Asked
+        {
+            s.state = outcome.map_or(State::Failed, State::Open);
+        }
+    }
+
+    pub(crate) fn get(&self, id: EndpointId) -> Option<&Endpoint> {
+        Some(&self.slots[self.live(id)?].endpoint)
+    }
+
+    /// The endpoint datagrams arrive at.
+    #[inline]
+    pub(crate) fn in_slot(&self, slot: u32) -> Option<&Endpoint> {
+        let s = self.slots.get(slot as usize)?;
+        matches!(s.state, State::Open(_)).then_some(&s.endpoint)
+    }
+
+    pub(crate) fn address(&self, id: EndpointId) -> Option<SocketAddr> {
+        match self.slots[self.live(id)?].state {
+            State::Open(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn peer_joined(&mut self, slot: u32) {
+        if let Some(s) = self.slots.get_mut(slot as usize) {
+            s.peers += 1;
+        }
+    }
+
+    pub(crate) fn peer_left(&mut self, slot: u32) {
+        if let Some(s) = self.slots.get_mut(slot as usize) {
+            s.peers = s.peers.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn has_peers(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|s| s.peers > 0)
+    }
+
+    fn live(&self, id: EndpointId) -> Option<usize> {
+        let slot = self.slots.get(id.slot as usize)?;
+        (slot.generation == id.generation && slot.state != State::Vacant).then_some(id.slot as usize)
+    }
+}

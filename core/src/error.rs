@@ -1,0 +1,188 @@
+//! What can go wrong, one small type per operation.
+
+use std::net::SocketAddr;
+
+use crate::peers::PeerId;
+
+/// Why a datagram was not queued. Nothing was sent and nothing is kept.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, PeerId, SendError};
+/// fn push<H: Handler>(io: &mut Io<H>, peer: PeerId, bytes: &[u8]) -> bool {
+///     match io.send(peer, bytes) {
+///         Ok(()) => true,
+///         Err(SendError::Full) => false, // try again next turn
+///         Err(error) => panic!("{error}"),
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The peer was closed, or its id belongs to another shard.
+    #[error("the peer is gone")]
+    Gone,
+    /// The outbox of this turn is full; see [`crate::Config::outbox_bytes`] and
+    /// [`crate::Config::outbox_datagrams`].
+    #[error("the outbox is full")]
+    Full,
+    /// Longer than the path can carry, or than the bytes there are.
+    #[error("longer than {max} bytes")]
+    TooLong {
+        /// The most that would have been accepted, in bytes.
+        max: usize,
+    },
+    /// The shared payload belongs to an earlier turn ([`crate::Io::share`]).
+    #[error("the shared payload belongs to an earlier turn")]
+    Stale,
+    /// The amplification limit ([`crate::Config::amplification_limit`]) allows no more to an
+    /// unvalidated address.
+    #[error("the address is not validated and only {left} bytes may be sent to it")]
+    Unvalidated {
+        /// Bytes still allowed.
+        left: usize,
+    },
+}
+
+/// Why a peer could not be opened.
+///
+/// ```
+/// use shardgram_core::OpenError;
+/// assert_eq!(OpenError::TableFull.to_string(), "the peer table is full: raise max_peers");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// [`crate::Config::max_peers`] is reached, or the paths that go with it.
+    #[error("the peer table is full: raise max_peers")]
+    TableFull,
+    /// This 4-tuple already has a peer.
+    #[error("the path already has a peer")]
+    InUse(PeerId),
+    /// No such endpoint on this shard.
+    #[error("no such endpoint")]
+    NoSuchEndpoint,
+    /// No listener has this address, or it is a wildcard one and the local address must be named.
+    #[error("no listener at {0}")]
+    NoSuchListener(SocketAddr),
+    /// A datagram cannot be sent to port 0.
+    #[error("port 0 cannot be a peer's port")]
+    PortZero,
+    /// A listener's peer lives on the shard its datagrams are steered to: have that one open it.
+    #[error("datagrams of this peer are steered to shard {shard}: open it there")]
+    NotHere {
+        /// The shard that owns the 4-tuple.
+        shard: u16,
+    },
+    /// The local and the remote address are of different families.
+    #[error("the remote address is of another family than the socket")]
+    FamilyMismatch,
+}
+
+/// What befell a peer. It stays open; closing it is the handler's decision.
+///
+/// ```
+/// use shardgram_core::PeerError;
+/// fn fatal(error: PeerError) -> bool { matches!(error, PeerError::Refused | PeerError::NotOpened { .. }) }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// The peer's host says that nothing listens there (ICMP port unreachable).
+    #[error("refused: nothing listens at the peer's port")]
+    Refused,
+    /// No route, or a router says so (ICMP host or net unreachable), or the local address is gone.
+    #[error("unreachable: no route to the peer, or the local address is gone")]
+    Unreachable,
+    /// Longer than the path's MTU.
+    #[error("the datagram is longer than the path carries")]
+    TooLong {
+        /// The path's MTU in bytes, where the system says it.
+        mtu: Option<usize>,
+    },
+    /// The system had no room to queue the datagram.
+    #[error("the system had no room for the datagram")]
+    NoBuffers,
+    /// A local rule (firewall, security policy) forbids it.
+    #[error("a local rule forbids sending to the peer")]
+    Forbidden,
+    /// The endpoint of this peer could not be opened.
+    #[error("the endpoint could not be opened (system error {errno})")]
+    NotOpened {
+        /// The system's error number.
+        errno: i32,
+    },
+    /// Anything else, with the system's error number.
+    #[error("system error {errno}")]
+    Other {
+        /// The system's error number.
+        errno: i32,
+    },
+}
+
+/// Why a peer was closed.
+///
+/// ```
+/// use shardgram_core::CloseReason;
+/// assert_ne!(CloseReason::Idle, CloseReason::Drained);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The handler asked for it.
+    Asked,
+    /// Nothing came from it for [`crate::Config::idle_timeout`].
+    Idle,
+    /// Its endpoint was closed.
+    EndpointClosed,
+    /// The handler that made it panicked and was replaced.
+    Restarted,
+    /// The server drained.
+    Drained,
+}
+
+/// A bounded queue had no room; here is the thing back.
+///
+/// ```
+/// use shardgram_core::{Full, Handler, Io};
+/// fn ask<H: Handler>(io: &mut Io<H>, message: H::Message) -> Option<H::Message> {
+///     match io.tell(1, message) { Ok(()) => None, Err(Full(message)) => Some(message) }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full<T>(pub T);
+
+/// A configuration that cannot be honoured. Nothing was started.
+///
+/// ```
+/// use shardgram_core::Config;
+/// let error = Config::new().shards(0).validate().unwrap_err();
+/// assert_eq!(error.to_string(), "shards = 0 is out of range: it must be 1 to 1024");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value outside its range.
+    #[error("{field} = {value} is out of range: it must be {low} to {high}")]
+    OutOfRange {
+        /// The setting's name.
+        field: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// The least it may be.
+        low: u64,
+        /// The most it may be.
+        high: u64,
+    },
+    /// `cores` does not name one core per shard.
+    #[error("{cores} cores are named for {shards} shards: name one core per shard")]
+    CoresMismatch {
+        /// How many cores were named.
+        cores: usize,
+        /// How many shards there are to be.
+        shards: usize,
+    },
+    /// The same address twice.
+    #[error("{0} is listened on twice")]
+    ListenTwice(SocketAddr),
+}

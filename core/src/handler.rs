@@ -1,0 +1,176 @@
+//! What a user writes: one value per shard that answers datagrams.
+
+use std::time::Instant;
+
+use crate::context::Context;
+use crate::datagram::Datagram;
+use crate::error::{CloseReason, PeerError};
+use crate::peers::PeerId;
+
+/// One value per shard, made on the shard's thread, so it needs no `Send`. Callbacks run one at a time;
+/// each may queue sends, set timers and send messages, and must not block.
+///
+/// A callback that panics costs the shard's peers: they are closed as [`CloseReason::Restarted`] and a
+/// fresh handler takes over with the same sockets.
+///
+/// ```
+/// use shardgram_core::{Accept, Context, Datagram, Handler, PeerId};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type Peer = ();
+///     type Timer = ();
+///     type Message = ();
+///
+///     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+///         Accept::Peer(())
+///     }
+///
+///     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
+///         let len = datagram.len();
+///         let _ = cx.io.reply(datagram, len);
+///     }
+/// }
+/// ```
+pub trait Handler: Sized + 'static {
+    /// State the library keeps beside each peer and drops with it; `()` for none.
+    type Peer: 'static;
+    /// What a timer brings back.
+    type Timer: 'static;
+    /// What other shards and [handles](Origin::Handle) may send.
+    type Message: Send + 'static;
+
+    /// A datagram of a 4-tuple that has no peer. With [`Accept::Peer`] a peer is made and this datagram
+    /// then goes to [`Handler::on_datagram`]. Its source may be forged: keep nothing for it that it did
+    /// not earn ([`crate::Io::cookie`]).
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<Self::Peer>;
+
+    /// A datagram of a peer.
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        let _ = (cx, from, datagram);
+    }
+
+    /// A timer that [`crate::Io::set_timer`] or [`crate::Io::set_peer_timer`] set. Never early.
+    fn on_timer(&mut self, cx: &mut Context<'_, Self>, timer: Self::Timer) {
+        let _ = (cx, timer);
+    }
+
+    /// A message. Those of one sender come in the order in which it sent them.
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, from: Origin, message: Self::Message) {
+        let _ = (cx, from, message);
+    }
+
+    /// Something went wrong with one peer. It stays open.
+    fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
+        let _ = (cx, peer, error);
+    }
+
+    /// A peer is gone; here is its state. Its id is stale already.
+    fn on_closed(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, state: Self::Peer, why: CloseReason) {
+        let _ = (cx, peer, state, why);
+    }
+
+    /// Before the first datagram, on the shard's thread.
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        let _ = cx;
+    }
+
+    /// After each turn's datagrams, messages and timers, before what they queued leaves.
+    fn on_turn_end(&mut self, cx: &mut Context<'_, Self>) {
+        let _ = cx;
+    }
+
+    /// The server drains: say what it takes. Whatever is decided, the shard ends at `deadline`.
+    fn on_drain(&mut self, cx: &mut Context<'_, Self>, deadline: Instant) -> Drain {
+        let _ = (cx, deadline);
+        Drain::WhenIdle
+    }
+}
+
+/// What becomes of a datagram of an unknown 4-tuple.
+///
+/// ```
+/// use shardgram_core::{Accept, Datagram};
+/// fn decide(first: &Datagram<'_>) -> Accept<u32> {
+///     match first.first() {
+///         None => Accept::Drop("empty"),
+///         Some(0) => Accept::Reply(first.len().min(512)),
+///         Some(_) => Accept::Peer(0),
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Accept<P> {
+    /// Make a peer with this state. Policy may give it a socket of its own later.
+    Peer(P),
+    /// Make a peer and give it a socket of its own as soon as the caps allow. Until a driver offers that,
+    /// the same as [`Accept::Peer`].
+    Connect(P),
+    /// No peer: it was answered with [`crate::Io::answer`], or there is nothing to say.
+    Done,
+    /// No peer: the first so many bytes of this datagram, as the handler left them, go back in place.
+    /// More than there are sends what there is.
+    Reply(usize),
+    /// One more path of that peer, which may live on another shard: there the datagram is forwarded.
+    /// Answers keep going along the old path until [`crate::Io::use_path`], so a replayed copy from a
+    /// forged address steals no conversation (RFC 9000 section 9.3).
+    PathOf(PeerId),
+    /// Refused; the reason becomes a counter's label. 31 different reasons are kept apart.
+    Drop(&'static str),
+}
+
+/// What draining takes.
+///
+/// ```
+/// use shardgram_core::Drain;
+/// let patient = Drain::WhenPeersGone; // the handler says goodbye and closes its peers one by one
+/// # let _ = patient;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Drain {
+    /// End once everything that had arrived is handled and answered; peers still open are then closed as
+    /// [`CloseReason::Drained`].
+    WhenIdle,
+    /// Go on serving until the handler has closed all its peers.
+    WhenPeersGone,
+}
+
+/// Who sent a message.
+///
+/// ```
+/// use shardgram_core::Origin;
+/// fn from_neighbour(origin: Origin) -> bool { matches!(origin, Origin::Shard(_)) }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A shard of the same server.
+    Shard(u16),
+    /// A handle of the server.
+    Handle,
+}
+
+/// Which shard a handler is made for.
+///
+/// ```
+/// use shardgram_core::ShardInfo;
+/// fn first(info: ShardInfo) -> bool { info.shard == 0 }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ShardInfo {
+    /// Its number, from 0.
+    pub shard: u16,
+    /// How many there are.
+    pub shards: u16,
+}
+
+impl ShardInfo {
+    /// Shard `shard` of `shards`.
+    pub fn new(shard: u16, shards: u16) -> Self {
+        Self { shard, shards }
+    }
+}

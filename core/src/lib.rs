@@ -1,0 +1,39 @@
+//! The contract and the logic of shardgram: what a server is, without any I/O.
+//!
+//! Read in this order: [`handler`] (what a user writes), [`context`] (what a user may ask for),
+//! [`driver`] (what a driver promises), [`shard_loop`] (one turn, written once for all drivers).
+//!
+//! Data flows one way: the driver receives, the peer table finds the peer, the handler is called, the
+//! outbox gathers what it sends, the driver sends.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod control;
+pub mod datagram;
+pub mod driver;
+pub mod error;
+pub mod flow;
+pub mod handler;
+pub mod mailbox;
+pub mod outbox;
+pub mod peers;
+pub mod shard_loop;
+pub mod stats;
+
+mod cookie;
+mod dispatch;
+mod endpoints;
+mod routes;
+mod timers;
+
+pub use config::{Backend, Config, WaitPolicy};
+pub use context::{Context, Io, Shared, Slot};
+pub use datagram::{Datagram, Meta, Path};
+pub use endpoints::{Endpoint, EndpointId, Via};
+pub use error::{CloseReason, ConfigError, Full, OpenError, PeerError, SendError};
+pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};
+pub use peers::{PeerId, Peers};
+pub use stats::{Snapshot, Stats};
+pub use timers::TimerId;

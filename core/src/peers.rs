@@ -1,0 +1,198 @@
+//! Peers by id: the handler's state of each, behind ids that never name another peer.
+
+/// Names a peer: its shard, its slot there, and the slot's generation. A stale id finds nothing, never
+/// another peer: a slot whose generations are used up is retired.
+///
+/// ```
+/// fn log(peer: shardgram_core::PeerId) -> String { format!("{peer} lives on shard {}", peer.shard()) }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerId {
+    shard: u16,
+    slot: u32,
+    generation: u32,
+}
+
+impl PeerId {
+    /// The shard it lives on.
+    pub fn shard(self) -> u16 {
+        self.shard
+    }
+
+    /// Its slot there, below [`crate::Config::max_peers`]: dense, so it may index a table of one's own.
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl std::fmt::Display for PeerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.shard, self.slot, self.generation)
+    }
+}
+
+struct Slot<P> {
+    generation: u32,
+    state: Option<P>,
+}
+
+/// The handler's states of this shard's peers.
+///
+/// ```
+/// use shardgram_core::{PeerId, Peers};
+/// struct Player { score: u32 }
+/// fn best(peers: &mut Peers<Player>) -> Option<(PeerId, u32)> {
+///     peers.iter_mut().map(|(id, player)| (id, player.score)).max_by_key(|(_, score)| *score)
+/// }
+/// ```
+pub struct Peers<P> {
+    slots: Vec<Slot<P>>,
+    free: Vec<u32>,
+    shard: u16,
+    limit: usize,
+    len: usize,
+}
+
+impl<P> Peers<P> {
+    pub(crate) fn new(shard: u16, limit: usize) -> Self {
+        Self { slots: Vec::with_capacity(limit), free: Vec::with_capacity(limit), shard, limit, len: 0 }
+    }
+
+    /// The state of a peer, `None` if it was closed or lives on another shard.
+    #[inline]
+    pub fn get(&self, id: PeerId) -> Option<&P> {
+        self.slots.get(self.index(id)?)?.state.as_ref()
+    }
+
+    /// The state of a peer, to change.
+    #[inline]
+    pub fn get_mut(&mut self, id: PeerId) -> Option<&mut P> {
+        let index = self.index(id)?;
+        self.slots.get_mut(index)?.state.as_mut()
+    }
+
+    /// Whether this peer is here and open.
+    pub fn contains(&self, id: PeerId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// How many peers there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All peers, in the order of their slots. Takes time with the most peers there ever were.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &P)> {
+        let shard = self.shard;
+        self.slots.iter().enumerate().filter_map(move |(slot, s)| {
+            let id = PeerId { shard, slot: slot as u32, generation: s.generation };
+            Some((id, s.state.as_ref()?))
+        })
+    }
+
+    /// All peers, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut P)> {
+        let shard = self.shard;
+        self.slots.iter_mut().enumerate().filter_map(move |(slot, s)| {
+            let id = PeerId { shard, slot: slot as u32, generation: s.generation };
+            Some((id, s.state.as_mut()?))
+        })
+    }
+
+    #[inline]
+    fn index(&self, id: PeerId) -> Option<usize> {
+        let slot = self.slots.get(id.slot as usize)?;
+        (slot.generation == id.generation && id.shard == self.shard).then_some(id.slot as usize)
+    }
+
+    /// How many slots were ever used: the bound of a walk by slot.
+    pub(crate) fn extent(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The peer that lives in a slot now.
+    #[inline]
+    pub(crate) fn in_slot(&self, slot: u32) -> Option<PeerId> {
+        let s = self.slots.get(slot as usize)?;
+        s.state.as_ref()?;
+        Some(PeerId { shard: self.shard, slot, generation: s.generation })
+    }
+
+    pub(crate) fn insert(&mut self, state: P) -> Result<PeerId, P> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.limit => {
+                self.slots.push(Slot { generation: 0, state: None });
+                self.slots.len() as u32 - 1
+            }
+            None => return Err(state),
+        };
+        let s = &mut self.slots[slot as usize];
+        s.state = Some(state);
+        self.len += 1;
+        Ok(PeerId { shard: self.shard, slot, generation: s.generation })
+    }
+
+    pub(crate) fn remove(&mut self, id: PeerId) -> Option<P> {
+        let index = self.index(id)?;
+        let slot = self.slots.get_mut(index)?;
+        let state = slot.state.take()?;
+        self.len -= 1;
+        if let Some(generation) = slot.generation.checked_add(1) {
+            slot.generation = generation;
+            self.free.push(id.slot);
+        }
+        Some(state)
+    }
+}
+
+impl<P> std::fmt::Debug for Peers<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers").field("shard", &self.shard).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_id_finds_nothing() {
+        let mut peers = Peers::new(3, 1);
+        let first = peers.insert("first").expect("room");
+        assert_eq!(peers.insert("no room"), Err("no room"));
+        assert_eq!(peers.remove(first), Some("first"));
+        let second = peers.insert("second").expect("room again");
+        assert_eq!(second.slot(), first.slot());
+        assert_eq!(peers.get(first), None);
+        assert_eq!(peers.remove(first), None);
+        assert_eq!(peers.get(second), Some(&"second"));
+        assert_eq!(peers.len(), 1);
+    }
+
+    #[test]
+    fn a_slot_with_no_generation_left_is_retired() {
+        let mut peers = Peers::new(0, 1);
+        let id = peers.insert(()).expect("room");
+        peers.slots[0].generation = u32::MAX;
+        let last = PeerId { generation: u32::MAX, ..id };
+        peers.remove(last);
+        assert_eq!(peers.insert(()), Err(()), "the slot must not begin again at generation 0");
+    }
+
+    #[test]
+    fn another_shards_id_is_not_ours() {
+        let mut peers = Peers::new(0, 2);
+        let id = peers.insert(1).expect("room");
+        assert_eq!(peers.get(PeerId { shard: 1, ..id }), None);
+    }
+}

@@ -1,0 +1,350 @@
+//! The peer table: from a path to its peer, and what is kept of each peer beside the handler's state.
+//!
+//! Open addressing with linear probing over a table that is never more than half full and never grows,
+//! so no insertion ever stalls on a rehash. Remote parties choose the keys, so the hash is keyed per
+//! process (SipHash-1-3). Removal shifts entries back: no tombstones, a table that was once full is as
+//! fast as a new one.
+
+use siphasher::sip::SipHasher13;
+
+use crate::datagram::Path;
+use crate::peers::PeerId;
+use crate::timers::PeerTimers;
+
+const NONE: u32 = u32::MAX;
+
+/// What is kept of a peer beside the handler's state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    generation: u32,
+    /// First of the peer's path records. Answers go along `active`.
+    first: u32,
+    active: u32,
+    pub(crate) timers: PeerTimers,
+    /// Milliseconds stamp of the last datagram from it.
+    pub(crate) last_seen: u32,
+    /// The train of this turn that more datagrams may join, and the turn it belongs to.
+    pub(crate) open_train: u32,
+    pub(crate) open_turn: u32,
+    paths: u8,
+    pub(crate) validated: bool,
+    /// Bytes that may still be sent before the peer is validated.
+    pub(crate) allowance: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PathRecord {
+    path: Path,
+    slot: u32,
+    next: u32,
+}
+
+pub(crate) struct Routes {
+    hasher: SipHasher13,
+    /// Zero, or a tag in the upper half and the path record's index plus one in the lower.
+    table: Box<[u64]>,
+    mask: usize,
+    records: Vec<PathRecord>,
+    free: Vec<u32>,
+    record_limit: usize,
+    routes: Vec<Route>,
+    max_paths_per_peer: u8,
+}
+
+/// Why a path was not added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AddPath {
+    Added,
+    Full,
+    Gone,
+}
+
+impl Routes {
+    pub(crate) fn new(max_peers: usize, max_paths_per_peer: u8, key: (u64, u64)) -> Self {
+        let extra = if max_paths_per_peer > 1 { max_peers.div_ceil(8) } else { 0 };
+        let record_limit = max_peers + extra;
+        let slots = (record_limit * 2).next_power_of_two();
+        Self {
+            hasher: SipHasher13::new_with_keys(key.0, key.1),
+            table: vec![0; slots].into_boxed_slice(),
+            mask: slots - 1,
+            records: Vec::with_capacity(record_limit),
+            free: Vec::new(),
+            record_limit,
+            routes: Vec::with_capacity(max_peers),
+            max_paths_per_peer,
+        }
+    }
+
+    /// The slot of the peer a path belongs to.
+    #[inline]
+    pub(crate) fn find(&self, path: &Path) -> Option<u32> {
+        let record = self.find_record(path)?;
+        Some(self.records[record as usize].slot)
+    }
+
+    /// Makes the route of a new peer. The path must be unknown and `peer` newly made.
+    pub(crate) fn insert(&mut self, peer: PeerId, path: Path, stamp: u32) -> bool {
+        let Some(record) = self.take_record(path, peer.slot(), NONE) else { return false };
+        let route = Route {
+            generation: peer.generation(),
+            first: record,
+            active: record,
+            timers: PeerTimers::EMPTY,
+            last_seen: stamp,
+            open_train: 0,
+            open_turn: 0,
+            paths: 1,
+            validated: false,
+            allowance: 0,
+        };
+        match self.routes.get_mut(peer.slot() as usize) {
+            Some(old) => *old = route,
+            // Slots are handed out in order, so a slot never seen is the next one.
+            None => self.routes.push(route),
+        }
+        self.link(record);
+        true
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.records.len() == self.record_limit
+    }
+
+    /// Adds a path to a peer. Answers keep going along the old one.
+    pub(crate) fn add_path(&mut self, peer: PeerId, path: Path) -> AddPath {
+        let limit = self.max_paths_per_peer;
+        let Some(route) = self.get_mut(peer) else { return AddPath::Gone };
+        if route.paths >= limit {
+            return AddPath::Full;
+        }
+        let first = route.first;
+        let Some(record) = self.take_record(path, peer.slot(), first) else { return AddPath::Full };
+        if let Some(route) = self.get_mut(peer) {
+            route.first = record;
+            route.paths += 1;
+        }
+        self.link(record);
+        AddPath::Added
+    }
+
+    /// Makes answers go along `path` from now on. False if it is not a path of that peer.
+    pub(crate) fn use_path(&mut self, peer: PeerId, path: &Path) -> bool {
+        let Some(record) = self.find_record(path) else { return false };
+        if self.records[record as usize].slot != peer.slot() {
+            return false;
+        }
+        let Some(route) = self.get_mut(peer) else { return false };
+        route.active = record;
+        true
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, peer: PeerId) -> Option<&Route> {
+        self.routes.get(peer.slot() as usize).filter(|r| r.first != NONE && r.generation == peer.generation())
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, peer: PeerId) -> Option<&mut Route> {
+        self.routes
+            .get_mut(peer.slot() as usize)
+            .filter(|r| r.first != NONE && r.generation == peer.generation())
+    }
+
+    /// The route in a slot, whoever lives there.
+    pub(crate) fn in_slot_mut(&mut self, slot: u32) -> Option<&mut Route> {
+        self.routes.get_mut(slot as usize).filter(|r| r.first != NONE)
+    }
+
+    /// The path along which answers to this peer go.
+    #[inline]
+    pub(crate) fn active_path(&self, peer: PeerId) -> Option<&Path> {
+        Some(&self.records[self.get(peer)?.active as usize].path)
+    }
+
+    /// Forgets a peer with all its paths; gives back the head of its timers.
+    pub(crate) fn remove(&mut self, peer: PeerId) -> Option<PeerTimers> {
+        let route = self.get_mut(peer)?;
+        let timers = route.timers;
+        let mut at = std::mem::replace(&mut route.first, NONE);
+        while at != NONE {
+            let record = self.records[at as usize];
+            self.unlink(at, &record.path);
+            self.free.push(at);
+            at = record.next;
+        }
+        Some(timers)
+    }
+
+    fn take_record(&mut self, path: Path, slot: u32, next: u32) -> Option<u32> {
+        let record = PathRecord { path, slot, next };
+        if let Some(index) = self.free.pop() {
+            self.records[index as usize] = record;
+            return Some(index);
+        }
+        if self.records.len() == self.record_limit {
+            return None;
+        }
+        self.records.push(record);
+        Some(self.records.len() as u32 - 1)
+    }
+
+    #[inline]
+    fn hash(&self, path: &Path) -> u64 {
+        let mut key = [0_u8; 42];
+        let len = encode(path, &mut key);
+        self.hasher.hash(&key[..len])
+    }
+
+    #[inline]
+    fn find_record(&self, path: &Path) -> Option<u32> {
+        let hash = self.hash(path);
+        let mut at = hash as usize & self.mask;
+        loop {
+            let entry = self.table[at];
+            if entry == 0 {
+                return None;
+            }
+            if entry >> 32 == hash >> 32 {
+                let index = entry as u32 - 1;
+                if self.records[index as usize].path == *path {
+                    return Some(index);
+                }
+            }
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    fn link(&mut self, index: u32) {
+        let hash = self.hash(&self.records[index as usize].path);
+        let mut at = hash as usize & self.mask;
+        while self.table[at] != 0 {
+            at = (at + 1) & self.mask;
+        }
+        self.table[at] = (hash >> 32 << 32) | u64::from(index + 1);
+    }
+
+    fn unlink(&mut self, index: u32, path: &Path) {
+        let mut at = self.hash(path) as usize & self.mask;
+        while self.table[at] as u32 != index + 1 {
+            if self.table[at] == 0 {
+                return;
+            }
+            at = (at + 1) & self.mask;
+        }
+        self.shift_back(at);
+    }
+
+    /// Empties a place and closes the gap: whatever follows and would no longer be found moves into it.
+    fn shift_back(&mut self, mut gap: usize) {
+        let mut at = gap;
+        loop {
+            at = (at + 1) & self.mask;
+            let entry = self.table[at];
+            if entry == 0 {
+                self.table[gap] = 0;
+                return;
+            }
+            let home = self.hash(&self.records[entry as u32 as usize - 1].path) as usize & self.mask;
+            let distance_home = at.wrapping_sub(home) & self.mask;
+            let distance_gap = at.wrapping_sub(gap) & self.mask;
+            if distance_home >= distance_gap {
+                self.table[gap] = entry;
+                gap = at;
+            }
+        }
+    }
+}
+
+/// Writes what identifies a path: 16 bytes for IPv4, 42 for IPv6. The local port is the socket's, so
+/// the socket stands for it.
+#[inline]
+fn encode(path: &Path, key: &mut [u8; 42]) -> usize {
+    use std::net::SocketAddr::{V4, V6};
+    key[..4].copy_from_slice(&path.socket.bits().to_le_bytes());
+    key[4..6].copy_from_slice(&path.remote.port().to_le_bytes());
+    match (&path.remote, &path.local) {
+        (V4(remote), V4(local)) => {
+            key[6..10].copy_from_slice(&remote.ip().octets());
+            key[10..14].copy_from_slice(&local.ip().octets());
+            14
+        }
+        (V6(remote), V6(local)) => {
+            key[6..22].copy_from_slice(&remote.ip().octets());
+            key[22..38].copy_from_slice(&local.ip().octets());
+            key[38..42].copy_from_slice(&remote.scope_id().to_le_bytes());
+            42
+        }
+        _ => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::SocketId;
+    use crate::peers::Peers;
+    use std::collections::HashMap;
+
+    fn path(n: u32) -> Path {
+        let ip = std::net::Ipv4Addr::from(0x0a00_0000 | n >> 4);
+        Path {
+            local: "10.0.0.1:9".parse().expect("an address"),
+            remote: (ip, 1000 + (n & 15) as u16).into(),
+            socket: SocketId::listener(0),
+        }
+    }
+
+    #[test]
+    fn a_table_agrees_with_a_map_through_random_churn() {
+        let seed = 42_u64;
+        let (mut peers, mut routes) = (Peers::new(0, 500), Routes::new(500, 1, (1, 2)));
+        let mut model: HashMap<Path, PeerId> = HashMap::new();
+        let mut x = seed;
+        for _ in 0..200_000 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let path = path((x >> 33) as u32 % 700);
+            match model.get(&path) {
+                Some(peer) if x >> 63 == 1 => {
+                    assert!(routes.remove(*peer).is_some(), "seed {seed}");
+                    peers.remove(*peer);
+                    model.remove(&path);
+                }
+                Some(peer) => assert_eq!(routes.find(&path), Some(peer.slot()), "seed {seed}"),
+                None => {
+                    assert_eq!(routes.find(&path), None, "seed {seed}");
+                    if let Ok(peer) = peers.insert(()) {
+                        assert!(routes.insert(peer, path, 0), "seed {seed}");
+                        model.insert(path, peer);
+                    } else {
+                        assert_eq!(model.len(), 500, "seed {seed}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn paths_of_one_peer_are_bounded_and_go_with_it() {
+        let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(8, 2, (1, 2)));
+        let peer = peers.insert(()).expect("room");
+        assert!(routes.insert(peer, path(0), 0));
+        assert_eq!(routes.add_path(peer, path(1)), AddPath::Added);
+        assert_eq!(routes.add_path(peer, path(2)), AddPath::Full);
+        assert_eq!(routes.active_path(peer), Some(&path(0)));
+        assert!(routes.use_path(peer, &path(1)));
+        assert!(!routes.use_path(peer, &path(2)));
+        assert_eq!(routes.active_path(peer), Some(&path(1)));
+        assert!(routes.remove(peer).is_some());
+        assert_eq!((routes.find(&path(0)), routes.find(&path(1))), (None, None));
+        assert_eq!(routes.add_path(peer, path(3)), AddPath::Gone);
+    }
+
+    #[test]
+    fn a_peer_costs_at_most_256_bytes_beside_its_state() {
+        let per_path = size_of::<PathRecord>() + size_of::<u32>() + 4 * size_of::<u64>();
+        let per_peer = size_of::<Route>() + 2 * size_of::<u32>() + size_of::<u32>();
+        // A peer may use nine eighths of a path; a table place is taken at a quarter load in the worst case.
+        assert!(per_path * 9 / 8 + per_peer <= 256, "{per_path} + {per_peer}");
+    }
+}

@@ -1,0 +1,441 @@
+//! One turn of a shard, written once for every driver.
+//!
+//! A turn carries out what the last one queued and waits; then come datagrams, messages and timers, each
+//! under a budget; then [`Handler::on_turn_end`]. What they queue leaves with the next turn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::CoarseClock;
+use crate::config::Config;
+use crate::context::Io;
+use crate::control::Control;
+use crate::cookie::CookieJar;
+use crate::datagram::SocketId;
+use crate::dispatch::{Dispatch, guarded};
+use crate::driver::{Driver, Wait};
+use crate::endpoints::{Endpoints, Request};
+use crate::error::CloseReason;
+use crate::handler::{Drain, Handler, ShardInfo};
+use crate::mailbox::{Mailbox, Postbox};
+use crate::outbox::Outbox;
+use crate::peers::Peers;
+use crate::routes::Routes;
+use crate::stats::Stats;
+use crate::timers::TimerWheel;
+
+/// Peers looked at in one step of the search for idle ones.
+const SWEEP_STEP: u32 = 1024;
+/// A shard that has drained looks this often whether the others have.
+const DRAIN_POLL: Duration = Duration::from_millis(1);
+/// Quiet turns in a row that make a shard idle: one may fall between an arrival and its completion.
+const QUIET_TURNS: u32 = 2;
+
+/// Keys that keep remote parties from guessing hashes and cookies.
+#[derive(Clone, Copy, Debug)]
+pub struct Secrets {
+    /// For the peer table.
+    pub table: (u64, u64),
+    /// For cookies; the same on every shard of a server.
+    pub cookies: (u64, u64),
+}
+
+/// What a shard is made of, beside its driver and its handler.
+#[derive(Debug)]
+pub struct Setup<M> {
+    /// Which shard.
+    pub info: ShardInfo,
+    /// The addresses its listeners got.
+    pub listeners: Arc<[SocketAddr]>,
+    /// Its own mailbox.
+    pub mailbox: Mailbox<M>,
+    /// The way to every shard, itself included.
+    pub postboxes: Arc<[Postbox<M>]>,
+    /// What the owner asks for.
+    pub control: Arc<Control>,
+    /// Its counters.
+    pub stats: Arc<Stats>,
+    /// Its keys.
+    pub secrets: Secrets,
+    /// When the server began: the same on every shard, so that cookies agree.
+    pub start: Instant,
+}
+
+/// How a shard ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Ending {
+    /// It drained.
+    Drained,
+    /// The deadline of the drain came first.
+    DrainDeadline,
+    /// It was told to stop.
+    Stopped,
+    /// Its handler panicked too often, or its factory did.
+    TooManyRestarts,
+    /// The driver failed.
+    Failed(io::Error),
+}
+
+#[derive(Clone, Copy)]
+struct Draining {
+    takes: Drain,
+    deadline: Instant,
+    quiet: u32,
+    reported: bool,
+}
+
+/// A shard: a driver, a handler, and the loop between them.
+pub struct ShardLoop<D, H: Handler, F> {
+    // Dropped first: it stops the kernel from writing to what the rest owns.
+    driver: D,
+    stage: Dispatch<H>,
+    make: F,
+    info: ShardInfo,
+    mailbox: Mailbox<H::Message>,
+    control: Arc<Control>,
+    budget: usize,
+    event_budget: u32,
+    idle: Option<IdleSweep>,
+    restarts: Vec<Instant>,
+    max_restarts: usize,
+    draining: Option<Draining>,
+    refreshed: u64,
+}
+
+impl<D, H: Handler, F> std::fmt::Debug for ShardLoop<D, H, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardLoop").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
+    /// A shard ready to run; its handler is made here, on the thread that will run it, and started.
+    ///
+    /// # Errors
+    /// If the factory or `on_start` panics.
+    pub fn new(driver: D, setup: Setup<H::Message>, config: &Config, make: F) -> Result<Self, Ending> {
+        let now = driver.now();
+        let limits = driver.capabilities().trains;
+        let max_peers = config.max_peers as usize;
+        let info = setup.info;
+        let io = Io {
+            now,
+            shard: info.shard,
+            clock: CoarseClock::new(setup.start),
+            outbox: Outbox::new(config.outbox_bytes as usize, config.outbox_datagrams as usize, limits),
+            routes: Routes::new(max_peers, config.max_paths_per_peer, setup.secrets.table),
+            timers: TimerWheel::new(config.max_timers as usize, now),
+            endpoints: Endpoints::new(config.max_endpoints as usize),
+            listeners: setup.listeners,
+            closing: Vec::new(),
+            postboxes: setup.postboxes,
+            wakes: Vec::new(),
+            cookies: CookieJar::new(setup.secrets.cookies, setup.start),
+            stats: setup.stats,
+            amplification_limit: config.amplification_limit,
+            stranger: None,
+        };
+        let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;
+        let peers = Peers::new(info.shard, max_peers);
+        let mut stage = Dispatch { handler, peers, io, panicked: false, arrivals: 0 };
+        stage.call(|handler, cx| handler.on_start(cx)).ok_or(Ending::TooManyRestarts)?;
+        Ok(Self {
+            driver,
+            stage,
+            make,
+            info,
+            mailbox: setup.mailbox,
+            control: setup.control,
+            budget: config.turn_budget as usize,
+            event_budget: config.event_budget,
+            idle: config.idle_timeout.map(|timeout| IdleSweep::new(timeout, now)),
+            restarts: Vec::new(),
+            max_restarts: config.max_restarts_per_minute as usize,
+            draining: None,
+            refreshed: 0,
+        })
+    }
+
+    /// Runs until it ends.
+    pub fn run(mut self) -> Ending {
+        loop {
+            if let Some(ending) = self.turn() {
+                return ending;
+            }
+        }
+    }
+
+    /// One turn. Gives the reason when the shard has ended.
+    pub fn turn(&mut self) -> Option<Ending> {
+        if let Err(error) = self.carry_out() {
+            return Some(Ending::Failed(error));
+        }
+        self.stage.arrivals = 0;
+        self.driver.receive(self.budget, &mut self.stage);
+        self.messages();
+        self.timers();
+        self.sweep_idle();
+        self.stage.call(|handler, cx| handler.on_turn_end(cx));
+        self.refresh();
+        if self.stage.panicked
+            && let Some(ending) = self.restart()
+        {
+            return Some(ending);
+        }
+        self.ended()
+    }
+
+    /// The driver, for tests that look at it between turns.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// Sends what is queued, waits, and reads the clock.
+    fn carry_out(&mut self) -> io::Result<()> {
+        let closes = self.open_endpoints();
+        for shard in self.stage.io.wakes.drain(..) {
+            self.driver.wake(shard);
+        }
+        let wait = if closes.is_empty() { self.wait() } else { Wait::Poll };
+        let outbox = &mut self.stage.io.outbox;
+        let datagrams = outbox.datagrams() as u64;
+        let result = self.driver.turn(outbox, wait);
+        self.mailbox.bell().awake();
+        outbox.clear();
+        let stats = &self.stage.io.stats;
+        stats.submitted.add(datagrams);
+        stats.turns.add(1);
+        self.stage.io.now = self.driver.now();
+        self.close_endpoints(&closes);
+        result
+    }
+
+    /// Opens the endpoints that were asked for; gives back those to close once the outbox is carried out.
+    fn open_endpoints(&mut self) -> Vec<u32> {
+        let mut closes = Vec::new();
+        while self.stage.io.endpoints.has_requests() {
+            for request in self.stage.io.endpoints.take_requests() {
+                match request {
+                    Request::Open(slot) => self.open_endpoint(slot),
+                    Request::Close(slot) => closes.push(slot),
+                }
+            }
+        }
+        closes
+    }
+
+    fn open_endpoint(&mut self, slot: u32) {
+        let endpoint = *self.stage.io.endpoints.config(slot);
+        let outcome = self.driver.open(SocketId::endpoint(slot), &endpoint);
+        self.stage.io.endpoints.opened(slot, outcome);
+        if let Err(errno) = outcome {
+            self.stage.endpoint_failed(slot, errno);
+        }
+    }
+
+    fn close_endpoints(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            self.driver.close(SocketId::endpoint(slot));
+            if self.stage.io.endpoints.has_peers(slot) {
+                self.stage.close_where(CloseReason::EndpointClosed, |s, peer| s.lives_on(peer, slot));
+            }
+            self.stage.io.endpoints.vacate(slot);
+        }
+    }
+
+    /// How long the coming wait may be. Raises the sleeping flag, and then looks once more for what came
+    /// before it was up.
+    fn wait(&self) -> Wait {
+        let busy = || {
+            let asked = self.control.stopping()
+                || self.control.refresh_asked() != self.refreshed
+                || (self.draining.is_none() && self.control.draining().is_some());
+            self.driver.has_more() || !self.mailbox.is_empty() || asked
+        };
+        if busy() || self.must_not_sleep() {
+            return Wait::Poll;
+        }
+        let deadline = self.deadline();
+        if deadline.is_some_and(|at| at <= self.stage.io.now) {
+            return Wait::Poll;
+        }
+        self.mailbox.bell().going_to_sleep();
+        if busy() { Wait::Poll } else { Wait::Until(deadline) }
+    }
+
+    fn must_not_sleep(&self) -> bool {
+        self.draining.is_some_and(|d| d.takes == Drain::WhenIdle && d.quiet < QUIET_TURNS)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let drain = self.draining.map(|d| {
+            let poll = self.stage.io.now + DRAIN_POLL;
+            if d.reported { poll.min(d.deadline) } else { d.deadline }
+        });
+        let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.extent()));
+        [self.stage.io.timers.next_deadline(), idle, drain].into_iter().flatten().min()
+    }
+
+    fn messages(&mut self) {
+        for _ in 0..self.event_budget {
+            if self.stage.panicked {
+                return;
+            }
+            let Some(mail) = self.mailbox.take() else { return };
+            self.stage.arrivals += 1;
+            self.stage.mail(mail);
+        }
+    }
+
+    fn timers(&mut self) {
+        for _ in 0..self.event_budget {
+            if self.stage.panicked {
+                return;
+            }
+            let io = &mut self.stage.io;
+            let Some(id) = io.timers.next_due(io.now) else { return };
+            let Some(timer) = io.cancel(id) else { return };
+            io.stats.timers_fired.add(1);
+            self.stage.call(|handler, cx| handler.on_timer(cx, timer));
+        }
+    }
+
+    fn sweep_idle(&mut self) {
+        let Some(sweep) = &mut self.idle else { return };
+        let now = self.stage.io.now;
+        let Some(range) = sweep.due(now, self.stage.peers.extent()) else { return };
+        let timeout = sweep.timeout;
+        for slot in range {
+            let Some(peer) = self.stage.peers.in_slot(slot) else { continue };
+            let io = &self.stage.io;
+            let idle = io.routes.get(peer).is_some_and(|r| io.clock.since(r.last_seen, now) >= timeout);
+            if idle {
+                self.stage.close(peer, CloseReason::Idle);
+            }
+        }
+    }
+
+    /// Reads what only the driver knows, when someone asked for statistics.
+    fn refresh(&mut self) {
+        let asked = self.control.refresh_asked();
+        if asked != self.refreshed {
+            self.refreshed = asked;
+            self.stage.io.stats.kernel_dropped.set(self.driver.kernel_dropped());
+            self.control.refresh_done();
+        }
+    }
+
+    /// Replaces a handler that panicked.
+    fn restart(&mut self) -> Option<Ending> {
+        let now = self.stage.io.now;
+        self.restarts.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
+        self.restarts.push(now);
+        self.stage.io.stats.restarts.add(1);
+        if self.restarts.len() > self.max_restarts {
+            return Some(Ending::TooManyRestarts);
+        }
+        let Some(fresh) = guarded(|| (self.make)(self.info)) else { return Some(Ending::TooManyRestarts) };
+        let failed = std::mem::replace(&mut self.stage.handler, fresh);
+        let _ = guarded(move || drop(failed));
+        self.stage.panicked = false;
+        self.stage.io.closing.clear();
+        self.stage.io.endpoints.close_all();
+        self.stage.close_where(CloseReason::Restarted, |_, _| true);
+        self.stage.io.timers.clear();
+        self.stage.call(|handler, cx| handler.on_start(cx));
+        None
+    }
+
+    fn ended(&mut self) -> Option<Ending> {
+        if self.control.stopping() {
+            self.finish();
+            return Some(Ending::Stopped);
+        }
+        let deadline = self.control.draining()?;
+        let Some(draining) = self.draining else {
+            let takes = self.stage.call(|handler, cx| handler.on_drain(cx, deadline));
+            let takes = takes.unwrap_or(Drain::WhenIdle);
+            self.draining = Some(Draining { takes, deadline, quiet: 0, reported: false });
+            return None;
+        };
+        let now_quiet = self.quiet(draining);
+        self.draining = Some(now_quiet);
+        let all_quiet = now_quiet.reported && self.control.all_quiet(self.stage.io.shards());
+        let late = self.stage.io.now >= deadline;
+        if !all_quiet && !late {
+            return None;
+        }
+        self.finish();
+        Some(if all_quiet { Ending::Drained } else { Ending::DrainDeadline })
+    }
+
+    /// Whether this turn brought nothing and left nothing to do; tells the other shards when that changes.
+    fn quiet(&self, mut draining: Draining) -> Draining {
+        let idle = self.stage.arrivals == 0
+            && self.stage.io.outbox.is_empty()
+            && self.mailbox.is_empty()
+            && !self.driver.has_more();
+        let peers_may_stay = draining.takes == Drain::WhenIdle;
+        let done = idle && (peers_may_stay || self.stage.peers.is_empty());
+        draining.quiet = if done { draining.quiet.saturating_add(1) } else { 0 };
+        let quiet = draining.quiet >= QUIET_TURNS;
+        if quiet != draining.reported {
+            draining.reported = quiet;
+            self.control.report_quiet(quiet);
+        }
+        draining
+    }
+
+    /// Closes what is open and sends what that queued.
+    fn finish(&mut self) {
+        self.stage.close_where(CloseReason::Drained, |_, _| true);
+        if let Err(error) = self.carry_out_last() {
+            tracing::warn!(%error, "the last sends of a draining shard failed");
+        }
+        self.stage.io.stats.kernel_dropped.set(self.driver.kernel_dropped());
+    }
+
+    fn carry_out_last(&mut self) -> io::Result<()> {
+        let outbox = &mut self.stage.io.outbox;
+        let datagrams = outbox.datagrams() as u64;
+        let result = self.driver.turn(outbox, Wait::Poll);
+        outbox.clear();
+        self.stage.io.stats.submitted.add(datagrams);
+        // A budget of nought hands over failures only, so the sends just made are accounted for.
+        self.driver.receive(0, &mut self.stage);
+        result
+    }
+}
+
+/// Looks for idle peers a slice at a time: the whole table eight times in one timeout, so that a peer is
+/// closed at most an eighth late and no turn looks at more than [`SWEEP_STEP`] of them.
+struct IdleSweep {
+    timeout: Duration,
+    next_slot: u32,
+    next_at: Instant,
+}
+
+impl IdleSweep {
+    fn new(timeout: Duration, now: Instant) -> Self {
+        Self { timeout, next_slot: 0, next_at: now + timeout / 8 }
+    }
+
+    fn deadline(&self, extent: u32) -> Option<Instant> {
+        (extent > 0).then_some(self.next_at)
+    }
+
+    fn due(&mut self, now: Instant, extent: u32) -> Option<std::ops::Range<u32>> {
+        if now < self.next_at {
+            return None;
+        }
+        let steps = extent.div_ceil(SWEEP_STEP).max(1);
+        self.next_at = now + self.timeout / 8 / steps;
+        let start = if self.next_slot >= extent { 0 } else { self.next_slot };
+        let end = (start + SWEEP_STEP).min(extent);
+        self.next_slot = end;
+        Some(start..end)
+    }
+}

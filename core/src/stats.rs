@@ -1,0 +1,246 @@
+//! Counters that add up.
+//!
+//! Each shard owns a [`Stats`] and is its only writer, so counting is a load, an add and a store; anyone
+//! may read at any time. Every datagram a shard received is in exactly one of the outcomes:
+//! [`Snapshot::unaccounted`] is nought whenever a shard is between turns.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning shard may call this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the value, for figures that are read from elsewhere.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one shard.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: Counter,)*
+            refused: [Refusal; REFUSALS],
+        }
+
+        /// Counters read at one moment, of one shard or the sum of several.
+        ///
+        /// ```
+        /// use shardgram_core::Snapshot;
+        /// let mut total = Snapshot::default();
+        /// total.add(&Snapshot { received: 2, delivered: 2, ..Snapshot::default() });
+        /// assert_eq!(total.unaccounted(), 0);
+        /// ```
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Datagrams that [`crate::Accept::Drop`] refused, by reason.
+            pub refused: Vec<(&'static str, u64)>,
+        }
+
+        impl Stats {
+            /// Reads all counters.
+            pub fn snapshot(&self) -> Snapshot {
+                Snapshot {
+                    $($name: self.$name.get(),)*
+                    refused: self.refused.iter().filter_map(Refusal::read).collect(),
+                }
+            }
+        }
+
+        impl Snapshot {
+            /// Adds another shard's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                for (reason, count) in &other.refused {
+                    match self.refused.iter_mut().find(|(r, _)| r == reason) {
+                        Some((_, sum)) => *sum += count,
+                        None => self.refused.push((reason, *count)),
+                    }
+                }
+            }
+
+            /// Every counter with its name, refusals as `refused.<reason>`.
+            pub fn named(&self) -> Vec<(String, u64)> {
+                let mut all = vec![$((stringify!($name).to_owned(), self.$name),)*];
+                all.extend(self.refused.iter().map(|(r, n)| (format!("refused.{r}"), *n)));
+                all
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams the driver handed over.
+    received,
+    /// Their bytes.
+    received_bytes,
+    /// Datagrams other shards forwarded here.
+    forwarded_in,
+    /// Outcome: given to `on_datagram`.
+    delivered,
+    /// Outcome: dealt with by `accept` without a peer (`Done`, `Reply`).
+    stateless,
+    /// Outcome: forwarded to the shard it belongs to.
+    forwarded_out,
+    /// Outcome: dropped, source port 0.
+    dropped_port_zero,
+    /// Outcome: dropped, the peer table was full.
+    dropped_peers_full,
+    /// Outcome: dropped, the peer has all the paths it may have, or is gone.
+    dropped_paths_full,
+    /// Outcome: dropped, an endpoint got it from an address it does not speak with.
+    dropped_foreign,
+    /// Outcome: dropped, the mailbox of the shard it belongs to was full.
+    dropped_forward_full,
+    /// Outcome: dropped, the handler panicked in `accept`.
+    dropped_panicked,
+    /// Outcome: dropped, source or control data made no sense.
+    dropped_malformed,
+    /// Dropped by the kernel because a socket's buffer was full, and never received. Read from the kernel
+    /// when the statistics are.
+    kernel_dropped,
+    /// Datagrams longer than the receive buffer; they are delivered, flagged.
+    truncated,
+    /// Datagrams callbacks queued.
+    queued,
+    /// Their bytes.
+    queued_bytes,
+    /// Datagrams the driver was given to send. What failed of them is in the `send_failed` counters, the
+    /// rest left this host's socket.
+    submitted,
+    /// Sends the handler was refused because the outbox was full.
+    send_refused_full,
+    /// Sends the handler was refused by the amplification limit.
+    send_refused_unvalidated,
+    /// Failed: the socket's buffer was full.
+    send_failed_full,
+    /// Failed: the peer refused.
+    send_failed_refused,
+    /// Failed: no route.
+    send_failed_unreachable,
+    /// Failed: longer than the path carries.
+    send_failed_too_long,
+    /// Failed: any other reason.
+    send_failed_other,
+    /// Peers made.
+    peers_opened,
+    /// Peers closed.
+    peers_closed,
+    /// Messages that reached `on_message`.
+    messages,
+    /// Messages a full mailbox gave back.
+    messages_refused,
+    /// Timers that fired.
+    timers_fired,
+    /// Handler panics survived.
+    restarts,
+    /// Turns of the loop.
+    turns,
+    /// Receives that had to be armed again.
+    rearmed,
+    /// Times the receive buffers ran out.
+    buffers_exhausted,
+}
+
+impl Snapshot {
+    /// Datagrams that were received and are in none of the outcomes: nought between turns.
+    pub fn unaccounted(&self) -> i64 {
+        let refused: u64 = self.refused.iter().map(|(_, n)| n).sum();
+        let outcomes = self.delivered
+            + self.stateless
+            + refused
+            + self.forwarded_out
+            + self.dropped_port_zero
+            + self.dropped_peers_full
+            + self.dropped_paths_full
+            + self.dropped_foreign
+            + self.dropped_forward_full
+            + self.dropped_panicked
+            + self.dropped_malformed;
+        (self.received + self.forwarded_in).wrapping_sub(outcomes) as i64
+    }
+
+    /// Datagrams whose send failed.
+    pub fn send_failed(&self) -> u64 {
+        self.send_failed_full
+            + self.send_failed_refused
+            + self.send_failed_unreachable
+            + self.send_failed_too_long
+            + self.send_failed_other
+    }
+
+    /// Datagrams that left.
+    pub fn sent(&self) -> u64 {
+        self.submitted.saturating_sub(self.send_failed())
+    }
+
+    /// Peers open now.
+    pub fn peers(&self) -> u64 {
+        self.peers_opened.saturating_sub(self.peers_closed)
+    }
+}
+
+/// Reasons a handler may have to refuse, at most; further ones are counted as "other".
+const REFUSALS: usize = 32;
+
+#[derive(Debug, Default)]
+struct Refusal {
+    reason: OnceLock<&'static str>,
+    count: Counter,
+}
+
+impl Refusal {
+    fn read(&self) -> Option<(&'static str, u64)> {
+        Some((self.reason.get()?, self.count.get()))
+    }
+}
+
+impl Stats {
+    /// Counts a refusal under its reason.
+    pub(crate) fn refuse(&self, reason: &'static str) {
+        for (i, refusal) in self.refused.iter().enumerate() {
+            let label = if i + 1 == REFUSALS { "other" } else { reason };
+            if *refusal.reason.get_or_init(|| label) == label {
+                refusal.count.add(1);
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_reason_and_bounded() {
+        let stats = Stats::default();
+        let reasons: Vec<&'static str> = (0..40).map(|i| &*format!("reason {i}").leak()).collect();
+        for reason in &reasons {
+            stats.refuse(reason);
+            stats.refuse(reason);
+        }
+        let snapshot = stats.snapshot();
+        assert_eq!(snapshot.refused.len(), REFUSALS);
+        assert_eq!(snapshot.refused[0], ("reason 0", 2));
+        assert_eq!(snapshot.refused[REFUSALS - 1], ("other", 2 * (40 - 31)));
+    }
+}

@@ -1,0 +1,463 @@
+//! A hierarchical timer wheel with cancel and per-peer timers.
+//!
+//! Eight levels of 64 slots over ticks of 1,024 ns: nine years. A timer never fires early, and fires at
+//! most one tick late as far as the wheel is concerned. Setting and cancelling touch a constant number
+//! of nodes; moving a crowded slot down a level is done in bounded steps, so a million timers due in the
+//! same second stall no turn.
+//!
+//! After Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987).
+
+use std::time::{Duration, Instant};
+
+const TICK_BITS: u32 = 10;
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = 8;
+const MAX_TICK: u64 = (1 << (SLOT_BITS as usize * LEVELS)) - 1;
+const NONE: u32 = u32::MAX;
+/// Lists beside the wheel's slots: what is due, and one that is always empty.
+const DUE: usize = LEVELS * SLOTS;
+const NOTHING: usize = DUE + 1;
+/// How many timers of the next slot are looked at for the exact deadline.
+const EXACT_LOOK: usize = 16;
+/// How many timers one call moves down.
+const MOVES_PER_STEP: usize = 1024;
+
+/// Names a timer that was set, for [`crate::Io::cancel`]. A stale one cancels nothing.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, TimerId};
+/// fn rearm<H: Handler>(io: &mut Io<H>, old: TimerId, timer: H::Timer) -> Option<TimerId> {
+///     io.cancel(old);
+///     let at = io.now() + std::time::Duration::from_millis(20);
+///     io.set_timer(at, timer).ok()
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TimerId {
+    slot: u32,
+    generation: u32,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+const EMPTY: List = List { head: NONE, tail: NONE };
+
+struct Node<T> {
+    tick: u64,
+    generation: u32,
+    list: u16,
+    next: u32,
+    prev: u32,
+    /// Slot of the peer that owns it, or `NONE`, and its neighbours among that peer's timers.
+    peer: u32,
+    peer_next: u32,
+    peer_prev: u32,
+    value: Option<T>,
+}
+
+/// The head of a peer's own timers, kept with the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerTimers(u32);
+
+impl PeerTimers {
+    pub(crate) const EMPTY: Self = Self(NONE);
+}
+
+pub(crate) struct TimerWheel<T> {
+    nodes: Vec<Node<T>>,
+    free: u32,
+    limit: usize,
+    len: usize,
+    lists: Box<[List]>,
+    occupied: [u64; LEVELS],
+    /// The slot whose timers are on their way down a level, or `NOTHING`. Its bit in `occupied` is clear.
+    moving: usize,
+    /// Every timer with a tick up to this one is due, or on its way there.
+    elapsed: u64,
+    start: Instant,
+}
+
+impl<T> TimerWheel<T> {
+    pub(crate) fn new(limit: usize, start: Instant) -> Self {
+        Self {
+            nodes: Vec::with_capacity(limit),
+            free: NONE,
+            limit,
+            len: 0,
+            lists: vec![EMPTY; NOTHING + 1].into_boxed_slice(),
+            occupied: [0; LEVELS],
+            moving: NOTHING,
+            elapsed: 0,
+            start,
+        }
+    }
+
+    /// The tick that begins at or after `at`: rounding up is what keeps a timer from firing early.
+    fn tick_of(&self, at: Instant) -> u64 {
+        let ns = at.saturating_duration_since(self.start).as_nanos();
+        let ticks = ns.div_ceil(1 << TICK_BITS);
+        u64::try_from(ticks).unwrap_or(MAX_TICK).min(MAX_TICK)
+    }
+
+    fn instant_of(&self, tick: u64) -> Instant {
+        self.start + Duration::from_nanos(tick << TICK_BITS)
+    }
+
+    /// Sets a timer; `peer` is the slot of the peer that owns it and the head of its timers.
+    pub(crate) fn set(
+        &mut self,
+        at: Instant,
+        value: T,
+        peer: Option<(u32, &mut PeerTimers)>,
+    ) -> Result<TimerId, T> {
+        let tick = self.tick_of(at);
+        let Some(slot) = self.take_node() else { return Err(value) };
+        let node = &mut self.nodes[slot as usize];
+        node.tick = tick;
+        node.value = Some(value);
+        node.peer = NONE;
+        node.peer_next = NONE;
+        node.peer_prev = NONE;
+        let id = TimerId { slot, generation: node.generation };
+        if let Some((peer, head)) = peer {
+            node.peer = peer;
+            node.peer_next = head.0;
+            if head.0 != NONE {
+                self.nodes[head.0 as usize].peer_prev = slot;
+            }
+            head.0 = slot;
+        }
+        self.place(slot);
+        self.len += 1;
+        Ok(id)
+    }
+
+    /// Drops all timers.
+    pub(crate) fn clear(&mut self) {
+        for slot in 0..self.nodes.len() as u32 {
+            if self.nodes[slot as usize].value.is_some() {
+                self.unlink(slot);
+                self.retire(slot, None);
+            }
+        }
+    }
+
+    /// The slot of the peer that owns this timer, if it is set and a peer does.
+    pub(crate) fn owner(&self, id: TimerId) -> Option<u32> {
+        let node = self.live(id)?;
+        (node.peer != NONE).then_some(node.peer)
+    }
+
+    /// Takes a timer back. `head` is the head of the timers of the peer that owns it, if one does.
+    pub(crate) fn cancel(&mut self, id: TimerId, head: Option<&mut PeerTimers>) -> Option<T> {
+        self.live(id)?;
+        self.unlink(id.slot);
+        self.retire(id.slot, head)
+    }
+
+    /// Drops all timers of a peer.
+    pub(crate) fn cancel_all(&mut self, head: &mut PeerTimers) {
+        while head.0 != NONE {
+            let slot = head.0;
+            self.unlink(slot);
+            self.retire(slot, Some(head));
+        }
+    }
+
+    /// The next timer that is due at `now`, in order of time as far as ticks tell.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<TimerId> {
+        if self.lists[DUE].head == NONE {
+            self.advance(self.floor_tick(now));
+        }
+        let slot = self.lists[DUE].head;
+        let node = self.nodes.get(slot as usize)?;
+        Some(TimerId { slot, generation: node.generation })
+    }
+
+    /// When something has to be done next: exactly the earliest timer, or earlier where finding it out
+    /// would take a long walk. `None` with no timer set.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        if self.len == 0 {
+            return None;
+        }
+        if self.lists[DUE].head != NONE || self.lists[self.moving].head != NONE {
+            return Some(self.instant_of(self.elapsed));
+        }
+        let (level, slot, tick) = self.next_slot()?;
+        if level == 0 {
+            return Some(self.instant_of(tick));
+        }
+        let mut earliest = u64::MAX;
+        let mut at = self.lists[level * SLOTS + slot].head;
+        for _ in 0..EXACT_LOOK {
+            let Some(node) = self.nodes.get(at as usize) else { break };
+            earliest = earliest.min(node.tick);
+            at = node.next;
+        }
+        Some(self.instant_of(if at == NONE { earliest } else { tick }))
+    }
+
+    fn floor_tick(&self, now: Instant) -> u64 {
+        let ns = now.saturating_duration_since(self.start).as_nanos();
+        u64::try_from(ns >> TICK_BITS).unwrap_or(MAX_TICK).min(MAX_TICK)
+    }
+
+    /// Brings timers up to `now` to the due list, a bounded number at a time, the earliest slot first.
+    fn advance(&mut self, now: u64) {
+        for _ in 0..MOVES_PER_STEP {
+            let slot = self.lists[self.moving].head;
+            if slot != NONE {
+                self.unlink(slot);
+                self.place(slot);
+                continue;
+            }
+            self.moving = NOTHING;
+            if self.lists[DUE].head != NONE {
+                return;
+            }
+            match self.next_slot() {
+                Some((level, slot, tick)) if tick <= now => {
+                    // From here on nothing can be placed in this slot until it is empty: what belongs
+                    // to its time differs from `elapsed` only in lower bits.
+                    self.elapsed = tick;
+                    self.occupied[level] &= !(1 << slot);
+                    self.moving = level * SLOTS + slot;
+                }
+                _ => {
+                    self.elapsed = self.elapsed.max(now);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The earliest occupied slot: level, slot, and the tick it begins at.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        for level in 0..LEVELS {
+            let shift = SLOT_BITS * level as u32;
+            let here = (self.elapsed >> shift) as usize % SLOTS;
+            let ahead = self.occupied[level] & (u64::MAX << here);
+            if ahead != 0 {
+                let slot = ahead.trailing_zeros() as usize;
+                let rotation = self.elapsed >> (shift + SLOT_BITS) << (shift + SLOT_BITS);
+                let tick = (rotation + ((slot as u64) << shift)).max(self.elapsed);
+                return Some((level, slot, tick));
+            }
+        }
+        None
+    }
+
+    fn place(&mut self, slot: u32) {
+        let tick = self.nodes[slot as usize].tick;
+        if tick <= self.elapsed {
+            self.append(slot, DUE);
+            return;
+        }
+        // The level is where the highest differing bit lies: a slot of that level then comes round
+        // before the timer is due, and no timer ever sits in a slot that has passed.
+        let differing = 63 - (self.elapsed ^ tick).leading_zeros();
+        let level = (differing / SLOT_BITS) as usize;
+        let index = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
+        self.occupied[level] |= 1 << index;
+        self.append(slot, level * SLOTS + index);
+    }
+
+    fn append(&mut self, slot: u32, list: usize) {
+        let tail = self.lists[list].tail;
+        let node = &mut self.nodes[slot as usize];
+        node.list = list as u16;
+        node.next = NONE;
+        node.prev = tail;
+        if tail == NONE {
+            self.lists[list].head = slot;
+        } else {
+            self.nodes[tail as usize].next = slot;
+        }
+        self.lists[list].tail = slot;
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let node = &self.nodes[slot as usize];
+        let (list, next, prev) = (node.list as usize, node.next, node.prev);
+        if prev == NONE {
+            self.lists[list].head = next;
+        } else {
+            self.nodes[prev as usize].next = next;
+        }
+        if next == NONE {
+            self.lists[list].tail = prev;
+        } else {
+            self.nodes[next as usize].prev = prev;
+        }
+        if list < DUE && self.lists[list].head == NONE {
+            self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
+        }
+    }
+
+    fn live(&self, id: TimerId) -> Option<&Node<T>> {
+        self.nodes.get(id.slot as usize).filter(|n| n.generation == id.generation && n.value.is_some())
+    }
+
+    fn take_node(&mut self) -> Option<u32> {
+        if self.free != NONE {
+            let slot = self.free;
+            self.free = self.nodes[slot as usize].next;
+            return Some(slot);
+        }
+        if self.nodes.len() == self.limit {
+            return None;
+        }
+        self.nodes.push(Node {
+            tick: 0,
+            generation: 0,
+            list: 0,
+            next: NONE,
+            prev: NONE,
+            peer: NONE,
+            peer_next: NONE,
+            peer_prev: NONE,
+            value: None,
+        });
+        Some(self.nodes.len() as u32 - 1)
+    }
+
+    /// Gives an unlinked node back, out of its peer's list first.
+    fn retire(&mut self, slot: u32, head: Option<&mut PeerTimers>) -> Option<T> {
+        let node = &self.nodes[slot as usize];
+        let (next, prev) = (node.peer_next, node.peer_prev);
+        if let Some(head) = head {
+            if prev == NONE {
+                head.0 = next;
+            } else {
+                self.nodes[prev as usize].peer_next = next;
+            }
+            if next != NONE {
+                self.nodes[next as usize].peer_prev = prev;
+            }
+        }
+        self.len -= 1;
+        let node = &mut self.nodes[slot as usize];
+        let value = node.value.take();
+        // A generation that would repeat retires its node for good, so a stale id never names another.
+        if let Some(generation) = node.generation.checked_add(1) {
+            node.generation = generation;
+            node.next = self.free;
+            self.free = slot;
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due<T>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<T> {
+        let mut out = Vec::new();
+        loop {
+            let Some(id) = wheel.next_due(now) else {
+                match wheel.next_deadline() {
+                    Some(at) if at <= now => continue,
+                    _ => return out,
+                }
+            };
+            out.extend(wheel.cancel(id, None));
+        }
+    }
+
+    #[test]
+    fn fires_in_order_and_never_early() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(10_000, start);
+        let seed = 0x5eed_u64;
+        let mut x = seed;
+        let mut want = Vec::new();
+        for i in 0..5_000_u64 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = start + Duration::from_nanos((x >> 20) % 300_000_000_000);
+            wheel.set(at, (at, i), None).expect("room");
+            want.push((at, i));
+        }
+        want.sort();
+        let mut got = Vec::new();
+        while let Some(deadline) = wheel.next_deadline() {
+            for (at, i) in due(&mut wheel, deadline) {
+                assert!(at <= deadline, "timer {i} fired early (seed {seed:#x})");
+                assert!(
+                    deadline - at <= Duration::from_nanos(1 << TICK_BITS),
+                    "timer {i} fired late (seed {seed:#x})"
+                );
+                got.push((at, i));
+            }
+        }
+        assert_eq!(wheel.len, 0);
+        let tick = |at: Instant| (at - start).as_nanos().div_ceil(1 << TICK_BITS);
+        assert!(got.windows(2).all(|w| tick(w[0].0) <= tick(w[1].0)), "out of order (seed {seed:#x})");
+        got.sort();
+        assert_eq!(got, want, "seed {seed:#x}");
+    }
+
+    #[test]
+    fn a_sparse_timer_has_an_exact_deadline() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(4, start);
+        wheel.set(start + Duration::from_secs(7), (), None).expect("room");
+        let deadline = wheel.next_deadline().expect("one is set");
+        assert!(deadline >= start + Duration::from_secs(7));
+        assert!(deadline <= start + Duration::from_secs(7) + Duration::from_nanos(1 << TICK_BITS));
+    }
+
+    #[test]
+    fn cancel_takes_it_out_once() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(2, start);
+        let first = wheel.set(start + Duration::from_millis(1), 'a', None).expect("room");
+        assert_eq!(wheel.cancel(first, None), Some('a'));
+        assert_eq!(wheel.cancel(first, None), None);
+        let second = wheel.set(start + Duration::from_millis(1), 'b', None).expect("room");
+        assert_ne!(first, second);
+        assert_eq!(wheel.cancel(first, None), None, "a stale id cancels nothing");
+        assert_eq!(due(&mut wheel, start + Duration::from_secs(1)), ['b']);
+    }
+
+    #[test]
+    fn the_limit_gives_the_value_back() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(1, start);
+        wheel.set(start, 1, None).expect("room");
+        assert_eq!(wheel.set(start, 2, None), Err(2));
+    }
+
+    #[test]
+    fn a_peers_timers_go_with_it() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(8, start);
+        let mut head = PeerTimers::EMPTY;
+        let ids: Vec<_> = (0..4)
+            .map(|i| wheel.set(start + Duration::from_millis(i), i, Some((7, &mut head))).expect("room"))
+            .collect();
+        wheel.set(start + Duration::from_millis(2), 99, None).expect("room");
+        assert_eq!(wheel.owner(ids[2]), Some(7));
+        assert_eq!(wheel.cancel(ids[2], Some(&mut head)), Some(2));
+        wheel.cancel_all(&mut head);
+        assert_eq!(head, PeerTimers::EMPTY);
+        assert_eq!(due(&mut wheel, start + Duration::from_secs(1)), [99]);
+    }
+
+    #[test]
+    fn a_crowded_slot_moves_down_in_bounded_steps() {
+        let start = Instant::now();
+        let count = MOVES_PER_STEP * 3;
+        let mut wheel = TimerWheel::new(count, start);
+        for i in 0..count {
+            wheel.set(start + Duration::from_millis(900), i, None).expect("room");
+        }
+        assert!(wheel.next_due(start + Duration::from_secs(1)).is_none(), "the first step moves only some");
+        assert_eq!(due(&mut wheel, start + Duration::from_secs(1)).len(), count);
+    }
+}
