@@ -289,6 +289,10 @@ impl Config {
     pub fn datagram_budget(&self) -> usize {
         self.turn_budget as usize
     }
+    /// Messages a mailbox holds.
+    pub fn mailbox_capacity(&self) -> usize {
+        self.mailbox_len as usize
+    }
     /// Endpoints per shard.
     pub fn endpoint_capacity(&self) -> usize {
         self.max_endpoints as usize

@@ -146,7 +146,8 @@ impl<M> Mailbox<M> {
         (Postbox { sender, bell: Arc::clone(&bell) }, Self { receiver, bell })
     }
 
-    pub(crate) fn bell(&self) -> &Arc<Bell> {
+    /// The bell of the shard whose mailbox this is.
+    pub fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }
 

@@ -198,6 +198,24 @@ impl Snapshot {
     }
 }
 
+/// One line: what came, what left, what was lost and where.
+impl std::fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dropped = (self.received + self.forwarded_in)
+            .saturating_sub(self.delivered + self.stateless + self.forwarded_out);
+        write!(
+            f,
+            "received={} sent={} dropped={} kernel_dropped={} send_failed={} peers={}",
+            self.received,
+            self.sent(),
+            dropped,
+            self.kernel_dropped,
+            self.send_failed(),
+            self.peers()
+        )
+    }
+}
+
 /// Reasons a handler may have to refuse, at most; further ones are counted as "other".
 const REFUSALS: usize = 32;
 

@@ -1,1 +1,34 @@
-//! placeholder
+//! The io_uring driver of shardgram (Linux 6.1 and later).
+//!
+//! Each shard has a ring of its own. Listeners and endpoints are fixed files with one multishot `recvmsg`
+//! each, which all draw from one ring of provided buffers. Sends are made with `MSG_DONTWAIT` and without
+//! a completion for success, so when the submitting call returns every one of them is done.
+//!
+//! Unsafe code is in seven files: `ring` (set-up, and what may be queued), `op` (what the queued entries
+//! point to), `driver` and `probe` (one place each: what a send points to outlives its submission), `mapping` (memory shared with the kernel), `buf_ring` (who owns a buffer) and `wake` (the
+//! event descriptor).
+#![cfg(target_os = "linux")]
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod buf_ring;
+#[allow(unsafe_code)]
+mod driver;
+mod errno;
+#[allow(unsafe_code)]
+mod mapping;
+#[allow(unsafe_code)]
+mod op;
+#[allow(unsafe_code)]
+pub mod probe;
+pub mod recv;
+#[allow(unsafe_code)]
+mod ring;
+mod sockets;
+mod user_data;
+#[allow(unsafe_code)]
+mod wake;
+
+pub use driver::UringDriver;
+pub use probe::{Refusal, probe};
+pub use wake::Fleet;

@@ -1,0 +1,87 @@
+//! Sends every datagram back whence it came.
+//!
+//! `cargo run --release --example echo -- --listen 127.0.0.1:9000 --shards 2`
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server};
+
+/// An echo server. SIGINT and SIGTERM drain it; a second one stops it at once.
+#[derive(Parser)]
+struct Options {
+    /// Address to listen on; may be given several times.
+    #[arg(long, default_value = "127.0.0.1:9000")]
+    listen: Vec<SocketAddr>,
+    /// Shards, one thread each.
+    #[arg(long, default_value_t = 1)]
+    shards: u16,
+    /// Cores to pin the shards to, as in 0,1.
+    #[arg(long, value_delimiter = ',')]
+    cores: Vec<usize>,
+    /// auto, uring or mio.
+    #[arg(long, default_value = "auto")]
+    backend: Backend,
+    /// Print counters every so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    stats: Option<u64>,
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
+        let len = datagram.len();
+        let _ = cx.io.reply(datagram, len); // a refusal is counted
+    }
+}
+
+fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::new().shards(options.shards).cores(options.cores).backend(options.backend);
+    let config = config.drain_on_signals(Some(Duration::from_secs(5)));
+    let server = Server::bind(options.listen.into_iter().fold(config, Config::listen))?;
+    let ready = server.ready_line();
+    server.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let handle = server.spawn(|_| Echo)?;
+    println!("{ready}");
+    if let Some(seconds) = options.stats {
+        let remote = handle.remote();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(seconds.max(1)));
+                println!("{}", remote.stats());
+            }
+        });
+    }
+    println!("{}", handle.wait()?.total);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let result = match Options::try_parse() {
+        Ok(options) => serve(options),
+        Err(help) if !help.use_stderr() => help.exit(),
+        Err(wrong) => {
+            let text = wrong.to_string();
+            let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            Err(format!("{cause}; --help lists the options").into())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

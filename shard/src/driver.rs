@@ -1,0 +1,448 @@
+//! The driver: what [`shardgram_core::driver::Driver`] promises, on a ring.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use io_uring::cqueue;
+use shardgram_core::datagram::{Meta, SocketId};
+use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, Sink, Wait};
+use shardgram_core::mailbox::Bell;
+use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
+use shardgram_core::{Config, Endpoint};
+use shardgram_sys::socket::{self, SocketOptions};
+
+use crate::buf_ring::BufRing;
+use crate::errno::send_fault;
+use crate::op::{Destination, Operands};
+use crate::ring::Ring;
+use crate::sockets::{Arm, Sockets};
+use crate::user_data::{Kind, UserData};
+use crate::wake::Fleet;
+
+/// Submission entries: how many sends go into one entry of the kernel.
+const ENTRIES: u32 = 256;
+/// Non-blocking entries made in one turn while the kernel says that more is waiting. One enter runs about
+/// 20 pieces of deferred work.
+const EXTRA_ENTERS: u32 = 8;
+/// Receives in a row that may fail without bringing anything before the shard is given up.
+const RECEIVE_FAILURES: u32 = 64;
+/// Tries to hand the kernel all that is queued; each takes out completions, so only a kernel that is out
+/// of memory for good needs many.
+const SUBMIT_TRIES: u32 = 10_000;
+
+/// A completion of a receive that was not yet handed over.
+#[derive(Clone, Copy, Debug)]
+struct Completed {
+    data: UserData,
+    result: i32,
+    flags: u32,
+}
+
+/// One shard's ring with its sockets and buffers.
+#[derive(Debug)]
+pub struct UringDriver {
+    // Dropped first: from then on the kernel writes to nothing below.
+    ring: Ring,
+    buffers: BufRing,
+    operands: Operands,
+    sockets: Sockets,
+    options: SocketOptions,
+    shard: u16,
+    fleet: Arc<Fleet>,
+    budget: usize,
+    capacity: usize,
+    completed: VecDeque<Completed>,
+    failures: Vec<SendFailure>,
+    /// Slots whose receive has to be armed, and the other list they are worked off from.
+    to_arm: Vec<u32>,
+    /// Receives armed again that the loop was not yet told of: whether buffers had run out.
+    rearmed: Vec<bool>,
+    event_armed: bool,
+    closed_drops: u64,
+}
+
+impl UringDriver {
+    /// The driver of shard `shard`; call it on the thread that will run it. `listeners` are bound sockets
+    /// in the order of the configuration; `options` serve for endpoints.
+    ///
+    /// # Errors
+    /// What the kernel refuses; [`crate::probe()`] says beforehand whether and why it would.
+    pub fn new(
+        shard: u16,
+        listeners: Vec<UdpSocket>,
+        config: &Config,
+        options: SocketOptions,
+        bell: &Bell,
+        fleet: Arc<Fleet>,
+    ) -> io::Result<Self> {
+        let buffers = u32::from(config.buffer_count());
+        // Every buffer may wait in a completion, beside the ends of receives and failed sends.
+        let ring = Ring::new(ENTRIES, (4 * buffers).max(2 * ENTRIES))?;
+        let buffer_size = Operands::layout(true).payload() + config.datagram_capacity();
+        let buffers = BufRing::register(&ring, config.buffer_count(), buffer_size)?;
+        let slots = table_size(&ring, listeners.len(), config.endpoint_capacity())?;
+        let operands = Operands::new(ring.capacity());
+        let event = fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let waker = Arc::clone(event);
+        bell.connect(Box::new(move || waker.ring()));
+        let mut driver = Self {
+            sockets: Sockets::new(listeners.len(), slots),
+            ring,
+            buffers,
+            operands,
+            options,
+            shard,
+            fleet,
+            budget: config.datagram_budget(),
+            capacity: config.datagram_capacity(),
+            completed: VecDeque::new(),
+            failures: Vec::new(),
+            to_arm: Vec::new(),
+            rearmed: Vec::new(),
+            event_armed: false,
+            closed_drops: 0,
+        };
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let id = SocketId::listener(index as u16);
+            driver.install(index as u32, listener, id)?;
+        }
+        driver.fleet.joined(shard, driver.ring.fd());
+        Ok(driver)
+    }
+
+    /// Makes a socket a fixed file and has it armed with the next turn.
+    fn install(&mut self, slot: u32, socket: UdpSocket, id: SocketId) -> io::Result<SocketAddr> {
+        let local = socket.local_addr()?;
+        self.ring.set_file(slot, socket.as_raw_fd())?;
+        self.sockets.insert(slot, socket, id, local);
+        self.to_arm.push(slot);
+        Ok(local)
+    }
+
+    /// Queues the receives that have to be armed. Without a buffer in the kernel they would end at once,
+    /// so then they wait until some came back.
+    fn arm(&mut self) -> io::Result<()> {
+        if !self.event_armed
+            && let Some(event) = self.fleet.event(self.shard)
+        {
+            self.operands.push_event_read(&mut self.ring, event.fd())?;
+            self.event_armed = true;
+        }
+        if self.buffers.in_kernel() == 0 {
+            return Ok(());
+        }
+        while let Some(slot) = self.to_arm.pop() {
+            let generation = self.sockets.generation(slot);
+            let Some(socket) = self.sockets.current(slot, generation) else { continue };
+            let (starved, wildcard) = (socket.arm == Arm::Starved, socket.wildcard);
+            socket.arm = Arm::Armed;
+            self.operands.push_receive(&mut self.ring, slot, generation, wildcard, starved)?;
+        }
+        Ok(())
+    }
+
+    /// Queues every train of the outbox, submitting whenever the operands are used up.
+    fn queue_sends(&mut self, outbox: &Outbox) -> io::Result<()> {
+        for (index, train) in outbox.trains().iter().enumerate() {
+            if !self.operands.has_room() {
+                self.submit_all(outbox)?;
+            }
+            self.queue_send(outbox, train, index as u32)?;
+        }
+        Ok(())
+    }
+
+    fn queue_send(&mut self, outbox: &Outbox, train: &Train, index: u32) -> io::Result<()> {
+        let slot = self.sockets.slot_of(train.path.socket);
+        let socket = slot.and_then(|slot| Some((slot, self.sockets.get(slot)?)));
+        let (Some((slot, socket)), Some(source)) = (socket, outbox.single_source(train)) else {
+            // Its endpoint could not be opened, or is closed.
+            self.failures.push(failure(train, libc::EADDRNOTAVAIL));
+            return Ok(());
+        };
+        let to = Destination { slot, path: &train.path, wildcard: socket.wildcard };
+        let bytes = match source {
+            Source::Outbox { start, len } => outbox.bytes(start, len),
+            Source::Buffer(slice) => self.buffers.kept(slice),
+        };
+        // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
+        // last beyond the submission, which `turn` makes before it returns.
+        unsafe { self.operands.push_send(&mut self.ring, to, bytes, index) }
+    }
+
+    /// Submits until the kernel has taken every entry, so that every send is done.
+    fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
+        for _ in 0..SUBMIT_TRIES {
+            self.ring.submit()?;
+            self.reap(outbox)?;
+            if self.ring.is_submitted() {
+                self.operands.submitted();
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("the kernel has had no memory for a submission for a long time"))
+    }
+
+    /// Takes completions out of the queue: failures of sends are noted with their trains, receives wait
+    /// to be handed over.
+    fn reap(&mut self, outbox: &Outbox) -> io::Result<()> {
+        let mut failed_wakes = Vec::new();
+        for entry in self.ring.completions() {
+            let Some(data) = UserData::from_bits(entry.user_data()) else { continue };
+            match data.kind {
+                Kind::Receive => {
+                    let (result, flags) = (entry.result(), entry.flags());
+                    self.completed.push_back(Completed { data, result, flags });
+                }
+                Kind::Send if entry.result() < 0 => {
+                    if let Some(train) = outbox.trains().get(data.index as usize) {
+                        self.failures.push(failure(train, -entry.result()));
+                    }
+                }
+                Kind::Event => self.event_armed = false,
+                Kind::WakeFailed if entry.result() < 0 => failed_wakes.push(data.index as u16),
+                Kind::Send | Kind::WakeFailed | Kind::Wake | Kind::Cancel => {}
+            }
+        }
+        for shard in failed_wakes {
+            if let Some(event) = self.fleet.event(shard) {
+                event.ring();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back the receive buffers that this turn's sends referred to.
+    fn release(&mut self, outbox: &Outbox) {
+        for train in outbox.trains() {
+            for source in outbox.sources(train) {
+                if let Source::Buffer(slice) = source {
+                    self.buffers.release(slice.buffer as u16);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
+        match wait {
+            Wait::Until(deadline) if !self.has_more() && self.to_arm.is_empty() => {
+                let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                self.ring.submit_and_wait(timeout)?;
+                self.reap(outbox)?;
+            }
+            _ => {}
+        }
+        self.submit_all_if_any(outbox, wait)?;
+        for _ in 0..EXTRA_ENTERS {
+            if self.completed.len() >= self.budget || !self.ring.more_to_do() {
+                break;
+            }
+            self.ring.submit()?;
+            self.reap(outbox)?;
+        }
+        Ok(())
+    }
+
+    /// Finishes the submission after a wait, or makes the one entry of a turn that does not wait.
+    fn submit_all_if_any(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
+        if wait != Wait::Poll && self.ring.is_submitted() {
+            self.operands.submitted();
+            return Ok(());
+        }
+        self.submit_all(outbox)
+    }
+
+    fn hand_over(&mut self, done: Completed, sink: &mut impl Sink) -> bool {
+        let Completed { data, result, flags } = done;
+        let buffer = cqueue::buffer_select(flags).filter(|id| self.buffers.take(*id));
+        let Some(socket) = self.sockets.current(data.index, data.generation) else {
+            if let Some(id) = buffer {
+                self.buffers.keep(id, 0);
+            }
+            return false;
+        };
+        if !cqueue::more(flags) {
+            socket.arm = if result == -libc::ENOBUFS { Arm::Starved } else { Arm::Needed };
+            self.to_arm.push(data.index);
+            self.rearmed.push(result == -libc::ENOBUFS);
+        }
+        let (id, wildcard) = (socket.id, socket.wildcard);
+        if result < 0 {
+            // Without buffers it is no fault of the socket; every other end is tried again, up to a bound.
+            if result != -libc::ENOBUFS && result != -libc::ECANCELED {
+                socket.failures += 1;
+                tracing::debug!(errno = -result, ?id, "a receive ended and is armed again");
+            }
+            if let Some(buffer) = buffer {
+                self.buffers.keep(buffer, 0);
+            }
+            return false;
+        }
+        socket.failures = 0;
+        let Some(buffer) = buffer else {
+            sink.malformed();
+            return false;
+        };
+        self.hand_over_buffer(id, wildcard, buffer, result as usize, sink)
+    }
+
+    fn hand_over_buffer(
+        &mut self,
+        socket: SocketId,
+        wildcard: bool,
+        buffer: u16,
+        filled: usize,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let bytes = self.buffers.bytes(buffer, filled);
+        let Some(received) = crate::recv::parse(bytes, Operands::layout(wildcard)) else {
+            self.buffers.keep(buffer, 0);
+            sink.malformed();
+            return false;
+        };
+        let start = received.payload.start as u32;
+        let payload = &mut bytes[received.payload];
+        let whole = payload.len();
+        // Without control data in front there is a little more room than was configured.
+        let cut = whole > self.capacity;
+        let mut meta = Meta::default();
+        meta.truncated_from = received.truncated_from.or(cut.then_some(whole));
+        meta.interface = received.control.interface;
+        meta.ecn = received.control.ecn.unwrap_or(0);
+        meta.kernel_time = received.control.time;
+        let fate = sink.datagram(Arrival {
+            socket,
+            remote: received.remote,
+            local: if wildcard { received.control.local } else { None },
+            meta,
+            segment: received.control.segment_size.map_or(0, usize::from),
+            bytes: &mut payload[..whole.min(self.capacity)],
+            buffer: u32::from(buffer),
+            start,
+        });
+        self.buffers.keep(buffer, fate.kept);
+        fate.stop
+    }
+
+    fn given_up(&self) -> Option<io::Error> {
+        let socket = self.sockets.iter().find(|s| s.failures > RECEIVE_FAILURES)?;
+        let id = socket.id;
+        Some(io::Error::other(format!("receiving on {id:?} fails again and again; the log (debug) says why")))
+    }
+}
+
+fn failure(train: &Train, errno: i32) -> SendFailure {
+    SendFailure { peer: train.peer, datagrams: train.datagrams, fault: send_fault(errno) }
+}
+
+/// Makes the table of fixed files. It cannot be larger than the limit of descriptors (RLIMIT_NOFILE), so
+/// it is tried smaller until it fits; an endpoint beyond it fails to open with EMFILE.
+fn table_size(ring: &Ring, listeners: usize, endpoints: usize) -> io::Result<usize> {
+    let mut size = (listeners + endpoints).max(1);
+    loop {
+        match ring.register_files(size as u32) {
+            Ok(()) => return Ok(size),
+            Err(e) if e.raw_os_error() == Some(libc::EMFILE) && size > listeners.max(1) => {
+                size = (size / 2).max(listeners).max(1);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Driver for UringDriver {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(TrainLimits::SINGLE)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
+        let errno = |e: io::Error| e.raw_os_error().unwrap_or(libc::EIO);
+        let slot = self.sockets.slot_of(socket).ok_or(libc::EMFILE)?;
+        let bind = endpoint.bind_address();
+        let bound = socket::endpoint(Some(bind), bind, &self.options).map_err(|e| e.errno())?;
+        self.install(slot, bound, socket).map_err(errno)
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        let Some(slot) = self.sockets.slot_of(socket) else { return };
+        let receive = UserData::receive(slot, self.sockets.generation(slot));
+        let Some(closed) = self.sockets.remove(slot) else { return };
+        self.closed_drops += socket::drop_count(&closed.socket).unwrap_or(0);
+        // Emptying the slot does not end the receive, which would keep the socket and its port.
+        if closed.arm == Arm::Armed
+            && let Err(error) = self.operands.push_cancel(&mut self.ring, receive)
+        {
+            tracing::warn!(%error, ?socket, "a receive could not be cancelled");
+        }
+        if let Err(error) = self.ring.set_file(slot, -1) {
+            tracing::warn!(%error, ?socket, "a fixed file could not be taken out");
+        }
+    }
+
+    fn wake(&mut self, shard: u16) {
+        let sent = match self.fleet.ring(shard) {
+            Some(ring) => self.operands.push_wake(&mut self.ring, ring, shard).is_ok(),
+            None => false,
+        };
+        if !sent && let Some(event) = self.fleet.event(shard) {
+            event.ring();
+        }
+    }
+
+    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
+        if let Some(error) = self.given_up() {
+            return Err(error);
+        }
+        self.arm()?;
+        self.queue_sends(outbox)?;
+        if !self.to_arm.is_empty() {
+            // Starved: the sends give buffers back, and only then can receives be armed.
+            self.submit_all(outbox)?;
+            self.release(outbox);
+            self.arm()?;
+            return self.enter(outbox, wait);
+        }
+        self.enter(outbox, wait)?;
+        self.release(outbox);
+        Ok(())
+    }
+
+    fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
+        for failure in std::mem::take(&mut self.failures) {
+            sink.send_failed(failure);
+        }
+        for _ in 0..budget {
+            let Some(done) = self.completed.pop_front() else { break };
+            if self.hand_over(done, sink) {
+                break;
+            }
+        }
+        for exhausted in self.rearmed.drain(..) {
+            sink.rearmed(exhausted);
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !self.completed.is_empty() || !self.failures.is_empty()
+    }
+
+    fn kernel_dropped(&mut self) -> u64 {
+        let open: u64 = self.sockets.iter().map(|s| socket::drop_count(&s.socket).unwrap_or(0)).sum();
+        open + self.closed_drops
+    }
+}
+
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        self.fleet.left(self.shard);
+        self.ring.shut_down();
+    }
+}

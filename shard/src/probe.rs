@@ -1,0 +1,140 @@
+//! Whether io_uring can be had here, found out by using it.
+//!
+//! The kernel's own probe lists operations, not flags, and says nothing of what a sandbox refuses. So a
+//! datagram is sent and received over loopback in the very way the driver does it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use shardgram_core::datagram::{Path, SocketId};
+
+use crate::buf_ring::BufRing;
+use crate::op::{Destination, Operands};
+use crate::ring::Ring;
+use crate::user_data::{Kind, UserData};
+
+const PAYLOAD: &[u8] = b"shardgram self-test";
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why io_uring cannot be used: which step failed, with what, and what would help.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {error} ({remedy})")]
+pub struct Refusal {
+    step: &'static str,
+    error: io::Error,
+    remedy: &'static str,
+}
+
+impl Refusal {
+    fn new(step: &'static str, error: io::Error) -> Self {
+        let remedy = match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                "set the sysctl kernel.io_uring_disabled to 0, or allow io_uring in the seccomp profile"
+            }
+            Some(libc::ENOSYS) => "run Linux 6.1 or later, outside a sandbox without io_uring",
+            Some(libc::ENOMEM) => "raise RLIMIT_MEMLOCK (ulimit -l)",
+            Some(libc::EMFILE | libc::ENFILE) => "raise RLIMIT_NOFILE (ulimit -n)",
+            _ => "run Linux 6.1 or later",
+        };
+        Self { step, error, remedy }
+    }
+
+    /// A short form for one line of log: the step and the error's name.
+    pub fn brief(&self) -> String {
+        let name = match self.error.raw_os_error() {
+            Some(libc::EPERM) => "EPERM",
+            Some(libc::EACCES) => "EACCES",
+            Some(libc::ENOSYS) => "ENOSYS",
+            Some(libc::ENOMEM) => "ENOMEM",
+            Some(libc::EMFILE) => "EMFILE",
+            Some(libc::EINVAL) => "EINVAL",
+            _ => return format!("{}:{}", self.step, self.error).replace(' ', "_"),
+        };
+        format!("{}:{name}", self.step)
+    }
+}
+
+/// Sends a datagram to oneself through a ring, with everything the driver relies on: fixed files, a
+/// multishot `recvmsg` with provided buffers, a send with a destination and no completion.
+///
+/// It runs on a thread of its own: the end of a ring is worked off by the thread that used it, and that
+/// would interrupt blocking system calls of the caller's (EINTR) some time later.
+///
+/// # Errors
+/// The first step that failed.
+pub fn probe() -> Result<(), Refusal> {
+    let thread = std::thread::Builder::new().name("shardgram-probe".to_owned()).spawn(try_out);
+    let thread = thread.map_err(|e| Refusal::new("probe_thread", e))?;
+    let panicked = |_| Err(Refusal::new("self_test", io::Error::other("it panicked")));
+    thread.join().unwrap_or_else(panicked)
+}
+
+fn try_out() -> Result<(), Refusal> {
+    let at = |step| move |e| Refusal::new(step, e);
+    let mut ring = Ring::new(64, 128).map_err(at("io_uring_setup"))?;
+    let size = Operands::layout(true).payload() + 64;
+    let mut buffers = BufRing::register(&ring, 8, size).map_err(at("buffer_ring"))?;
+    ring.register_files(1).map_err(at("fixed_files"))?;
+    let mut operands = Operands::new(1);
+    let Some((socket, address)) = loopback() else {
+        // No loopback to try it on; what could be set up is all that can be known.
+        return Ok(());
+    };
+    ring.set_file(0, socket.as_raw_fd()).map_err(at("fixed_files"))?;
+    operands.push_receive(&mut ring, 0, 0, false, false).map_err(at("multishot_recvmsg"))?;
+    let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
+    let to = Destination { slot: 0, path: &path, wildcard: false };
+    // SAFETY: the payload is a constant, and the operand is not used again.
+    unsafe { operands.push_send(&mut ring, to, PAYLOAD, 0) }.map_err(at("send"))?;
+    let result = await_datagram(&mut ring, &mut buffers, address);
+    ring.shut_down();
+    result
+}
+
+/// A loopback socket that can reach itself by ordinary means.
+fn loopback() -> Option<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    let address = socket.local_addr().ok()?;
+    socket.send_to(&[], address).ok()?;
+    socket.set_read_timeout(Some(PATIENCE)).ok()?;
+    socket.recv_from(&mut []).ok()?;
+    socket.set_read_timeout(None).ok()?;
+    Some((socket, address))
+}
+
+fn await_datagram(ring: &mut Ring, buffers: &mut BufRing, from: SocketAddr) -> Result<(), Refusal> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        ring.submit_and_wait(Some(PATIENCE)).map_err(|e| Refusal::new("io_uring_enter", e))?;
+        let done: Vec<_> = ring.completions().map(|c| (c.user_data(), c.result(), c.flags())).collect();
+        for (data, result, flags) in done {
+            let kind = UserData::from_bits(data).map(|d| d.kind);
+            if result < 0 {
+                let step = if kind == Some(Kind::Send) { "send" } else { "multishot_recvmsg" };
+                return Err(Refusal::new(step, io::Error::from_raw_os_error(-result)));
+            }
+            let taken = io_uring::cqueue::buffer_select(flags).filter(|id| buffers.take(*id));
+            let Some(id) = taken else { continue };
+            let bytes = buffers.bytes(id, result as usize);
+            let received = crate::recv::parse(bytes, Operands::layout(false));
+            if received.is_some_and(|r| r.remote == from && &bytes[r.payload] == PAYLOAD) {
+                return Ok(());
+            }
+        }
+    }
+    Err(Refusal::new("self_test", io::Error::from(io::ErrorKind::TimedOut)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_remedy() {
+        let refusal = Refusal::new("io_uring_setup", io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(refusal.brief(), "io_uring_setup:EPERM");
+        assert!(refusal.to_string().contains("kernel.io_uring_disabled"), "{refusal}");
+    }
+}

@@ -1,0 +1,190 @@
+//! The ring itself: the ladder of set-up flags, submission, and what `io_uring_enter(2)` may answer.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
+
+/// Fewest entries a submission queue is made with when locked memory is short.
+const FEWEST_ENTRIES: u32 = 64;
+/// How long the end of outstanding operations is waited for.
+const SHUT_DOWN: Timespec = Timespec::new().sec(1);
+
+/// What flags a rung of the ladder asks for, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rung {
+    /// 6.6: no array of indices between application and submission entries.
+    NoArray,
+    /// 6.1: completions are worked off when this thread asks for them, and at no other time.
+    Deferred,
+    /// 6.0: one thread submits; completions interrupt no system call.
+    Cooperative,
+}
+
+const LADDER: [Rung; 3] = [Rung::NoArray, Rung::Deferred, Rung::Cooperative];
+
+pub(crate) struct Ring {
+    io: IoUring,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("fd", &self.io.as_raw_fd()).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Makes a ring for the calling thread, with the best flags the kernel knows. When locked memory is
+    /// short (ENOMEM) the queues are halved down to [`FEWEST_ENTRIES`].
+    pub(crate) fn new(entries: u32, completions: u32) -> io::Result<Self> {
+        let (mut entries, mut completions) = (entries, completions);
+        loop {
+            match Self::climb(entries, completions) {
+                Err(e) if e.raw_os_error() == Some(libc::ENOMEM) && entries > FEWEST_ENTRIES => {
+                    entries = (entries / 2).max(FEWEST_ENTRIES);
+                    completions = (completions / 2).max(2 * FEWEST_ENTRIES);
+                    tracing::warn!(entries, completions, "locked memory is short: trying a smaller ring");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn climb(entries: u32, completions: u32) -> io::Result<Self> {
+        let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
+        for rung in LADDER {
+            let mut builder = IoUring::builder();
+            builder.setup_clamp().setup_cqsize(completions).setup_submit_all().setup_single_issuer();
+            match rung {
+                Rung::NoArray => {
+                    builder.setup_defer_taskrun().setup_taskrun_flag().setup_no_sqarray();
+                }
+                Rung::Deferred => {
+                    builder.setup_defer_taskrun().setup_taskrun_flag();
+                }
+                Rung::Cooperative => {
+                    builder.setup_coop_taskrun().setup_taskrun_flag();
+                }
+            }
+            match builder.build(entries) {
+                Ok(io) => return Ok(Self { io }),
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => refused = e,
+                Err(e) => return Err(e),
+            }
+        }
+        Err(refused)
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.io.as_raw_fd()
+    }
+
+    /// Makes an empty table of fixed files.
+    pub(crate) fn register_files(&self, slots: u32) -> io::Result<()> {
+        self.io.submitter().register_files_sparse(slots)
+    }
+
+    /// Puts a descriptor into a slot; -1 empties it.
+    pub(crate) fn set_file(&self, slot: u32, fd: RawFd) -> io::Result<()> {
+        self.io.submitter().register_files_update(slot, &[fd]).map(drop)
+    }
+
+    /// Gives the kernel a ring of provided buffers.
+    ///
+    /// # Safety
+    /// `address` is that of page-aligned memory for `entries` entries that outlives this ring.
+    pub(crate) unsafe fn register_buf_ring(&self, address: u64, entries: u16, group: u16) -> io::Result<()> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.io.submitter().register_buf_ring_with_flags(address, entries, group, 0) }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.io.params().sq_entries() as usize
+    }
+
+    /// Queues an entry, submitting what is queued if there is no room.
+    ///
+    /// # Safety
+    /// What the entry points to stays valid and in place until the kernel is done with it: for sends until
+    /// the submission returns, for receives as long as the ring lives.
+    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        for _ in 0..2 {
+            // SAFETY: passed on to the caller.
+            if unsafe { self.io.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            self.submit()?;
+        }
+        Err(io::Error::other("the submission queue stays full"))
+    }
+
+    /// Submits what is queued and lets the kernel work off what has arrived, without waiting. Entries may
+    /// be left ([`Ring::is_submitted`]) when the completion queue overflows or memory is short.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        match self.io.submitter().submit() {
+            Err(e) if !is_harmless(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Submits what is queued and waits for a completion, at most for `timeout`.
+    pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let result = match timeout {
+            None => self.io.submitter().submit_and_wait(1),
+            Some(timeout) => {
+                let timespec = Timespec::from(timeout);
+                self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
+            }
+        };
+        match result {
+            Err(e) if !is_harmless(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the kernel has taken every entry that was queued.
+    pub(crate) fn is_submitted(&mut self) -> bool {
+        self.io.submission().is_empty()
+    }
+
+    /// Cancels everything that is outstanding and empties the table of fixed files, so that the sockets are
+    /// closed, and their ports free, when the ring is dropped and not some time after.
+    pub(crate) fn shut_down(&mut self) {
+        // EBUSY and ETIME: what was not cancelled in time ends with the ring.
+        let _ = self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::any());
+        let _ = self.submit();
+        for _ in self.completions() {}
+        // ENXIO: there is no table.
+        let _ = self.io.submitter().unregister_files();
+    }
+
+    /// Whether the kernel says that more could be worked off, or kept back completions for want of room.
+    pub(crate) fn more_to_do(&mut self) -> bool {
+        let queue = self.io.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// The completions that are there.
+    pub(crate) fn completions(&mut self) -> cqueue::CompletionQueue<'_> {
+        self.io.completion()
+    }
+}
+
+/// Answers of `io_uring_enter(2)` that end nothing.
+fn is_harmless(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        // The time is up.
+        Some(libc::ETIME) => true,
+        // A signal came.
+        Some(libc::EINTR) => true,
+        // The completion queue is full and completions wait in the kernel: they are taken out next.
+        Some(libc::EBUSY) => true,
+        // Short of memory for requests; it is tried again.
+        Some(libc::EAGAIN | libc::ENOMEM) => true,
+        // Everything else is a mistake in this driver or a ring that is gone: EBADF, EBADFD, EFAULT,
+        // EINVAL, EEXIST (another thread entered a ring of one issuer), EOPNOTSUPP.
+        _ => false,
+    }
+}

@@ -1,0 +1,77 @@
+//! Waking a sleeping shard: from another shard through its ring, from any thread through a descriptor.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// An eventfd(2): counts wake-ups until they are read.
+#[derive(Debug)]
+pub(crate) struct Event(OwnedFd);
+
+impl Event {
+    fn new() -> io::Result<Self> {
+        // SAFETY: a plain system call; a result that is not negative is a new descriptor owned by nobody.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: as above: new, valid and owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes whoever reads. A full counter means that a wake-up is outstanding anyway.
+    pub(crate) fn ring(&self) {
+        let one = 1_u64;
+        // SAFETY: writes eight bytes of a local variable to a descriptor that is open as long as `self`.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+const NO_RING: RawFd = -1;
+
+#[derive(Debug)]
+struct Member {
+    ring: AtomicI32,
+    event: Arc<Event>,
+}
+
+/// The shards of a server, as far as they wake each other.
+#[derive(Debug)]
+pub struct Fleet(Box<[Member]>);
+
+impl Fleet {
+    /// For so many shards.
+    ///
+    /// # Errors
+    /// EMFILE where the limit of descriptors (`ulimit -n`) is reached.
+    pub fn new(shards: u16) -> io::Result<Arc<Self>> {
+        let member = |_| Ok::<_, io::Error>(Member { ring: NO_RING.into(), event: Arc::new(Event::new()?) });
+        Ok(Arc::new(Self((0..shards).map(member).collect::<io::Result<_>>()?)))
+    }
+
+    pub(crate) fn event(&self, shard: u16) -> Option<&Arc<Event>> {
+        Some(&self.0.get(usize::from(shard))?.event)
+    }
+
+    /// The ring of a shard that runs. Between this and its use the shard may end and its descriptor may
+    /// come to name another file: the message then fails, or wakes a ring of this process that ignores it.
+    pub(crate) fn ring(&self, shard: u16) -> Option<RawFd> {
+        let fd = self.0.get(usize::from(shard))?.ring.load(Ordering::Acquire);
+        (fd != NO_RING).then_some(fd)
+    }
+
+    pub(crate) fn joined(&self, shard: u16, ring: RawFd) {
+        if let Some(member) = self.0.get(usize::from(shard)) {
+            member.ring.store(ring, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn left(&self, shard: u16) {
+        self.joined(shard, NO_RING);
+    }
+}

@@ -1,0 +1,89 @@
+//! Why a server did not start, or ended other than it should.
+
+use std::io;
+
+use shardgram_core::ConfigError;
+use shardgram_sys::{AffinityError, BindError};
+
+/// Why a server did not start. Nothing of it is left running.
+///
+/// ```
+/// use shardgram::{Config, Server, StartError};
+/// let error = Server::bind(Config::new().shards(0)).err();
+/// assert!(matches!(error, Some(StartError::Config(_))));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot be honoured.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A thread cannot be pinned to the core that was named.
+    #[error(transparent)]
+    Core(#[from] AffinityError),
+    /// The backend that was asked for cannot be had here.
+    #[error("the backend {backend} was asked for and cannot be had: {reason}; or ask for the backend auto")]
+    BackendRefused {
+        /// The backend asked for.
+        backend: shardgram_core::Backend,
+        /// What refuses it, and what would help.
+        reason: String,
+    },
+    /// This program aborts on panics, so a panicking handler could not be replaced.
+    #[error("panics abort this program: build it with panic = \"unwind\" in its Cargo profile")]
+    PanicAbort,
+    /// The handler's factory, or `on_start`, panicked.
+    #[error("the handler of shard {shard} panicked before it served")]
+    HandlerPanicked {
+        /// Which shard.
+        shard: u16,
+    },
+    /// The system refused a shard's thread, ring or sockets.
+    #[error("shard {shard} cannot start: {source}")]
+    Shard {
+        /// Which shard.
+        shard: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something the whole server needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a server that ran ended other than by a drain or a stop.
+///
+/// ```
+/// fn retry(error: &shardgram::ServeError) -> bool {
+///     !matches!(error, shardgram::ServeError::TooManyRestarts { .. })
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A handler panicked more often than [`shardgram_core::Config::max_restarts_per_minute`] allows.
+    #[error("the handler of shard {shard} panicked too often; the log says where")]
+    TooManyRestarts {
+        /// Which shard.
+        shard: u16,
+    },
+    /// A shard's driver failed.
+    #[error("shard {shard} failed: {source}")]
+    Shard {
+        /// Which shard.
+        shard: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,265 @@
+//! A running server, seen from outside its shards.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use shardgram_core::control::Control;
+use shardgram_core::mailbox::Postbox;
+use shardgram_core::shard_loop::Ending;
+use shardgram_core::{Full, Snapshot, Stats};
+
+use crate::error::ServeError;
+use crate::signals::SignalDrain;
+
+/// How long [`Remote::stats`] waits for shards to read what the kernel counts.
+const REFRESH_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Speaks with a running server from any thread. May be cloned; outliving the server does no harm.
+///
+/// ```
+/// use shardgram::Remote;
+/// fn report<M: Send>(server: &Remote<M>) -> String {
+///     let stats = server.stats();
+///     format!("{} received, {} sent", stats.received, stats.sent())
+/// }
+/// ```
+pub struct Remote<M> {
+    postboxes: Arc<[Postbox<M>]>,
+    control: Arc<Control>,
+    stats: Arc<[Arc<Stats>]>,
+    listeners: Arc<[SocketAddr]>,
+}
+
+impl<M> Clone for Remote<M> {
+    fn clone(&self) -> Self {
+        Self {
+            postboxes: Arc::clone(&self.postboxes),
+            control: Arc::clone(&self.control),
+            stats: Arc::clone(&self.stats),
+            listeners: Arc::clone(&self.listeners),
+        }
+    }
+}
+
+impl<M> std::fmt::Debug for Remote<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+impl<M> Remote<M> {
+    pub(crate) fn new(
+        postboxes: Arc<[Postbox<M>]>,
+        control: Arc<Control>,
+        stats: Arc<[Arc<Stats>]>,
+        listeners: Arc<[SocketAddr]>,
+    ) -> Self {
+        Self { postboxes, control, stats, listeners }
+    }
+
+    pub(crate) fn postboxes(&self) -> &Arc<[Postbox<M>]> {
+        &self.postboxes
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    pub(crate) fn shard_counters(&self) -> &[Arc<Stats>] {
+        &self.stats
+    }
+
+    pub(crate) fn listeners(&self) -> &Arc<[SocketAddr]> {
+        &self.listeners
+    }
+
+    /// The addresses listened on.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// Sends a message to a shard and wakes it if it sleeps.
+    ///
+    /// # Errors
+    /// Gives the message back if the shard's mailbox is full, the shard has ended, or there is none such.
+    pub fn tell(&self, shard: u16, message: M) -> Result<(), Full<M>> {
+        match self.postboxes.get(usize::from(shard)) {
+            Some(postbox) => postbox.post(message),
+            None => Err(Full(message)),
+        }
+    }
+
+    /// The counters of all shards together, kernel drops included.
+    pub fn stats(&self) -> Snapshot {
+        let mut total = Snapshot::default();
+        for shard in self.shard_stats() {
+            total.add(&shard);
+        }
+        total
+    }
+
+    /// The counters of each shard.
+    pub fn shard_stats(&self) -> Vec<Snapshot> {
+        self.refresh();
+        self.stats.iter().map(|s| s.snapshot()).collect()
+    }
+
+    /// Asks the shards to drain within this time. See [`Handle::drain`].
+    pub fn start_drain(&self, within: Duration) {
+        self.control.drain(Instant::now() + within);
+        self.ring();
+    }
+
+    /// Asks the shards to end without draining.
+    pub fn stop(&self) {
+        self.control.stop();
+        self.ring();
+    }
+
+    fn ring(&self) {
+        for postbox in self.postboxes.iter() {
+            postbox.bell().ring();
+        }
+    }
+
+    /// Has the shards read what the kernel counts; one that ended has left its last figure.
+    fn refresh(&self) {
+        let before = self.control.refreshes();
+        self.control.refresh();
+        self.ring();
+        let end = Instant::now() + REFRESH_PATIENCE;
+        let ended = || self.control.stopping() || self.control.draining().is_some();
+        while self.control.refreshes() < before + self.stats.len() as u64 && !ended() && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+/// A running server. Dropping it stops the shards without draining and waits for their threads.
+///
+/// It dereferences to [`Remote`], of which clones may be kept elsewhere.
+///
+/// ```
+/// # use shardgram::{Accept, Config, Context, Datagram, Handler, Server};
+/// # struct Quiet;
+/// # impl Handler for Quiet {
+/// #     type Peer = (); type Timer = (); type Message = ();
+/// #     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> { Accept::Drop("quiet") }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::bind(Config::new().listen("127.0.0.1:0".parse()?))?;
+/// let handle = server.spawn(|_shard| Quiet)?;
+/// let report = handle.drain(std::time::Duration::from_secs(1))?;
+/// assert_eq!(report.total.unaccounted(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Handle<M: Send + 'static> {
+    remote: Remote<M>,
+    threads: Vec<JoinHandle<Ending>>,
+    signals: Option<SignalDrain>,
+}
+
+impl<M: Send + 'static> std::ops::Deref for Handle<M> {
+    type Target = Remote<M>;
+    fn deref(&self) -> &Remote<M> {
+        &self.remote
+    }
+}
+
+impl<M: Send + 'static> Handle<M> {
+    pub(crate) fn new(remote: Remote<M>, signals: Option<SignalDrain>) -> Self {
+        Self { remote, threads: Vec::new(), signals }
+    }
+
+    pub(crate) fn adopt(&mut self, thread: JoinHandle<Ending>) {
+        self.threads.push(thread);
+    }
+
+    /// What can be cloned and kept elsewhere.
+    pub fn remote(&self) -> Remote<M> {
+        self.remote.clone()
+    }
+
+    /// Lets every shard finish what has arrived, as its handler decides in
+    /// [`on_drain`](crate::Handler::on_drain), and ends them by `within` at the latest.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub fn drain(self, within: Duration) -> Result<Report, ServeError> {
+        self.remote.start_drain(within);
+        self.wait()
+    }
+
+    /// Waits until all shards have ended.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub fn wait(mut self) -> Result<Report, ServeError> {
+        let endings = self.join();
+        drop(self.signals.take());
+        let mut report = Report { total: Snapshot::default(), shards: Vec::new() };
+        for (shard, ending) in endings.into_iter().enumerate() {
+            let shard = shard as u16;
+            match ending {
+                Ending::TooManyRestarts => return Err(ServeError::TooManyRestarts { shard }),
+                Ending::Failed(source) => return Err(ServeError::Shard { shard, source }),
+                ending => {
+                    let stats = self.remote.stats[usize::from(shard)].snapshot();
+                    report.total.add(&stats);
+                    report.shards.push(ShardReport { ending, stats });
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn join(&mut self) -> Vec<Ending> {
+        let panicked = |_| Ending::Failed(std::io::Error::other("the shard's thread panicked"));
+        self.threads.drain(..).map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    }
+}
+
+impl<M: Send + 'static> Drop for Handle<M> {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.remote.stop();
+            self.join();
+        }
+    }
+}
+
+/// How a server ended.
+///
+/// ```
+/// fn summary(report: &shardgram::Report) -> String {
+///     format!("{} received, {} lost in the kernel", report.total.received, report.total.kernel_dropped)
+/// }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The counters of all shards together.
+    pub total: Snapshot,
+    /// Each shard's.
+    pub shards: Vec<ShardReport>,
+}
+
+/// How a shard ended.
+///
+/// ```
+/// use shardgram::{Ending, ShardReport};
+/// fn in_time(shard: &ShardReport) -> bool { matches!(shard.ending, Ending::Drained) }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ShardReport {
+    /// Why.
+    pub ending: Ending,
+    /// Its counters.
+    pub stats: Snapshot,
+}

@@ -1,0 +1,169 @@
+//! A server between its two steps: bound, and not yet running.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use shardgram_core::{Backend, Config, Handler, ShardInfo};
+use shardgram_sys::{AffinityError, ListenerGroup, SocketHook, SocketOptions, Steering, affinity};
+
+use crate::backend::{self, Choice};
+use crate::error::{ServeError, StartError};
+use crate::handle::{Handle, Report};
+use crate::threads;
+
+/// A server whose sockets are bound. Binding may need privileges, running does not: drop them between
+/// [`Server::bind`] and [`Server::spawn`].
+///
+/// ```
+/// use shardgram::{Config, Server};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::bind(Config::new().listen("127.0.0.1:0".parse()?).shards(2))?;
+/// assert_ne!(server.local_addrs()[0].port(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) options: SocketOptions,
+    pub(crate) listeners: Arc<[SocketAddr]>,
+    /// Bound sockets of each shard, in the order of the listeners.
+    pub(crate) sockets: Vec<Vec<UdpSocket>>,
+    pub(crate) choice: Choice,
+    warnings: Vec<String>,
+}
+
+impl Server {
+    /// Checks the configuration, chooses the backend and binds every address for every shard.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left bound then.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with(config, None)
+    }
+
+    /// As [`Server::bind`], and `hook` sees every socket before it is bound, those of endpoints included:
+    /// for marks, DSCP, a device, FREEBIND.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn bind_with(config: Config, hook: Option<SocketHook>) -> Result<Self, StartError> {
+        config.validate()?;
+        if cfg!(panic = "abort") {
+            return Err(StartError::PanicAbort);
+        }
+        check_cores(&config)?;
+        raise_limits();
+        let choice = backend::choose(config.backend_choice())?;
+        let (receive_buffer, send_buffer) = config.socket_bytes();
+        let options = SocketOptions { receive_buffer, send_buffer, hook, ..SocketOptions::default() };
+        let mut server = Self {
+            sockets: (0..config.shard_count()).map(|_| Vec::new()).collect(),
+            config,
+            options,
+            listeners: Arc::new([]),
+            choice,
+            warnings: Vec::new(),
+        };
+        server.bind_listeners()?;
+        Ok(server)
+    }
+
+    fn bind_listeners(&mut self) -> Result<(), StartError> {
+        let mut bound = Vec::new();
+        for &address in self.config.listen_addrs() {
+            let mut group = ListenerGroup::bind(address, self.config.shard_count(), &self.options)?;
+            bound.push(group.local_addr());
+            self.warnings.extend(group.warnings().iter().map(ToString::to_string));
+            if let Steering::Kernel { reason } = group.steering() {
+                tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
+            }
+            for (shard, socket) in group.take_sockets().into_iter().enumerate() {
+                self.sockets[shard].push(socket);
+            }
+        }
+        self.warnings.sort();
+        self.warnings.dedup();
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.listeners = bound.into();
+        Ok(())
+    }
+
+    /// The addresses bound, in the order of [`Config::listen`], with the ports that were found for port 0.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// The backend that will serve: never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        self.choice.backend
+    }
+
+    /// In a word why [`Backend::Auto`] did not take io_uring, if it did not.
+    pub fn fallback_reason(&self) -> Option<&str> {
+        self.choice.reason.as_deref()
+    }
+
+    /// What the system granted less of than was asked for, each with its remedy.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// One line that says what serves: addresses, shards, backend, and the reason of a fallback.
+    pub fn ready_line(&self) -> String {
+        let addresses: Vec<_> = self.listeners.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "nothing".to_owned() } else { addresses.join(",") };
+        let shards = self.config.shard_count();
+        let mut line = format!("listening on {addresses} shards={shards} backend={}", self.choice.backend);
+        if let Some(reason) = &self.choice.reason {
+            line.push_str(" reason=");
+            line.push_str(reason);
+        }
+        line
+    }
+
+    /// Starts one thread a shard; `make` is called on each of them. Returns when all of them serve.
+    ///
+    /// # Errors
+    /// See [`StartError`]; no thread is left running then.
+    pub fn spawn<H: Handler>(
+        self,
+        make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
+    ) -> Result<Handle<H::Message>, StartError> {
+        threads::spawn(self, make)
+    }
+
+    /// Serves until it is drained (see [`Config::drain_on_signals`]) or fails.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub fn run<H: Handler>(
+        self,
+        make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
+    ) -> Result<Report, ServeError> {
+        self.spawn(make)?.wait()
+    }
+}
+
+fn check_cores(config: &Config) -> Result<(), StartError> {
+    let available = affinity::available_cores();
+    for &core in config.core_list() {
+        if !available.contains(&core) {
+            return Err(AffinityError::NoSuchCore { core, available }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Every socket is a descriptor; the soft limit of many systems is 1,024.
+#[cfg(unix)]
+fn raise_limits() {
+    if let Err(error) = shardgram_sys::limits::raise_descriptor_limit() {
+        tracing::debug!(%error, "the limit of descriptors cannot be raised");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_limits() {}

@@ -1,0 +1,188 @@
+//! From a bound server to running threads.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use shardgram_core::control::Control;
+use shardgram_core::driver::Driver;
+use shardgram_core::mailbox::{Mailbox, Postbox};
+use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
+use shardgram_core::{Backend, Config, Handler, ShardInfo, Stats};
+use shardgram_fallback::MioDriver;
+use shardgram_sys::{SocketOptions, affinity};
+
+use crate::error::StartError;
+use crate::handle::{Handle, Remote};
+use crate::server::Server;
+use crate::signals::SignalDrain;
+
+/// The drivers' ways of waking each other.
+#[derive(Clone)]
+enum Fleet {
+    #[cfg(target_os = "linux")]
+    Uring(Arc<shardgram_shard::Fleet>),
+    Mio(Arc<shardgram_fallback::Fleet>),
+}
+
+impl Fleet {
+    fn new(backend: Backend, shards: u16) -> io::Result<Self> {
+        match backend {
+            #[cfg(target_os = "linux")]
+            Backend::Uring => Ok(Self::Uring(shardgram_shard::Fleet::new(shards)?)),
+            _ => Ok(Self::Mio(shardgram_fallback::Fleet::new(shards))),
+        }
+    }
+}
+
+/// What one shard's thread is given.
+struct Shard<M> {
+    config: Config,
+    options: SocketOptions,
+    sockets: Vec<UdpSocket>,
+    setup: Setup<M>,
+    fleet: Fleet,
+}
+
+/// Stops the other shards when a shard's thread ends in a way it should not, by whatever path.
+struct StopOthers<M: Send> {
+    remote: Remote<M>,
+    ended_well: bool,
+}
+
+impl<M: Send> Drop for StopOthers<M> {
+    fn drop(&mut self) {
+        if !self.ended_well {
+            self.remote.stop();
+        }
+    }
+}
+
+type Started = Result<(), StartError>;
+
+pub(crate) fn spawn<H: Handler>(
+    server: Server,
+    make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
+) -> Result<Handle<H::Message>, StartError> {
+    let Server { config, options, listeners, sockets, choice, .. } = server;
+    let shards = config.shard_count();
+    let system = |what| move |source| StartError::System { what, source };
+    let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
+    let (postboxes, mailboxes): (Vec<_>, Vec<_>) =
+        (0..shards).map(|_| Mailbox::new(config.mailbox_capacity())).unzip();
+    let postboxes: Arc<[Postbox<H::Message>]> = postboxes.into();
+    let control = Arc::new(Control::default());
+    let stats: Arc<[Arc<Stats>]> = (0..shards).map(|_| Arc::new(Stats::default())).collect();
+    let remote = Remote::new(postboxes, control, stats, listeners);
+    let signals = match config.signal_deadline() {
+        Some(deadline) => {
+            Some(SignalDrain::install(remote.clone(), deadline).map_err(system("watch for signals"))?)
+        }
+        None => None,
+    };
+
+    let make = Arc::new(make);
+    let (start, cookies) = (Instant::now(), random_key());
+    let (report, reports) = mpsc::channel();
+    let mut handle = Handle::new(remote.clone(), signals);
+    for (index, (mailbox, sockets)) in mailboxes.into_iter().zip(sockets).enumerate() {
+        let shard = index as u16;
+        let setup = Setup {
+            info: ShardInfo::new(shard, shards),
+            listeners: Arc::clone(remote.listeners()),
+            mailbox,
+            postboxes: Arc::clone(remote.postboxes()),
+            control: Arc::clone(remote.control()),
+            stats: Arc::clone(&remote.shard_counters()[index]),
+            secrets: Secrets { table: random_key(), cookies },
+            start,
+        };
+        let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());
+        let given = Shard { config, options, sockets, setup, fleet };
+        let thread = thread_of(given, remote.clone(), Arc::clone(&make), report.clone())
+            .map_err(|source| StartError::Shard { shard, source })?;
+        handle.adopt(thread);
+    }
+    drop(report);
+    // A thread that fails stops the others, and dropping the handle waits for them.
+    for started in reports.iter().take(usize::from(shards)) {
+        started?;
+    }
+    Ok(handle)
+}
+
+fn thread_of<H: Handler>(
+    shard: Shard<H::Message>,
+    remote: Remote<H::Message>,
+    make: Arc<impl Fn(ShardInfo) -> H + Send + Sync + 'static>,
+    report: mpsc::Sender<Started>,
+) -> io::Result<JoinHandle<Ending>> {
+    let name = format!("shardgram-{}", shard.setup.info.shard);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let mut guard = StopOthers { remote, ended_well: false };
+        let ending = serve(shard, &*make, &report);
+        guard.ended_well = matches!(ending, Ending::Drained | Ending::DrainDeadline | Ending::Stopped);
+        ending
+    })
+}
+
+/// One shard, from its driver to its end.
+fn serve<H: Handler>(
+    shard: Shard<H::Message>,
+    make: &impl Fn(ShardInfo) -> H,
+    report: &mpsc::Sender<Started>,
+) -> Ending {
+    let number = shard.setup.info.shard;
+    if let Some(&core) = shard.config.core_list().get(usize::from(number))
+        && let Err(error) = affinity::pin_current_thread(core)
+    {
+        let _ = report.send(Err(error.into()));
+        return Ending::Stopped;
+    }
+    let Shard { config, options, sockets, setup, fleet } = shard;
+    let bell = setup.mailbox.bell();
+    let result = match fleet {
+        #[cfg(target_os = "linux")]
+        Fleet::Uring(fleet) => {
+            shardgram_shard::UringDriver::new(number, sockets, &config, options, bell, fleet)
+                .map(|driver| run(driver, setup, &config, make, report))
+        }
+        Fleet::Mio(fleet) => MioDriver::new(number, sockets, &config, &options, bell, fleet)
+            .map(|driver| run(driver, setup, &config, make, report)),
+    };
+    result.unwrap_or_else(|source| {
+        let _ = report.send(Err(StartError::Shard { shard: number, source }));
+        Ending::Stopped
+    })
+}
+
+fn run<D: Driver, H: Handler>(
+    driver: D,
+    setup: Setup<H::Message>,
+    config: &Config,
+    make: &impl Fn(ShardInfo) -> H,
+    report: &mpsc::Sender<Started>,
+) -> Ending {
+    let shard = setup.info.shard;
+    match ShardLoop::new(driver, setup, config, make) {
+        Ok(shard_loop) => {
+            let _ = report.send(Ok(()));
+            shard_loop.run()
+        }
+        Err(ending) => {
+            let _ = report.send(Err(StartError::HandlerPanicked { shard }));
+            ending
+        }
+    }
+}
+
+/// A key nobody outside can know: the standard library seeds its hashers from the system's randomness.
+fn random_key() -> (u64, u64) {
+    let draw = || RandomState::new().build_hasher().finish();
+    (draw(), draw())
+}

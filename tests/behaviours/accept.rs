@@ -1,0 +1,227 @@
+//! What `accept` decides is what happens, and each decision has its counter.
+use crate::common::{Bed, loopback};
+use shardgram::{Accept, Context, Datagram, Handler, OpenError, Path, PeerId, SendError, Via};
+
+/// The first byte of a stranger's datagram says what to do with it.
+#[derive(Default)]
+struct Doorkeeper {
+    last: Option<PeerId>,
+    new_path: Option<Path>,
+}
+
+impl Handler for Doorkeeper {
+    type Peer = u32;
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<u32> {
+        match first.first() {
+            Some(b'p') => Accept::Peer(0),
+            Some(b'c') => Accept::Connect(0),
+            Some(b'a') => {
+                cx.io.answer(first.path(), b"answered").unwrap();
+                Accept::Done
+            }
+            Some(b'r') => {
+                first[0] = b'R';
+                Accept::Reply(3)
+            }
+            Some(b'R') => Accept::Reply(usize::MAX),
+            Some(b'j') => {
+                self.new_path = Some(first.path());
+                Accept::PathOf(self.last.unwrap())
+            }
+            Some(b'x') => Accept::Drop("not welcome"),
+            _ => Accept::Drop("empty"),
+        }
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        self.last = Some(from);
+        *cx.peers.get_mut(from).unwrap() += 1;
+        let count = *cx.peers.get(from).unwrap();
+        if datagram.starts_with(b"use") {
+            cx.io.use_path(from, self.new_path.unwrap()).unwrap();
+        }
+        cx.io.send(from, format!("peer, {count}").as_bytes()).unwrap();
+    }
+}
+
+fn each_decision_is_carried_out(mut bed: Bed) {
+    let server = bed.serve(loopback(), |_| Doorkeeper::default());
+    let at = bed.address(&server);
+    let mut ask = |text: &str| {
+        let peer = bed.peer(at);
+        bed.ask(&peer, at, text.as_bytes())
+    };
+    assert_eq!(ask("peer"), b"peer, 1", "the first datagram goes to the new peer");
+    assert_eq!(ask("connect"), b"peer, 1");
+    assert_eq!(ask("answer"), b"answered");
+    assert_eq!(ask("reply"), b"Rep", "as the handler left it, cut to the length it asked for");
+    assert_eq!(ask("Reply"), b"Reply", "no more than there is");
+    let stranger = bed.peer(at);
+    for text in ["x", "x", ""] {
+        bed.send(&stranger, at, text.as_bytes());
+    }
+    bed.until("three refusals", |bed| bed.stats(&server).refused.iter().map(|(_, n)| n).sum::<u64>() == 3);
+    let stats = bed.drain(server);
+    assert_eq!(stats.refused, [("not welcome", 2), ("empty", 1)]);
+    assert_eq!((stats.delivered, stats.stateless, stats.peers_opened), (2, 3, 2));
+    assert_eq!(stats.sent(), 5);
+}
+
+fn a_second_path_gets_answers_only_once_the_handler_says_so(mut bed: Bed) {
+    let server = bed.serve(loopback().max_paths_per_peer(2), |_| Doorkeeper::default());
+    let at = bed.address(&server);
+    let (old, new, third) = (bed.peer(at), bed.peer(at), bed.peer(at));
+    assert_eq!(bed.ask(&old, at, b"peer"), b"peer, 1");
+    bed.send(&new, at, b"join");
+    assert_eq!(bed.receive(&old).1, b"peer, 2", "the answer goes along the old path");
+    bed.send(&new, at, b"use it");
+    assert_eq!(bed.receive(&new).1, b"peer, 3", "and now along the new one");
+    bed.send(&old, at, b"still a path");
+    assert_eq!(bed.receive(&new).1, b"peer, 4");
+    bed.send(&third, at, b"join");
+    bed.until("the third path is refused", |bed| bed.stats(&server).dropped_paths_full == 1);
+    let stats = bed.drain(server);
+    assert_eq!((stats.peers_opened, stats.delivered), (1, 4));
+}
+
+fn a_full_table_refuses_and_counts(mut bed: Bed) {
+    let server = bed.serve(loopback().max_peers(2), |_| Doorkeeper::default());
+    let at = bed.address(&server);
+    let peers: Vec<_> = (0..4).map(|_| bed.peer(at)).collect();
+    for peer in &peers {
+        bed.send(peer, at, b"peer");
+    }
+    bed.until("all have come", |bed| bed.stats(&server).received == 4);
+    assert_eq!(bed.ask(&peers[1], at, b"peer"), b"peer, 1");
+    assert_eq!(bed.receive(&peers[1]).1, b"peer, 2", "a known peer is served all the same");
+    let stats = bed.drain(server);
+    assert_eq!((stats.dropped_peers_full, stats.peers_opened), (2, 2));
+}
+
+/// Opens peers from its own port, towards whatever address a message names.
+struct Caller;
+
+impl Handler for Caller {
+    type Peer = ();
+    type Timer = ();
+    type Message = std::net::SocketAddr;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Drop("not called")
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, to: std::net::SocketAddr) {
+        let listener = Via::Listener(cx.io.listeners()[0]);
+        let peer = cx.open(listener, to, ()).unwrap();
+        assert_eq!(cx.open(listener, to, ()), Err(OpenError::InUse(peer)));
+        assert_eq!(cx.open(listener, ([127, 0, 0, 1], 0).into(), ()), Err(OpenError::PortZero));
+        let elsewhere = Via::Listener(([127, 0, 0, 1], 1).into());
+        assert!(matches!(cx.open(elsewhere, to, ()), Err(OpenError::NoSuchListener(_))));
+        cx.io.send(peer, b"calling").unwrap();
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, _: Datagram<'_>) {
+        cx.io.send(from, b"heard").unwrap();
+    }
+}
+
+fn a_peer_is_opened_from_the_listeners_own_port(mut bed: Bed) {
+    let server = bed.serve(loopback(), |_| Caller);
+    let at = bed.address(&server);
+    let peer = bed.peer(at);
+    bed.tell(&server, 0, peer.address());
+    assert_eq!(bed.receive(&peer), (at, b"calling".to_vec()));
+    assert_eq!(bed.ask(&peer, at, b"yes?"), b"heard");
+    bed.drain(server);
+}
+
+/// Sends ten times what came, which an amplification limit of three allows three times.
+struct Loud {
+    validate: bool,
+}
+
+impl Handler for Loud {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        if first.starts_with(b"stateless") {
+            let path = first.path();
+            assert_eq!(cx.io.answer(path, &[b's'; 28]), Err(SendError::Unvalidated { left: 27 }));
+            cx.io.answer(path, &[b's'; 27]).unwrap();
+            assert_eq!(cx.io.answer(path, b"s"), Err(SendError::Unvalidated { left: 0 }));
+            return Accept::Done;
+        }
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        if self.validate {
+            cx.io.validated(from);
+        }
+        let sent = (0..10).take_while(|_| cx.io.send(from, &datagram).is_ok()).count();
+        assert_eq!(sent, if self.validate { 10 } else { 3 });
+    }
+}
+
+fn the_amplification_limit_holds_until_the_address_is_validated(mut bed: Bed) {
+    for (validate, answers) in [(false, 3), (true, 10)] {
+        let server = bed.serve(loopback().amplification_limit(3), move |_| Loud { validate });
+        let at = bed.address(&server);
+        let peer = bed.peer(at);
+        assert_eq!(bed.ask(&peer, at, b"0123"), b"0123");
+        assert_eq!((1..answers).map(|_| bed.receive(&peer)).count(), answers - 1);
+        let other = bed.peer(at);
+        assert_eq!(bed.ask(&other, at, b"stateless"), [b's'; 27]);
+        let stats = bed.drain(server);
+        assert_eq!(stats.sent(), answers as u64 + 1);
+        assert_eq!(stats.restarts, 0, "no assertion in the handler failed");
+    }
+}
+
+/// Answers a first datagram with a cookie, and takes whoever brings it back.
+struct Guarded;
+
+impl Handler for Guarded {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        let path = first.path();
+        if cx.io.verify(path, first) {
+            return Accept::Peer(());
+        }
+        let cookie = cx.io.cookie(path);
+        cx.io.answer(path, &cookie).unwrap();
+        Accept::Done
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, _: Datagram<'_>) {
+        cx.io.send(from, b"welcome").unwrap();
+    }
+}
+
+fn a_cookie_proves_the_address_it_was_sent_to_and_no_other(mut bed: Bed) {
+    let server = bed.serve(loopback().shards(2), |_| Guarded);
+    let at = bed.address(&server);
+    let (honest, thief) = (bed.peer(at), bed.peer(at));
+    let cookie = bed.ask(&honest, at, b"hello");
+    assert_eq!(cookie.len(), 16);
+    assert_ne!(bed.ask(&thief, at, &cookie), b"welcome", "a cookie is no use at another address");
+    assert_eq!(bed.ask(&honest, at, &cookie), b"welcome");
+    bed.drain(server);
+}
+
+on_all_drivers!(
+    each_decision_is_carried_out,
+    a_second_path_gets_answers_only_once_the_handler_says_so,
+    a_full_table_refuses_and_counts,
+    a_peer_is_opened_from_the_listeners_own_port,
+    the_amplification_limit_holds_until_the_address_is_validated,
+    a_cookie_proves_the_address_it_was_sent_to_and_no_other,
+);

@@ -1,0 +1,142 @@
+//! Counters add up exactly: what was sent was received or dropped, and every drop is counted somewhere.
+use crate::common::handlers::Echo;
+use crate::common::{Bed, Peer, loopback};
+use shardgram::{Accept, Context, Datagram, Handler};
+
+/// Refuses one kind of stranger, answers another without state, and takes the rest.
+struct Sorter;
+
+impl Handler for Sorter {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        match first.first() {
+            Some(0) => Accept::Peer(()),
+            Some(1) => Accept::Reply(first.len()),
+            Some(2) => Accept::Done,
+            Some(3) => Accept::Drop("three"),
+            _ => Accept::Drop("other"),
+        }
+    }
+}
+
+const PEERS: u32 = 250;
+
+fn each_datagram_has_one_outcome(mut bed: Bed) {
+    let server = bed.serve(loopback().shards(2).max_peers(10), |_| Sorter);
+    let at = bed.address(&server);
+    for kind in 0..PEERS {
+        let peer = bed.peer(at);
+        for _ in 0..4 {
+            bed.send(&peer, at, &[(kind % 5) as u8, 0]);
+        }
+    }
+    let sent = u64::from(PEERS * 4);
+    bed.until("all of it is received", |bed| bed.stats(&server).received == sent);
+    let stats = bed.drain(server);
+    let each = sent / 5;
+    assert_eq!(stats.received_bytes, 2 * sent);
+    assert_eq!(stats.stateless, 2 * each);
+    let refused = |reason| stats.refused.iter().find(|r| r.0 == reason).map(|r| r.1);
+    assert_eq!((refused("three"), refused("other")), (Some(each), Some(each)));
+    assert_eq!(stats.peers_opened, 20, "as many as fit, on each shard");
+    assert_eq!(stats.delivered, 80);
+    assert_eq!(stats.dropped_peers_full, each - 80);
+    assert_eq!((stats.queued, stats.submitted, stats.sent()), (each, each, each));
+}
+
+fn kernel_drops_are_counted(mut bed: Bed) {
+    // The smallest buffer the kernel grants holds a few datagrams; the rest of a burst is dropped there.
+    let config = loopback().receive_socket_bytes(4096);
+    let server = bed.serve(config, |_| Echo);
+    let at = bed.address(&server);
+    let peer = bed.peer(at);
+    let Peer::Real(_) = &peer else { unreachable!("real drivers only") };
+    const SENT: u64 = 50_000;
+    for _ in 0..SENT {
+        bed.send(&peer, at, &[0; 1000]);
+    }
+    bed.until("all of it is accounted for", |bed| {
+        let stats = bed.stats(&server);
+        assert!(stats.received + stats.kernel_dropped <= SENT, "nothing is counted twice: {stats:?}");
+        stats.received + stats.kernel_dropped == SENT
+    });
+    let stats = bed.drain(server);
+    assert_eq!(stats.received + stats.kernel_dropped, SENT);
+    assert!(stats.kernel_dropped > 0, "the test is of no use if nothing is dropped");
+    assert_eq!(stats.sent() + stats.send_failed(), stats.received, "what was received was answered");
+}
+
+fn source_port_zero_is_dropped_and_counted(mut bed: Bed) {
+    let server = bed.serve(loopback(), |_| Echo);
+    let at = bed.address(&server);
+    match &mut bed {
+        Bed::Sim(sim) => sim.send_from(([10, 0, 0, 9], 0).into(), at, b"from nowhere"),
+        Bed::Real(_) => raw::send_from_port_zero(at),
+    }
+    bed.until("it is counted", |bed| bed.stats(&server).dropped_port_zero == 1);
+    let peer = bed.peer(at);
+    assert_eq!(bed.ask(&peer, at, b"x"), b"x", "and others are served");
+    let stats = bed.drain(server);
+    assert_eq!((stats.received, stats.delivered), (2, 1));
+}
+
+mod raw {
+    use std::net::SocketAddr;
+
+    /// A raw socket (root) sends what no UDP socket would: source port 0.
+    pub fn send_from_port_zero(to: SocketAddr) {
+        let udp = socket2::Protocol::UDP;
+        let raw = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(udp)).unwrap();
+        let payload = b"from nowhere";
+        let len = (8 + payload.len()) as u16;
+        let mut datagram = Vec::new();
+        // Source port, destination port, length, and no checksum (RFC 768).
+        for word in [0, to.port(), len, 0] {
+            datagram.extend(word.to_be_bytes());
+        }
+        datagram.extend(payload);
+        raw.send_to(&datagram, &to.into()).unwrap();
+    }
+
+    pub fn allowed() -> bool {
+        let udp = socket2::Protocol::UDP;
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(udp)).is_ok()
+    }
+}
+
+on_all_drivers!(each_datagram_has_one_outcome);
+
+mod in_the_kernel {
+    on_real_drivers!(kernel_drops_are_counted);
+    use super::kernel_drops_are_counted;
+}
+
+mod port_zero {
+    use super::{Bed, raw, source_port_zero_is_dropped_and_counted as check};
+
+    #[test]
+    fn uring() {
+        if raw::allowed() {
+            Bed::uring().into_iter().for_each(check);
+        } else {
+            crate::common::skip::record("raw sockets need root");
+        }
+    }
+
+    #[test]
+    fn mio() {
+        if raw::allowed() {
+            check(Bed::mio());
+        } else {
+            crate::common::skip::record("raw sockets need root");
+        }
+    }
+
+    #[test]
+    fn sim() {
+        check(Bed::sim());
+    }
+}

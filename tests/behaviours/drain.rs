@@ -1,0 +1,109 @@
+//! Draining answers all that had arrived, ends when its handler is done, and keeps its deadline.
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use crate::common::handlers::Echo;
+use crate::common::{Bed, PATIENCE, Served, loopback};
+use shardgram::{Accept, CloseReason, Context, Datagram, Drain, Ending, Handler, PeerId};
+
+const BURST: usize = 1_000;
+
+fn what_had_arrived_is_answered(mut bed: Bed) {
+    let server = bed.serve(loopback().shards(2), |_| Echo);
+    let at = bed.address(&server);
+    let peers: Vec<_> = (0..10).map(|_| bed.peer(at)).collect();
+    for i in 0..BURST {
+        bed.send(&peers[i % peers.len()], at, &i.to_be_bytes());
+    }
+    let stats = bed.drain(server);
+    assert_eq!(stats.received, BURST as u64, "all of it was still read: {stats:?}");
+    for i in 0..BURST {
+        assert_eq!(bed.receive(&peers[i % peers.len()]).1, i.to_be_bytes(), "and answered, in order");
+    }
+    assert_eq!((stats.peers_opened, stats.peers_closed), (10, 10));
+}
+
+/// Says goodbye when the server drains, and closes a peer when it says goodbye too.
+struct Polite(Sender<CloseReason>);
+
+impl Handler for Polite {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        if datagram.starts_with(b"bye") {
+            cx.io.close(from);
+        }
+        let len = datagram.len();
+        cx.io.reply(datagram, len).unwrap();
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_, Self>, _: Instant) -> Drain {
+        for (peer, ()) in cx.peers.iter_mut() {
+            cx.io.send(peer, b"we are closing").unwrap();
+        }
+        Drain::WhenPeersGone
+    }
+
+    fn on_closed(&mut self, _: &mut Context<'_, Self>, _: PeerId, (): (), why: CloseReason) {
+        let _ = self.0.send(why);
+    }
+}
+
+fn a_handler_may_see_its_peers_off(mut bed: Bed) {
+    let (sender, receiver) = channel();
+    let server = bed.serve(loopback(), move |_| Polite(sender.clone()));
+    let at = bed.address(&server);
+    let peer = bed.peer(at);
+    assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
+    start_drain(&mut bed, &server, PATIENCE);
+    assert_eq!(bed.receive(&peer).1, b"we are closing");
+    assert_eq!(bed.ask(&peer, at, b"one more thing"), b"one more thing", "it is still served");
+    assert_eq!(bed.ask(&peer, at, b"bye"), b"bye");
+    bed.drain(server);
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [CloseReason::Asked]);
+}
+
+fn the_deadline_holds_when_peers_stay(mut bed: Bed) {
+    let (sender, receiver) = channel();
+    let server = bed.serve(loopback(), move |_| Polite(sender.clone()));
+    let at = bed.address(&server);
+    let peer = bed.peer(at);
+    assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
+    let began = Instant::now();
+    start_drain(&mut bed, &server, Duration::from_millis(100));
+    match server {
+        Served::Real(handle) => {
+            let report = handle.wait().unwrap();
+            assert!(matches!(report.shards[0].ending, Ending::DrainDeadline));
+            assert!(began.elapsed() >= Duration::from_millis(100));
+        }
+        Served::Sim(node) => {
+            bed.pass(Duration::from_millis(200));
+            let Bed::Sim(sim) = &bed else { unreachable!("a simulated node") };
+            assert!(sim.ended(&node).is_some());
+        }
+    }
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [CloseReason::Drained]);
+}
+
+fn start_drain<M: Send>(bed: &mut Bed, server: &Served<M>, within: Duration) {
+    match (bed, server) {
+        (_, Served::Real(handle)) => handle.start_drain(within),
+        (Bed::Sim(sim), Served::Sim(node)) => sim.drain(node, within),
+        _ => unreachable!("a server of this bed"),
+    }
+}
+
+on_all_drivers!(a_handler_may_see_its_peers_off, the_deadline_holds_when_peers_stay);
+
+/// In the simulator what is on its way has not arrived; its own tests say when it has.
+mod arrived {
+    use super::what_had_arrived_is_answered;
+    on_real_drivers!(what_had_arrived_is_answered);
+}

@@ -1,0 +1,149 @@
+//! The client side: endpoints speak first, hear only whom they speak with, and say when they cannot open.
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
+
+use crate::common::{Bed, Peer};
+use shardgram::{
+    Accept, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, OpenError, PeerError,
+    PeerId, Via,
+};
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Datagram(Vec<u8>),
+    Error(PeerError),
+    Closed(CloseReason),
+    Address(SocketAddr),
+    Accepted(Vec<u8>),
+}
+
+enum Order {
+    Open(Endpoint, SocketAddr),
+    Say(&'static [u8]),
+    Where,
+    Close,
+}
+
+/// Does as it is told and says what it sees.
+struct Client {
+    seen: Sender<Seen>,
+    endpoint: Option<EndpointId>,
+    peer: Option<PeerId>,
+}
+
+impl Handler for Client {
+    type Peer = ();
+    type Timer = ();
+    type Message = Order;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        let _ = self.seen.send(Seen::Accepted(first.to_vec()));
+        Accept::Done
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, order: Order) {
+        match order {
+            Order::Open(endpoint, to) => {
+                let id = cx.io.endpoint(endpoint).unwrap();
+                self.endpoint = Some(id);
+                let peer = cx.open(Via::Endpoint(id), to, ()).unwrap();
+                assert_eq!(cx.open(Via::Endpoint(id), to, ()), Err(OpenError::InUse(peer)));
+                self.peer = Some(peer);
+            }
+            Order::Say(text) => cx.io.send(self.peer.unwrap(), text).unwrap(),
+            Order::Where => {
+                let address = cx.io.endpoint_address(self.endpoint.unwrap()).unwrap();
+                let _ = self.seen.send(Seen::Address(address));
+            }
+            Order::Close => cx.close_endpoint(self.endpoint.unwrap()),
+        }
+    }
+
+    fn on_datagram(&mut self, _: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
+        let _ = self.seen.send(Seen::Datagram(datagram.to_vec()));
+    }
+
+    fn on_peer_error(&mut self, _: &mut Context<'_, Self>, _: PeerId, error: PeerError) {
+        let _ = self.seen.send(Seen::Error(error));
+    }
+
+    fn on_closed(&mut self, _: &mut Context<'_, Self>, _: PeerId, (): (), why: CloseReason) {
+        let _ = self.seen.send(Seen::Closed(why));
+    }
+}
+
+fn expect(bed: &mut Bed, seen: &std::sync::mpsc::Receiver<Seen>, want: &Seen) {
+    let mut got = None;
+    bed.until(&format!("{want:?}"), |_| {
+        got = seen.try_iter().next();
+        got.is_some()
+    });
+    assert_eq!(got.as_ref(), Some(want));
+}
+
+fn an_endpoint_speaks_and_hears_its_peer_only(mut bed: Bed) {
+    for like in ["127.0.0.1:0", "[::1]:0"] {
+        let (sender, seen) = channel();
+        let client =
+            bed.serve(Config::new(), move |_| Client { seen: sender.clone(), endpoint: None, peer: None });
+        let friend = bed.peer(like.parse().unwrap());
+        let stranger = bed.peer(like.parse().unwrap());
+        bed.tell(&client, 0, Order::Open(Endpoint::towards(friend.address()), friend.address()));
+        bed.tell(&client, 0, Order::Say(b"first"));
+        let (from, bytes) = bed.receive(&friend);
+        assert_eq!(bytes, b"first");
+        bed.send(&stranger, from, b"psst");
+        bed.send(&friend, from, b"well met");
+        expect(&mut bed, &seen, &Seen::Datagram(b"well met".to_vec()));
+
+        bed.tell(&client, 0, Order::Close);
+        expect(&mut bed, &seen, &Seen::Closed(CloseReason::EndpointClosed));
+        let stats = bed.drain(client);
+        assert_eq!((stats.dropped_foreign, stats.delivered), (1, 1));
+        if let Peer::Real(_) = friend {
+            assert!(std::net::UdpSocket::bind(from).is_ok(), "a closed endpoint's port is free");
+        }
+    }
+}
+
+fn an_endpoint_for_anyone_accepts(mut bed: Bed) {
+    let (sender, seen) = channel();
+    let client =
+        bed.serve(Config::new(), move |_| Client { seen: sender.clone(), endpoint: None, peer: None });
+    let friend = bed.peer("127.0.0.1:0".parse().unwrap());
+    let stranger = bed.peer("127.0.0.1:0".parse().unwrap());
+    let endpoint = Endpoint::bound("127.0.0.1:0".parse().unwrap()).any_source(true);
+    bed.tell(&client, 0, Order::Open(endpoint, friend.address()));
+    bed.tell(&client, 0, Order::Say(b"here I am"));
+    let (at, _) = bed.receive(&friend);
+    bed.tell(&client, 0, Order::Where);
+    expect(&mut bed, &seen, &Seen::Address(at));
+    bed.send(&stranger, at, b"hello");
+    expect(&mut bed, &seen, &Seen::Accepted(b"hello".to_vec()));
+    bed.drain(client);
+}
+
+fn a_socket_that_cannot_be_opened_is_reported_to_its_peers(mut bed: Bed) {
+    let (sender, seen) = channel();
+    let client =
+        bed.serve(Config::new(), move |_| Client { seen: sender.clone(), endpoint: None, peer: None });
+    // TEST-NET-3 (RFC 5737): no host here has that address.
+    let nowhere = Endpoint::bound("203.0.113.9:0".parse().unwrap());
+    bed.tell(&client, 0, Order::Open(nowhere, ([127, 0, 0, 1], 9).into()));
+    let mut got = None;
+    bed.until("the error", |_| {
+        got = seen.try_iter().next();
+        got.is_some()
+    });
+    assert!(matches!(got, Some(Seen::Error(PeerError::NotOpened { .. }))), "{got:?}");
+    bed.tell(&client, 0, Order::Say(b"into the void"));
+    expect(&mut bed, &seen, &Seen::Error(PeerError::Unreachable));
+    let stats = bed.drain(client);
+    assert_eq!((stats.send_failed_unreachable, stats.sent()), (1, 0));
+}
+
+on_all_drivers!(
+    an_endpoint_speaks_and_hears_its_peer_only,
+    an_endpoint_for_anyone_accepts,
+    a_socket_that_cannot_be_opened_is_reported_to_its_peers,
+);

@@ -1,0 +1,20 @@
+//! What a server does, one file per behaviour, on every driver that can show it.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test program")]
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accept;
+mod counters;
+mod drain;
+mod echo_sizes;
+mod endpoints;
+mod idle_peers;
+mod messages;
+mod panic;
+mod port_in_use;
+mod port_zero;
+mod stale_ids;
+mod timers;
+mod truncation;

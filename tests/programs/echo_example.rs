@@ -1,0 +1,84 @@
+//! The echo example as a user meets it: its ready line, its end, and what it says to bad input.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use crate::common::program::{Echo, refused};
+
+fn ask(to: SocketAddr, bytes: &[u8]) {
+    let socket = UdpSocket::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(bytes, to).unwrap();
+    let mut buffer = [0; 2048];
+    let (len, from) = socket.recv_from(&mut buffer).expect("an answer");
+    assert_eq!((&buffer[..len], from), (bytes, to));
+}
+
+#[test]
+fn it_says_what_serves_and_drains_on_sigterm() {
+    for backend in ["auto", "mio"] {
+        let echo = Echo::start(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:0",
+            "--shards",
+            "2",
+            "--backend",
+            backend,
+        ]);
+        let addresses = echo.addresses();
+        let words: Vec<_> = echo.ready.split(' ').collect();
+        assert_eq!((words[0], words[1], words[3]), ("listening", "on", "shards=2"), "{}", echo.ready);
+        assert!(words[4] == "backend=uring" || words[4] == "backend=mio", "{}", echo.ready);
+        addresses.iter().for_each(|to| ask(*to, b"hello"));
+        echo.signal("TERM");
+        let (status, said, errors) = echo.finish();
+        assert_eq!(status.code(), Some(0), "{errors}");
+        assert_eq!(said.lines().count(), 1, "one line of totals: {said}");
+        assert!(said.starts_with("received=2 sent=2 dropped=0"), "{said}");
+    }
+}
+
+#[test]
+fn sigint_drains_too() {
+    let echo = Echo::start(&["--listen", "127.0.0.1:0"]);
+    ask(echo.addresses()[0], b"hello");
+    echo.signal("INT");
+    let (status, said, _) = echo.finish();
+    assert_eq!((status.code(), said.lines().count()), (Some(0), 1));
+}
+
+#[test]
+fn statistics_come_every_second() {
+    let mut echo = Echo::start(&["--listen", "127.0.0.1:0", "--stats", "1"]);
+    ask(echo.addresses()[0], b"hello");
+    let lines = [echo.line(), echo.line()];
+    echo.signal("TERM");
+    assert_eq!(echo.finish().0.code(), Some(0));
+    assert!(lines.iter().all(|line| line.starts_with("received=1 sent=1 ")), "{lines:?}");
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    let held = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let held = held.local_addr().unwrap().to_string();
+    for (arguments, cause, remedy) in [
+        (&["--frobnicate"][..], "--frobnicate", "--help"),
+        (&["--listen", "nowhere"], "nowhere", "--help"),
+        (&["--listen", "127.0.0.1"], "127.0.0.1", "--help"),
+        (&["--listen", "203.0.113.1:9000"], "203.0.113.1:9000 is not an address of this host", "ip addr"),
+        (&["--listen", "224.0.0.1:9000"], "multicast", "bind an address of this host"),
+        (&["--listen", held.as_str()], "in use", "ss -ulnp"),
+        (&["--listen", "127.0.0.1:9", "--listen", "127.0.0.1:9"], "listened on twice", ""),
+        (&["--shards", "0"], "shards = 0", "1 to 1024"),
+        (&["--shards", "70000"], "70000", "--help"),
+        (&["--shards", "2", "--cores", "0"], "1 cores are named for 2 shards", "one core per shard"),
+        (&["--cores", "999"], "999", "0"),
+        (&["--backend", "kqueue"], "kqueue", "auto, uring or mio"),
+    ] {
+        let error = refused(arguments);
+        assert!(error.starts_with("echo: "), "{error}");
+        assert!(error.contains(cause) && error.contains(remedy), "{arguments:?}: {error}");
+    }
+}

@@ -1,0 +1,15 @@
+//! What needs a process of its own: network namespaces, signals, limits, exit codes.
+//!
+//! Apart from the behaviours because a process that starts another keeps a copy of every socket for a
+//! moment, and a port that was just closed is then still taken.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test program")]
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod echo_example;
+mod memory;
+mod source_address;
+mod unprivileged;
+mod uring_refused;

@@ -1,0 +1,49 @@
+//! An ordinary user may serve and be served; a privileged port is refused with the remedy.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::common::program::{Echo, check_refusal, example};
+use crate::common::skip;
+
+/// `nobody` on every Linux.
+const NOBODY: u32 = 65_534;
+
+/// The echo example as another user, who may not be able to reach the folder it was built in.
+fn as_nobody() -> Option<(Command, tempfile::TempDir)> {
+    if !is_root() {
+        skip::record("only root can become somebody else");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("echo");
+    std::fs::copy(example("echo"), &copy).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(copy);
+    command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    Some((command, folder))
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"]))
+}
+
+#[test]
+fn it_serves() {
+    let Some((mut command, _folder)) = as_nobody() else { return };
+    let echo = Echo::spawn(command.args(["--listen", "127.0.0.1:0", "--shards", "2"]));
+    assert!(echo.ready.contains(" backend="), "{}", echo.ready);
+    echo.signal("TERM");
+    assert_eq!(echo.finish().0.code(), Some(0));
+}
+
+#[test]
+fn a_privileged_port_names_the_capability() {
+    let Some((mut command, _folder)) = as_nobody() else { return };
+    let output = command.args(["--listen", "127.0.0.1:53"]).output().unwrap();
+    let error = check_refusal(&output);
+    assert!(error.contains("CAP_NET_BIND_SERVICE"), "{error}");
+    assert!(error.contains("ip_unprivileged_port_start"), "{error}");
+}
