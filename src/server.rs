@@ -56,7 +56,15 @@ impl Server {
         raise_limits();
         let choice = backend::choose(config.backend_choice())?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
-        let options = SocketOptions { receive_buffer, send_buffer, hook, ..SocketOptions::default() };
+        let options = SocketOptions {
+            receive_buffer,
+            send_buffer,
+            hook,
+            // The mio driver's sockets are switched to trains by quinn-udp, which is too late once they are
+            // bound; the io_uring driver receives datagrams singly.
+            receive_trains: choice.backend == Backend::Mio,
+            ..SocketOptions::default()
+        };
         let mut server = Self {
             sockets: (0..config.shard_count()).map(|_| Vec::new()).collect(),
             config,

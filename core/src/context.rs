@@ -330,7 +330,7 @@ impl<H: Handler> Io<H> {
 
 /// Other shards.
 impl<H: Handler> Io<H> {
-    /// Sends a message to a shard, this one included. It arrives in a later turn, in order.
+    /// Sends a message to a shard, this one included. It arrives after this callback, in order.
     ///
     /// # Errors
     /// Gives the message back if that mailbox is full or there is no such shard.

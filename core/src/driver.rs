@@ -39,7 +39,7 @@ pub trait Driver {
     /// The system's error number.
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32>;
 
-    /// Closes the socket of an endpoint. Nothing of it is handed over afterwards, and its number may be
+    /// Closes the socket of an endpoint, if it is open. Nothing of it is handed over afterwards, and its number may be
     /// opened anew at once.
     fn close(&mut self, socket: SocketId);
 
@@ -47,11 +47,12 @@ pub trait Driver {
     fn wake(&mut self, shard: u16);
 
     /// Sends all that the outbox holds, then waits as told. When it returns nothing refers to the outbox
-    /// any more, and the receive buffers it referred to are the driver's again.
+    /// any more, and the receive buffers it referred to are the driver's again. A train for a socket that
+    /// is not open fails as [`PeerError::NotOpened`].
     ///
     /// # Errors
     /// Only what ends the shard. What befalls one socket or one peer is reported by [`Driver::receive`].
-    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()>;
+    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned>;
 
     /// Hands over up to `budget` arrivals, and all failures that are known.
     fn receive(&mut self, budget: usize, sink: &mut impl Sink);
@@ -85,6 +86,17 @@ pub enum Wait {
     Poll,
     /// Until something arrives, the bell rings, or this time has come.
     Until(Option<Instant>),
+}
+
+/// What [`Driver::turn`] came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turned {
+    /// Something may have come, or the wait is over.
+    Awake,
+    /// Only from a driver that cannot block (the simulator's): all is sent, and there is nothing to hand
+    /// over before the wait ends. The loop gives control back with its bell ready to be rung, and is to be
+    /// called again when there is a reason.
+    Asleep,
 }
 
 /// A datagram, or a train of them, as it came from the network.

@@ -148,14 +148,9 @@ impl Endpoints {
     /// Asks for closing. False if it is not open.
     pub(crate) fn close(&mut self, id: EndpointId) -> bool {
         let Some(slot) = self.live(id) else { return false };
-        let was_open = self.slots[slot].state != State::Failed;
         self.slots[slot].state = State::Vacant;
         self.slots[slot].generation += 1;
-        if was_open {
-            self.requests.push(Request::Close(id.slot));
-        } else {
-            self.vacate(id.slot);
-        }
+        self.requests.push(Request::Close(id.slot));
         true
     }
 

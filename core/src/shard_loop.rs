@@ -15,7 +15,7 @@ use crate::control::Control;
 use crate::cookie::CookieJar;
 use crate::datagram::SocketId;
 use crate::dispatch::{Dispatch, guarded};
-use crate::driver::{Driver, Wait};
+use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
 use crate::error::CloseReason;
 use crate::handler::{Drain, Handler, ShardInfo};
@@ -77,6 +77,17 @@ pub enum Ending {
     TooManyRestarts,
     /// The driver failed.
     Failed(io::Error),
+}
+
+/// What one turn came to.
+#[derive(Debug)]
+pub enum Turn {
+    /// It ran; there may be more to do.
+    Ran,
+    /// There is nothing to do and the driver cannot block: see [`Turned::Asleep`]. No callback was called.
+    Asleep,
+    /// It was the last.
+    Ended(Ending),
 }
 
 #[derive(Clone, Copy)]
@@ -162,16 +173,18 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// Runs until it ends.
     pub fn run(mut self) -> Ending {
         loop {
-            if let Some(ending) = self.turn() {
+            if let Turn::Ended(ending) = self.turn() {
                 return ending;
             }
         }
     }
 
-    /// One turn. Gives the reason when the shard has ended.
-    pub fn turn(&mut self) -> Option<Ending> {
-        if let Err(error) = self.carry_out() {
-            return Some(Ending::Failed(error));
+    /// One turn.
+    pub fn turn(&mut self) -> Turn {
+        match self.carry_out() {
+            Ok(Turned::Awake) => {}
+            Ok(Turned::Asleep) => return Turn::Asleep,
+            Err(error) => return Turn::Ended(Ending::Failed(error)),
         }
         self.stage.arrivals = 0;
         self.driver.receive(self.budget, &mut self.stage);
@@ -180,12 +193,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         self.sweep_idle();
         self.stage.call(|handler, cx| handler.on_turn_end(cx));
         self.refresh();
-        if self.stage.panicked
-            && let Some(ending) = self.restart()
-        {
-            return Some(ending);
-        }
-        self.ended()
+        let panicked = if self.stage.panicked { self.restart() } else { None };
+        panicked.or_else(|| self.ended()).map_or(Turn::Ran, Turn::Ended)
     }
 
     /// The driver, for tests that look at it between turns.
@@ -194,22 +203,28 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// Sends what is queued, waits, and reads the clock.
-    fn carry_out(&mut self) -> io::Result<()> {
+    fn carry_out(&mut self) -> io::Result<Turned> {
         let closes = self.open_endpoints();
         for shard in self.stage.io.wakes.drain(..) {
             self.driver.wake(shard);
         }
         let wait = if closes.is_empty() { self.wait() } else { Wait::Poll };
+        let turned = self.send_and_wait(wait)?;
+        if turned == Turned::Awake {
+            self.mailbox.bell().awake();
+            self.stage.io.stats.turns.add(1);
+            self.stage.io.now = self.driver.now();
+            self.close_endpoints(&closes);
+        }
+        Ok(turned)
+    }
+
+    fn send_and_wait(&mut self, wait: Wait) -> io::Result<Turned> {
         let outbox = &mut self.stage.io.outbox;
         let datagrams = outbox.datagrams() as u64;
         let result = self.driver.turn(outbox, wait);
-        self.mailbox.bell().awake();
         outbox.clear();
-        let stats = &self.stage.io.stats;
-        stats.submitted.add(datagrams);
-        stats.turns.add(1);
-        self.stage.io.now = self.driver.now();
-        self.close_endpoints(&closes);
+        self.stage.io.stats.submitted.add(datagrams);
         result
     }
 
@@ -267,7 +282,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn must_not_sleep(&self) -> bool {
-        self.draining.is_some_and(|d| d.takes == Drain::WhenIdle && d.quiet < QUIET_TURNS)
+        self.draining.is_some_and(|d| d.quiet < QUIET_TURNS && self.may_end(d))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -378,8 +393,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             && self.stage.io.outbox.is_empty()
             && self.mailbox.is_empty()
             && !self.driver.has_more();
-        let peers_may_stay = draining.takes == Drain::WhenIdle;
-        let done = idle && (peers_may_stay || self.stage.peers.is_empty());
+        let done = idle && self.may_end(draining);
         draining.quiet = if done { draining.quiet.saturating_add(1) } else { 0 };
         let quiet = draining.quiet >= QUIET_TURNS;
         if quiet != draining.reported {
@@ -389,24 +403,20 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         draining
     }
 
+    /// Whether the handler's terms for the drain are met, as far as its peers go.
+    fn may_end(&self, draining: Draining) -> bool {
+        draining.takes == Drain::WhenIdle || self.stage.peers.is_empty()
+    }
+
     /// Closes what is open and sends what that queued.
     fn finish(&mut self) {
         self.stage.close_where(CloseReason::Drained, |_, _| true);
-        if let Err(error) = self.carry_out_last() {
+        if let Err(error) = self.send_and_wait(Wait::Poll) {
             tracing::warn!(%error, "the last sends of a draining shard failed");
         }
-        self.stage.io.stats.kernel_dropped.set(self.driver.kernel_dropped());
-    }
-
-    fn carry_out_last(&mut self) -> io::Result<()> {
-        let outbox = &mut self.stage.io.outbox;
-        let datagrams = outbox.datagrams() as u64;
-        let result = self.driver.turn(outbox, Wait::Poll);
-        outbox.clear();
-        self.stage.io.stats.submitted.add(datagrams);
         // A budget of nought hands over failures only, so the sends just made are accounted for.
         self.driver.receive(0, &mut self.stage);
-        result
+        self.stage.io.stats.kernel_dropped.set(self.driver.kernel_dropped());
     }
 }
 

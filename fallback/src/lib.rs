@@ -1,1 +1,37 @@
-//! placeholder
+//! The mio driver of shardgram: every system, one event loop a shard, peers told apart in user space.
+//!
+//! It keeps the contract of [`shardgram_core::driver`] with what every system has: readiness and one
+//! system call for each datagram sent. There is no connected tier, on purpose: where a connected socket
+//! beside a listener works at all it works differently on every system (`PLATFORMS.md`).
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `driver` | [`MioDriver`]: the contract, put together from the rest |
+//! | `sockets` | listeners and endpoints, which of them may hold something, what they dropped |
+//! | `recv` | batches of datagrams and trains on their way from a socket to the shard loop |
+//! | `send` | trains on their way out, and what the system's errors mean |
+//! | `buffers` | the receive buffers and the arithmetic of their memory |
+//! | `wake` | [`Fleet`]: how shards wake each other |
+//! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
+//!
+//! Listeners come bound ([`shardgram_sys::ListenerGroup`]). Bind them with
+//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) on: this driver turns it on anyway,
+//! but after the bind, where the kernel may merge datagrams before its steering program has run.
+
+#![forbid(unsafe_code)]
+
+mod buffers;
+mod driver;
+#[cfg(unix)]
+#[path = "errno/unix.rs"]
+mod errno;
+#[cfg(windows)]
+#[path = "errno/windows.rs"]
+mod errno;
+mod recv;
+mod send;
+mod sockets;
+mod wake;
+
+pub use driver::MioDriver;
+pub use wake::Fleet;

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use io_uring::cqueue;
 use shardgram_core::datagram::{Meta, SocketId};
-use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, Sink, Wait};
+use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
-use shardgram_core::{Config, Endpoint};
+use shardgram_core::{Config, Endpoint, PeerError};
 use shardgram_sys::socket::{self, SocketOptions};
 
 use crate::buf_ring::BufRing;
@@ -161,7 +161,8 @@ impl UringDriver {
         let socket = slot.and_then(|slot| Some((slot, self.sockets.get(slot)?)));
         let (Some((slot, socket)), Some(source)) = (socket, outbox.single_source(train)) else {
             // Its endpoint could not be opened, or is closed.
-            self.failures.push(failure(train, libc::EADDRNOTAVAIL));
+            let fault = SendFault::Peer(PeerError::NotOpened { errno: libc::EBADF });
+            self.failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault });
             return Ok(());
         };
         let to = Destination { slot, path: &train.path, wildcard: socket.wildcard };
@@ -397,7 +398,7 @@ impl Driver for UringDriver {
         }
     }
 
-    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
+    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
         if let Some(error) = self.given_up() {
             return Err(error);
         }
@@ -408,11 +409,12 @@ impl Driver for UringDriver {
             self.submit_all(outbox)?;
             self.release(outbox);
             self.arm()?;
-            return self.enter(outbox, wait);
+            self.enter(outbox, wait)?;
+        } else {
+            self.enter(outbox, wait)?;
+            self.release(outbox);
         }
-        self.enter(outbox, wait)?;
-        self.release(outbox);
-        Ok(())
+        Ok(Turned::Awake)
     }
 
     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {

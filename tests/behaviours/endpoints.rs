@@ -137,9 +137,12 @@ fn a_socket_that_cannot_be_opened_is_reported_to_its_peers(mut bed: Bed) {
     });
     assert!(matches!(got, Some(Seen::Error(PeerError::NotOpened { .. }))), "{got:?}");
     bed.tell(&client, 0, Order::Say(b"into the void"));
-    expect(&mut bed, &seen, &Seen::Error(PeerError::Unreachable));
+    // EBADF: what is sent along a socket that is not open.
+    expect(&mut bed, &seen, &Seen::Error(PeerError::NotOpened { errno: 9 }));
+    bed.tell(&client, 0, Order::Close);
+    expect(&mut bed, &seen, &Seen::Closed(CloseReason::EndpointClosed));
     let stats = bed.drain(client);
-    assert_eq!((stats.send_failed_unreachable, stats.sent()), (1, 0));
+    assert_eq!((stats.send_failed_other, stats.sent()), (1, 0));
 }
 
 on_all_drivers!(

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use shardgram_core::control::Control;
 use shardgram_core::datagram::SocketId;
-use shardgram_core::driver::{Arrival, Capabilities, Driver, Sink, Wait};
+use shardgram_core::driver::{Arrival, Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Mailbox;
 use shardgram_core::outbox::{Outbox, TrainLimits};
-use shardgram_core::shard_loop::{Secrets, Setup, ShardLoop};
+use shardgram_core::shard_loop::{Secrets, Setup, ShardLoop, Turn};
 use shardgram_core::{Accept, Config, Context, Datagram, Endpoint, Handler, Meta, ShardInfo, Stats};
 
 const PEERS: u32 = 1_000_000;
@@ -48,8 +48,8 @@ impl Driver for Strangers {
 
     fn wake(&mut self, _: u16) {}
 
-    fn turn(&mut self, _: &Outbox, _: Wait) -> std::io::Result<()> {
-        Ok(())
+    fn turn(&mut self, _: &Outbox, _: Wait) -> std::io::Result<Turned> {
+        Ok(Turned::Awake)
     }
 
     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     let mut turns = Vec::with_capacity((PEERS / BUDGET) as usize);
     for _ in 0..PEERS / BUDGET {
         let (cpu, wall) = (cpu_time(), Instant::now());
-        if shard.turn().is_some() {
+        if matches!(shard.turn(), Turn::Ended(_)) {
             eprintln!("the shard ended");
             return ExitCode::FAILURE;
         }

@@ -1,0 +1,59 @@
+//! The report for programs: one JSON object, integers only, times in ns.
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+use shardgram::Snapshot;
+
+use super::plan::Mode;
+use super::report::Report;
+use super::table::QUANTILES;
+
+pub(crate) fn of(report: &Report) -> Value {
+    let tally = &report.tally;
+    let (window, rate_pps) = match report.mode {
+        Mode::Closed { window } => (Some(window), None),
+        Mode::Open { rate_pps } => (None, Some(rate_pps)),
+    };
+    let open_loop = |histogram| rate_pps.map(|_| latencies(histogram));
+    json!({
+        "target": report.target,
+        "server": report.embedded,
+        "client": report.client,
+        "flows": report.flows,
+        "window": window,
+        "rate_pps": rate_pps,
+        "size_bytes": report.size,
+        "elapsed_ns": report.elapsed_ns(),
+        "sent": tally.sent,
+        "received": tally.received,
+        "lost": report.lost(),
+        "unanswered": tally.pending,
+        "late": tally.late,
+        "failed": tally.failed,
+        "duplicated": tally.duplicated,
+        "reordered": tally.reordered,
+        "corrupted": tally.corrupted,
+        "strange": tally.strange,
+        "pps": report.pps(),
+        "latency_ns": latencies(&tally.from_intended),
+        "latency_from_sent_ns": open_loop(&tally.from_sent),
+        "send_lag_ns": open_loop(&tally.lag),
+        "generator_busy_percent": report.client_usage.map(|usage| usage.busy.round() as u64),
+        "server_busy_percent": report.server_usage.map(|usage| usage.busy.round() as u64),
+        "bottlenecks": report.bottlenecks(),
+        "client_counters": counters(&report.client_counters),
+        "server_counters": report.server_counters.as_ref().map(counters),
+    })
+}
+
+fn latencies(histogram: &Histogram<u64>) -> Value {
+    let quantiles = QUANTILES.iter().map(|(name, q)| (*name, histogram.value_at_quantile(*q)));
+    let ends = [("mean", histogram.mean() as u64), ("min", histogram.min())];
+    Value::Object(quantiles.chain(ends).map(|(name, ns)| (name.to_owned(), ns.into())).collect())
+}
+
+fn counters(snapshot: &Snapshot) -> Value {
+    Value::Object(
+        snapshot.named().into_iter().map(|(name, count)| (name, count.into())).collect::<Map<_, _>>(),
+    )
+}

@@ -1,0 +1,261 @@
+//! The command line, and what is wrong with it, in one line each.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use clap::error::ErrorKind;
+use shardgram::Backend;
+
+use super::fail_if::{self, Condition};
+use super::payload::HEADER_BYTES;
+use super::units;
+
+/// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
+const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
+/// Descriptors beside the flows': the standard streams, rings, polls and wake-ups.
+const SPARE_DESCRIPTORS: u64 = 32;
+
+/// Loads a server that echoes datagrams and measures what comes back.
+///
+/// A datagram is lost if no intact reply came within --timeout, so sent = received + lost. Replies after
+/// that are counted as late, further ones as duplicated, those overtaken by a younger one of their flow as
+/// reordered, and those that differ from what was sent as corrupted. Exit code: 0, 1 if nothing came back
+/// or a --fail-if condition holds, 2 if it could not run.
+#[derive(Parser, Debug)]
+#[command(name = "loadgen", version)]
+pub(crate) struct Options {
+    /// Server to load, as host:port; without it an echo server is started in this process.
+    pub(crate) target: Option<String>,
+    /// Flows, each with a socket and a port of its own.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = range(1, 1_000_000))]
+    pub(crate) flows: u32,
+    /// Closed loop: datagrams each flow keeps in flight.
+    #[arg(long, value_name = "W", default_value_t = 4, value_parser = range(1, 65_536))]
+    pub(crate) window: u32,
+    /// Open loop: datagrams a second over all flows, whether or not replies come.
+    #[arg(long, value_name = "PPS", conflicts_with = "window",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000_000))]
+    pub(crate) rate: Option<u64>,
+    /// Bytes of payload of each datagram, 32 or more.
+    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    pub(crate) size: usize,
+    /// How long to measure, as in 5s or 500ms.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration(1, 86_400_000))]
+    pub(crate) duration: Duration,
+    /// How long to send before what is sent counts.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration(0, 86_400_000))]
+    pub(crate) warmup: Duration,
+    /// When a datagram without a reply is lost.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration(1, 60_000))]
+    pub(crate) timeout: Duration,
+    /// Shards of the generator, one thread each.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) shards: u16,
+    /// Cores to pin the generator's shards to, as in 0,1.
+    #[arg(long, value_name = "CORES", value_delimiter = ',')]
+    pub(crate) cores: Vec<usize>,
+    /// Backend of the generator: auto, uring or mio.
+    #[arg(long, default_value = "auto")]
+    pub(crate) backend: Backend,
+    /// Shards of the embedded server.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
+    pub(crate) server_shards: u16,
+    /// Cores to pin the embedded server's shards to.
+    #[arg(long, value_name = "CORES", value_delimiter = ',', conflicts_with = "target")]
+    pub(crate) server_cores: Vec<usize>,
+    /// Backend of the embedded server: auto, uring or mio.
+    #[arg(long, value_name = "BACKEND", default_value = "auto", conflicts_with = "target")]
+    pub(crate) server_backend: Backend,
+    /// Print one JSON object instead of the table; times in it are in ns.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 1 if any of these holds, as in "lost>0,p99>2ms,pps<100000,loss>0.5%".
+    #[arg(long, value_name = "CONDITIONS", value_delimiter = ',', value_parser = fail_if::parse)]
+    pub(crate) fail_if: Vec<Condition>,
+}
+
+fn range(low: u64, high: u64) -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(low..=high)
+}
+
+fn duration(low_ms: u64, high_ms: u64) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let (low, high) = (Duration::from_millis(low_ms), Duration::from_millis(high_ms));
+    move |text| match units::parse_duration(text)? {
+        time if (low..=high).contains(&time) => Ok(time),
+        _ => Err(format!("it must be {low:?} to {high:?}")),
+    }
+}
+
+impl Options {
+    /// Reads the command line; `--help` and `--version` end the program.
+    pub(crate) fn from_command_line() -> Result<Self, String> {
+        let options = Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
+            _ => in_one_line(&error),
+        })?;
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.size < HEADER_BYTES {
+            let size = self.size;
+            return Err(format!(
+                "--size {size} is too small for the header of {HEADER_BYTES} bytes; take --size {HEADER_BYTES} or more"
+            ));
+        }
+        if u32::from(self.shards) > self.flows {
+            let (shards, flows) = (self.shards, self.flows);
+            return Err(format!(
+                "{shards} shards cannot share {flows} flows; take --flows {shards} or more, or fewer --shards"
+            ));
+        }
+        self.check_descriptors()
+    }
+
+    /// Every flow is a descriptor. The server raises the soft limit to the hard one, so that one counts.
+    fn check_descriptors(&self) -> Result<(), String> {
+        let Some(limit) = hard_descriptor_limit() else { return Ok(()) };
+        let shards = u64::from(self.shards) + u64::from(self.server_shards);
+        let needed = u64::from(self.flows) + SPARE_DESCRIPTORS + 8 * shards;
+        if needed <= limit {
+            return Ok(());
+        }
+        let flows = self.flows;
+        Err(format!(
+            "{flows} flows need {needed} descriptors and the limit is {limit}; raise it with `ulimit -n {needed}` \
+             or take fewer --flows"
+        ))
+    }
+
+    /// Whether datagrams of this size can be sent to that address.
+    pub(crate) fn check_size(&self, target: SocketAddr) -> Result<(), String> {
+        let (family, max) =
+            if target.is_ipv4() { ("IPv4", MAX_PAYLOAD[0]) } else { ("IPv6", MAX_PAYLOAD[1]) };
+        let size = self.size;
+        if size <= max {
+            return Ok(());
+        }
+        Err(format!("--size {size} is more than UDP over {family} can carry; take --size {max} or less"))
+    }
+}
+
+/// The hard limit of open descriptors, `None` where it is not to be read without a system call.
+fn hard_descriptor_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// clap explains itself in several lines; this keeps the cause, the tip, and the way to the rest.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut cause = Vec::new();
+    let mut tips = Vec::new();
+    for line in text.lines().map(str::trim) {
+        match line.strip_prefix("tip: ") {
+            Some(tip) => tips.push(tip),
+            None if line.starts_with("Usage:") || line.starts_with("For more information") => break,
+            None if !line.is_empty() => cause.push(line),
+            None => {}
+        }
+    }
+    let cause = cause.join(" ");
+    let cause = cause.strip_prefix("error: ").unwrap_or(&cause);
+    tips.push("see --help");
+    format!("{cause}; {}", tips.join("; "))
+}
+
+/// The first address of `host:port` that a datagram can be sent to.
+pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
+    let example = "write host:port, as in 127.0.0.1:9000 or [::1]:9000";
+    if target.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        return Err(format!("the target '{target}' names no port; {example}"));
+    }
+    let mut found = target
+        .to_socket_addrs()
+        .map_err(|error| format!("the target '{target}' cannot be resolved ({error}); {example}"))?;
+    let Some(address) = found.next() else {
+        return Err(format!("the target '{target}' has no address; {example}"));
+    };
+    let ip = address.ip().to_canonical();
+    let address = match address {
+        SocketAddr::V6(v6) if ip.is_ipv6() => SocketAddr::V6(v6),
+        _ => SocketAddr::new(ip, address.port()),
+    };
+    let fault = if address.port() == 0 {
+        "names port 0, where nothing can listen; name the server's port"
+    } else if ip.is_unspecified() {
+        "is an address to listen on, not to send to; name an address of the server"
+    } else if ip.is_multicast() {
+        "is a multicast address and replies would come from many; name one server"
+    } else if ip == IpAddr::from([255; 4]) {
+        "is a broadcast address and replies would come from many; name one server"
+    } else {
+        return Ok(address);
+    };
+    Err(format!("the target {target} {fault}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(arguments: &[&str]) -> String {
+        let arguments = std::iter::once(&"loadgen").chain(arguments);
+        match Options::try_parse_from(arguments) {
+            Ok(options) => options.check().expect_err("it is wrong"),
+            Err(error) => in_one_line(&error),
+        }
+    }
+
+    #[test]
+    fn mistakes_are_explained_in_one_line_with_a_remedy() {
+        let cases: [(&[&str], &str); 12] = [
+            (&["--flow", "1"], "tip: a similar argument"),
+            (&["--size", "31"], "take --size 32 or more"),
+            (&["--size", "many"], "invalid value 'many' for '--size <BYTES>'"),
+            (&["--flows", "0"], "0 is not in 1..=1000000"),
+            (&["--rate", "0"], "0 is not in"),
+            (&["--rate", "9", "--window", "9"], "cannot be used with"),
+            (&["--flows", "2", "--shards", "3"], "take --flows 3 or more"),
+            (&["--flows", "1000000"], "ulimit -n"),
+            (&["--duration", "5h"], "write a time with its unit"),
+            (&["--timeout", "2m"], "it must be 1ms to 60s"),
+            (&["--fail-if", "p98>1ms"], "p98"),
+            (&["a:1", "--server-shards", "2"], "cannot be used with"),
+        ];
+        for (arguments, expected) in cases {
+            let text = error(arguments);
+            let expected = expected.strip_prefix("tip: ").unwrap_or(expected);
+            assert!(text.contains(expected) && text.contains("; "), "{text}");
+            assert!(!text.contains('\n') && !text.contains("error:") && !text.contains("Usage"), "{text}");
+        }
+    }
+
+    #[test]
+    fn targets_that_cannot_be_sent_to_are_refused() {
+        let v4 = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert_eq!(resolve("127.0.0.1:9"), Ok(v4));
+        assert_eq!(resolve("[::ffff:127.0.0.1]:9"), Ok(v4));
+        assert!(resolve("[::1]:9").is_ok_and(|address| address.is_ipv6()));
+        for (target, cause) in [
+            ("127.0.0.1", "names no port"),
+            ("::1", "names port 0"),
+            ("127.0.0.1:65536", "names no port"),
+            ("nobody.invalid:9", "cannot be resolved"),
+            ("127.0.0.1:0", "port 0"),
+            ("0.0.0.0:9", "to listen on"),
+            ("239.1.2.3:9", "multicast"),
+            ("255.255.255.255:9", "broadcast"),
+            ("[ff02::1]:9", "multicast"),
+        ] {
+            // "::1" is host ":" with port 1 to some resolvers: any refusal will do.
+            let refusal = resolve(target).expect_err(target);
+            assert!(target == "::1" || refusal.contains(cause), "{refusal}");
+            assert!(refusal.contains("; "), "{refusal}");
+        }
+    }
+}

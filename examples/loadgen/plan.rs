@@ -1,0 +1,117 @@
+//! What all shards of the generator agree on.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use shardgram::Config;
+
+use super::client::SEND_STEP;
+use super::options::Options;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// Every flow keeps so many datagrams in flight.
+    Closed { window: u32 },
+    /// So many datagrams a second over all flows.
+    Open { rate_pps: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) target: SocketAddr,
+    pub(crate) flows: u32,
+    pub(crate) mode: Mode,
+    pub(crate) size: usize,
+    pub(crate) warmup: Duration,
+    pub(crate) duration: Duration,
+    pub(crate) timeout: Duration,
+    /// In every datagram, to know those of this run.
+    pub(crate) run: u32,
+    /// What the times in datagrams count from.
+    pub(crate) epoch: Instant,
+}
+
+/// How long a drain may take beyond the timeout of the last datagram.
+const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
+impl Plan {
+    pub(crate) fn new(options: &Options, target: SocketAddr) -> Self {
+        let window = options.window;
+        Self {
+            target,
+            flows: options.flows,
+            mode: options.rate.map_or(Mode::Closed { window }, |rate_pps| Mode::Open { rate_pps }),
+            size: options.size,
+            warmup: options.warmup,
+            duration: options.duration,
+            timeout: options.timeout,
+            run: random(),
+            epoch: Instant::now(),
+        }
+    }
+
+    /// Now, in ns since the epoch. Datagrams of one turn are sent and received at different times, so this
+    /// reads the clock where the turn's own time would be too coarse.
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.ns_at(Instant::now())
+    }
+
+    pub(crate) fn ns_at(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_nanos() as u64
+    }
+
+    pub(crate) fn instant_of(&self, ns: u64) -> Instant {
+        self.epoch + Duration::from_nanos(ns)
+    }
+
+    /// How many sequences a flow has to remember to know duplicates: those of four windows, or of twice
+    /// the time after which a reply is late.
+    pub(crate) fn remembered(&self) -> u64 {
+        match self.mode {
+            Mode::Closed { window } => 4 * u64::from(window),
+            Mode::Open { rate_pps } => {
+                let in_time = u128::from(rate_pps) * self.timeout.as_millis() / 1_000;
+                2 * (in_time as u64 / u64::from(self.flows) + 1)
+            }
+        }
+    }
+}
+
+/// Seeded by the system's randomness, as the standard library's hashers are.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() as u32
+}
+
+/// The generator's configuration. It listens on nothing.
+pub(crate) fn config(options: &Options) -> Config {
+    let own_flows = options.flows.div_ceil(u32::from(options.shards.max(1)));
+    let size = options.size as u32;
+    let longest = size.next_multiple_of(64).max(256);
+    Config::new()
+        .shards(options.shards)
+        .cores(options.cores.iter().copied())
+        .backend(options.backend)
+        .max_endpoints(own_flows)
+        .max_peers(own_flows)
+        .turn_budget(2 * SEND_STEP as u32)
+        .max_timers(64)
+        .max_datagram(longest)
+        .receive_buffers(receive_buffers(options, own_flows, longest))
+        .outbox_bytes((512 * size).max(4 << 20))
+        .idle_timeout(None)
+        .max_restarts_per_minute(0)
+        .drain_on_signals(Some(options.timeout + DRAIN_SLACK))
+}
+
+/// As many as may be in flight, so that what is measured is not the want of them, within what memory and
+/// caches bear.
+fn receive_buffers(options: &Options, own_flows: u32, bytes_each: u32) -> u16 {
+    const FEWEST: u32 = 256;
+    const MOST: u32 = 8_192;
+    const MOST_BYTES: u32 = 64 << 20;
+    let in_flight = own_flows.saturating_mul(if options.rate.is_some() { 64 } else { options.window });
+    let affordable = 1 << (MOST_BYTES / bytes_each).ilog2();
+    in_flight.clamp(FEWEST, MOST).next_power_of_two().min(affordable) as u16
+}

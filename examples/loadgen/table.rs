@@ -1,0 +1,134 @@
+//! The report for people.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+
+use super::cpu::Usage;
+use super::plan::Mode;
+use super::report::Report;
+use super::units::{counted, grouped, time};
+
+/// The columns of latencies: heading and quantile.
+pub(crate) const QUANTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("max", 1.0)];
+
+/// Displays a report as a table.
+pub(crate) struct Table<'a>(pub(crate) &'a Report);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        title(report, f)?;
+        writeln!(f)?;
+        counts(report, f)?;
+        writeln!(f)?;
+        latencies(report, f)?;
+        writeln!(f)?;
+        verdict(report, f)
+    }
+}
+
+fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let server = match &report.embedded {
+        Some(label) => format!("embedded echo server {} ({label})", report.target),
+        None => report.target.clone(),
+    };
+    writeln!(f, "{server}, loaded by {}", report.client)?;
+    let flows = counted(report.flows.into(), "flow");
+    let elapsed = time(report.elapsed_ns());
+    match report.mode {
+        Mode::Closed { window } => {
+            write!(f, "closed loop: {flows} x {} in flight", grouped(window.into()))?;
+        }
+        Mode::Open { rate_pps } => {
+            write!(f, "open loop: {} datagrams a second over {flows}", grouped(rate_pps))?;
+        }
+    }
+    writeln!(f, ", {} each, {elapsed}", counted(report.size as u64, "byte"))
+}
+
+fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let tally = &report.tally;
+    let percent = |count: u64| format!("{:.3} %", count as f64 * 100.0 / tally.sent.max(1) as f64);
+    let megabits = report.pps() as f64 * report.size as f64 * 8.0 / 1e6;
+    let sent_pps = format!("{} pps", grouped(report.sent_pps()));
+    let row = |f: &mut fmt::Formatter<'_>, name: &str, count: u64, beside: &str| {
+        writeln!(f, "{}", format!("{name:<12}{:>16}   {beside}", grouped(count)).trim_end())
+    };
+    row(f, "sent", tally.sent, if matches!(report.mode, Mode::Open { .. }) { &sent_pps } else { "" })?;
+    row(f, "received", tally.received, "")?;
+    row(f, "lost", report.lost(), &percent(report.lost()))?;
+    if tally.pending > 0 {
+        row(f, "unanswered", tally.pending, "in flight when it was stopped")?;
+    }
+    if tally.late > 0 {
+        row(f, "late", tally.late, "of the lost")?;
+    }
+    if tally.failed > 0 {
+        let why = tally.failure.map_or_else(String::new, |error| format!("of the sends: {error}"));
+        row(f, "failed", tally.failed, &why)?;
+    }
+    row(f, "duplicated", tally.duplicated, "")?;
+    row(f, "reordered", tally.reordered, "")?;
+    row(f, "corrupted", tally.corrupted, "")?;
+    if tally.strange > 0 {
+        row(f, "strange", tally.strange, "intact, and not of this run or flow")?;
+    }
+    row(f, "pps", report.pps(), &format!("{megabits:.1} Mbit/s of payload each way"))
+}
+
+fn latencies(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let tally = &report.tally;
+    let heading: String = QUANTILES.iter().map(|(name, _)| format!("{name:>10}")).collect();
+    writeln!(f, "{:<18}{heading}", "latency")?;
+    let row = |f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>| {
+        let cell = |quantile| match histogram.is_empty() {
+            true => "-".to_owned(),
+            false => time(histogram.value_at_quantile(quantile)),
+        };
+        let cells: String = QUANTILES.iter().map(|(_, q)| format!("{:>10}", cell(*q))).collect();
+        writeln!(f, "  {name:<16}{cells}")
+    };
+    match report.mode {
+        Mode::Closed { .. } => row(f, "round trip", &tally.from_intended),
+        Mode::Open { .. } => {
+            row(f, "from intended", &tally.from_intended)?;
+            row(f, "from sent", &tally.from_sent)?;
+            row(f, "sent late by", &tally.lag)
+        }
+    }
+}
+
+fn verdict(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let busy = |usage: Option<Usage>| usage.map_or("unknown".to_owned(), |u| format!("{:.0} %", u.busy));
+    write!(f, "busy: generator {}", busy(report.client_usage))?;
+    if report.embedded.is_some() {
+        write!(f, ", server {}", busy(report.server_usage))?;
+    }
+    writeln!(f)?;
+    match report.bottlenecks() {
+        reasons if reasons.is_empty() => Ok(()),
+        reasons => writeln!(f, "generator was the bottleneck: {}", reasons.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_in_line() {
+        let mut report = Report::empty();
+        report.mode = Mode::Open { rate_pps: 1_000_000 };
+        (report.tally.sent, report.tally.received) = (1_234_567, 1_234_560);
+        (report.tally.counted_from_ns, report.tally.stopped_ns) = (0, 1_000_000_000);
+        report.tally.from_intended.saturating_record(12_345);
+        let text = Table(&report).to_string();
+        assert!(text.contains("sent               1,234,567   "), "{text}");
+        assert!(text.contains("lost                       7   0.001 %\n"), "{text}");
+        assert!(text.contains("  from intended       12.4us"), "{text}");
+        assert!(text.contains("  from sent                -"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 100 && line.trim_end() == line), "{text}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The driver: the contract, put together from the rest.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use shardgram_core::datagram::SocketId;
+use shardgram_core::driver::{Capabilities, Driver, SendFailure, Sink, Turned, Wait};
+use shardgram_core::mailbox::Bell;
+use shardgram_core::outbox::{Outbox, TrainLimits};
+use shardgram_core::{Config, Endpoint};
+use shardgram_sys::SocketOptions;
+
+use crate::buffers::Buffers;
+use crate::recv::Inbox;
+use crate::send;
+use crate::sockets::Sockets;
+use crate::wake::Fleet;
+
+/// Tells a wake-up from a socket. No socket's place is that high.
+const WAKE: Token = Token(usize::MAX);
+
+/// Readiness told by one wait. More than that are told by the next.
+const EVENTS: usize = 256;
+
+/// Longest wait while a socket rests after its receive failed: so often a failure that lasts is met.
+const REST: Duration = Duration::from_millis(100);
+
+/// Carries the datagrams of one shard over mio.
+#[derive(Debug)]
+pub struct MioDriver {
+    poll: Poll,
+    events: Events,
+    sockets: Sockets,
+    inbox: Inbox,
+    buffers: Buffers,
+    /// Sends that failed and were not handed over yet.
+    failures: Vec<SendFailure>,
+    /// What endpoints are opened with.
+    options: SocketOptions,
+    fleet: Arc<Fleet>,
+}
+
+impl MioDriver {
+    /// The driver of shard number `shard`.
+    ///
+    /// `listeners` are bound, in the order of [`Config::listen`]; they are made non-blocking. Endpoints
+    /// are opened with `options`. `bell` is the one of the shard's mailbox, and `fleet` is shared by all
+    /// shards.
+    ///
+    /// # Errors
+    /// The system's, if a listener cannot be watched. [`ErrorKind::InvalidInput`] if `fleet` has no room
+    /// for this shard, [`ErrorKind::AlreadyExists`] if a driver was made for it before.
+    pub fn new(
+        shard: u16,
+        listeners: Vec<UdpSocket>,
+        config: &Config,
+        options: &SocketOptions,
+        bell: &Bell,
+        fleet: Arc<Fleet>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let sockets = Sockets::new(poll.registry(), listeners)?;
+        let inbox = Inbox::new(config.datagram_capacity(), sockets.any_wildcard_v4());
+        fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
+        let others = Arc::clone(&fleet);
+        bell.connect(Box::new(move || others.wake(shard)));
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            sockets,
+            inbox,
+            buffers: Buffers::default(),
+            failures: Vec::new(),
+            options: options.clone(),
+            fleet,
+        })
+    }
+
+    /// How long the wait may be. mio rounds it up to what the system counts in (milliseconds with epoll
+    /// and on Windows), so a deadline never makes the loop turn before it has come.
+    fn timeout(&self, wait: Wait) -> Option<Duration> {
+        // What failed must not wait for something else to happen before it is told.
+        if wait == Wait::Poll || !self.failures.is_empty() || self.has_more() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = match wait {
+            Wait::Until(Some(at)) => Some(at.saturating_duration_since(Instant::now())),
+            Wait::Until(None) | Wait::Poll => None,
+        };
+        let rest = self.sockets.any_resting().then_some(REST);
+        [deadline, rest].into_iter().flatten().min()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            // EINTR, epoll_wait(2): "interrupted by a signal handler": as good as a wake-up. There are no
+            // events then.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // EBADF, EFAULT, EINVAL: the poll itself is broken, which ends the shard.
+            Err(error) => return Err(error),
+        }
+        for event in &self.events {
+            // Readable or an error, which a receive will tell. A wake-up has no socket.
+            if event.token() != WAKE {
+                self.sockets.readable(event.token());
+            }
+        }
+        self.sockets.end_rest();
+        Ok(())
+    }
+}
+
+impl Driver for MioDriver {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(TrainLimits::SINGLE)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
+        self.sockets.open(self.poll.registry(), socket, endpoint, &self.options)
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        self.sockets.close(self.poll.registry(), socket);
+        self.inbox.forget(socket, &mut self.buffers);
+    }
+
+    fn wake(&mut self, shard: u16) {
+        self.fleet.wake(shard);
+    }
+
+    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
+        send::carry_out(outbox, &self.sockets, &self.buffers, &mut self.failures);
+        self.buffers.sent();
+        self.wait(self.timeout(wait))?;
+        Ok(Turned::Awake)
+    }
+
+    fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
+        for failure in self.failures.drain(..) {
+            sink.send_failed(failure);
+        }
+        self.inbox.receive(&mut self.sockets, &mut self.buffers, budget, sink);
+    }
+
+    fn has_more(&self) -> bool {
+        self.sockets.any_ready() || !self.inbox.is_empty()
+    }
+
+    fn kernel_dropped(&mut self) -> u64 {
+        self.sockets.dropped()
+    }
+}

@@ -1,0 +1,357 @@
+//! Datagrams and trains on their way from a socket to the shard loop.
+//!
+//! A batch is received into buffers, becomes a queue of [`Filled`] ones, and is handed over from there
+//! under the budget of the turn. A batch is never larger than the budget that is left, so what waits
+//! here from one turn to the next is what a stop left behind, and the rest of a train that has to be
+//! handed over in single datagrams.
+//!
+//! Known loss: on Linux [`Meta::ecn`] of a train is 0. quinn-udp 0.6 offers 96 bytes for control messages
+//! and asks for 112: timestamp (32), segment size (24), packet info (32, IPv6 40) and, last, ECN (24). The
+//! kernel drops what does not fit. Single datagrams have no segment size, and theirs all fit.
+
+use std::array;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta};
+use shardgram_core::datagram::{Meta, SocketId};
+use shardgram_core::driver::{Arrival, Sink};
+use shardgram_sys::interfaces::local_addresses;
+
+use crate::buffers::Buffers;
+use crate::sockets::{Socket, Sockets};
+
+/// ICMP errors that may come in a row before a socket rests. Each stands for one datagram sent, so they
+/// end by themselves; the bound is for a system that repeats one for ever.
+const FAILURES_IN_A_ROW: u32 = 16;
+
+/// A buffer whose datagrams have not all been handed over.
+#[derive(Debug)]
+struct Filled {
+    socket: SocketId,
+    buffer: u32,
+    from: RecvMeta,
+    local: Option<IpAddr>,
+    /// Where the next datagram begins.
+    at: usize,
+    /// Answers refer to it.
+    kept: bool,
+}
+
+/// How a visit to a socket ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Visit {
+    Received,
+    /// Something was received that made no sense.
+    Malformed,
+    Nothing,
+}
+
+/// What was received and not handed over yet, and what receiving needs.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    filled: VecDeque<Filled>,
+    /// Most bytes of a datagram that are handed over.
+    capacity: usize,
+    /// Addresses that stand for all hosts of a network this host is in.
+    broadcasts: Vec<Ipv4Addr>,
+    metas: Box<[RecvMeta; BATCH_SIZE]>,
+}
+
+impl Inbox {
+    /// For datagrams of up to `capacity` bytes.
+    pub(crate) fn new(capacity: usize, wildcard_v4: bool) -> Self {
+        let broadcasts = if wildcard_v4 { broadcasts() } else { Vec::new() };
+        Self {
+            filled: VecDeque::with_capacity(BATCH_SIZE),
+            capacity,
+            broadcasts,
+            metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
+        }
+    }
+
+    /// Whether anything was received and not handed over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filled.is_empty()
+    }
+
+    /// Hands over up to `budget` arrivals: what waits here, then what the ready sockets hold, a batch from
+    /// each in turn.
+    pub(crate) fn receive(
+        &mut self,
+        sockets: &mut Sockets,
+        buffers: &mut Buffers,
+        mut budget: usize,
+        sink: &mut impl Sink,
+    ) {
+        while budget > 0 {
+            if !self.hand_over(buffers, &mut budget, sink) || budget == 0 {
+                return;
+            }
+            let room = budget.min(BATCH_SIZE).min(buffers.available());
+            if room == 0 {
+                // Every buffer waits for its answer to leave, which the next turn sees to.
+                sink.rearmed(true);
+                return;
+            }
+            let Some(socket) = sockets.next_ready() else { return };
+            let id = socket.id;
+            let result = self.batch(socket, buffers, room);
+            if self.after(result, id, sockets) == Visit::Malformed {
+                sink.malformed();
+                budget -= 1;
+            }
+        }
+    }
+
+    /// Forgets what came by a socket that is closed.
+    pub(crate) fn forget(&mut self, socket: SocketId, buffers: &mut Buffers) {
+        self.filled.retain(|filled| {
+            let other = filled.socket != socket;
+            if !other {
+                finish(filled, buffers);
+            }
+            other
+        });
+    }
+
+    /// Hands over what waits. `false` if the sink has had enough.
+    fn hand_over(&mut self, buffers: &mut Buffers, budget: &mut usize, sink: &mut impl Sink) -> bool {
+        while let Some(filled) = self.filled.front_mut() {
+            if *budget == 0 {
+                return true;
+            }
+            *budget -= 1;
+            let bytes = buffers.bytes_mut(filled.buffer);
+            let fate = sink.datagram(filled.next_arrival(bytes, self.capacity));
+            filled.kept |= fate.kept > 0;
+            if filled.at >= filled.from.len {
+                finish(filled, buffers);
+                self.filled.pop_front();
+            }
+            if fate.stop {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Receives up to `room` datagrams or trains from one socket.
+    fn batch(&mut self, socket: &Socket, buffers: &mut Buffers, room: usize) -> io::Result<()> {
+        // Buffers are moved out of the pool while the kernel writes to them, which costs a few words each
+        // and spares a split borrow of unknown length.
+        let mut numbers = [0; BATCH_SIZE];
+        let mut owned: [Vec<u8>; BATCH_SIZE] = array::from_fn(|i| {
+            let taken = if i < room { buffers.take() } else { None };
+            taken.map_or_else(Vec::new, |(number, bytes)| {
+                numbers[i] = number;
+                bytes
+            })
+        });
+        let mut slices = owned.each_mut().map(|bytes| IoSliceMut::new(bytes));
+        let metas = &mut self.metas[..];
+        // try_io, because mio must see WouldBlock on Windows to watch the socket again.
+        let result = socket.io.try_io(|| socket.state.recv((&socket.io).into(), &mut slices[..room], metas));
+        let received = result.as_ref().map_or(0, |&n| n.min(room));
+
+        // Backwards, so that the hottest of the unused ones is on top of the pool again.
+        for (i, bytes) in owned.into_iter().enumerate().take(room).rev() {
+            buffers.fill(numbers[i], bytes);
+            if i >= received {
+                buffers.release(numbers[i]);
+            }
+        }
+        for (&buffer, from) in numbers.iter().zip(&self.metas[..received]) {
+            let local = from.dst_ip.filter(|&ip| socket.wildcard && can_answer_from(ip, &self.broadcasts));
+            self.filled.push_back(Filled {
+                socket: socket.id,
+                buffer,
+                from: *from,
+                local,
+                at: 0,
+                kept: false,
+            });
+        }
+        match result {
+            Ok(0) => Err(ErrorKind::WouldBlock.into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Decides when a socket is tried again. No error of a receive ends the shard, and none makes it spin.
+    fn after(&self, result: io::Result<()>, id: SocketId, sockets: &mut Sockets) -> Visit {
+        let Err(error) = result else {
+            sockets.succeeded(id);
+            sockets.put_back(id);
+            return Visit::Received;
+        };
+        if error.kind() == ErrorKind::WouldBlock {
+            // Drained: the next arrival is a new readiness.
+            sockets.succeeded(id);
+            return Visit::Nothing;
+        }
+        let failures = sockets.failed(id);
+        if failures <= FAILURES_IN_A_ROW && is_about_a_peer(&error) {
+            sockets.put_back(id);
+            return Visit::Nothing;
+        }
+        // ENOMEM, ENETDOWN, EIO and the like. No readiness may follow while datagrams wait (and on Windows
+        // none does without WouldBlock), so it is not left to that: the socket is tried again later.
+        tracing::debug!(%error, socket = ?id, failures, "a receive failed");
+        sockets.rest(id);
+        // quinn-udp's own error, without a number: the source address was of no known family.
+        if error.raw_os_error().is_none() { Visit::Malformed } else { Visit::Nothing }
+    }
+}
+
+/// Whether a receive failed because of an earlier send: an ICMP error came back for it, the kernel told
+/// it once, and nothing was taken from the socket's queue. Windows does so on every socket
+/// (WSAECONNRESET, WSAENETRESET), others on connected ones and with IP_RECVERR set.
+fn is_about_a_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+    )
+}
+
+/// Whether an answer may leave from the address a datagram was sent to. RFC 1122 section 3.2.1.3 on
+/// broadcast addresses: "It MUST NOT be used as a source address." RFC 1112 section 4: "A host group
+/// address must never be placed in the source address field".
+fn can_answer_from(ip: IpAddr, broadcasts: &[Ipv4Addr]) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            !v4.is_multicast() && !v4.is_broadcast() && !v4.is_unspecified() && !broadcasts.contains(&v4)
+        }
+        IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified(),
+    }
+}
+
+/// The broadcast addresses of this host's networks, as they are now.
+fn broadcasts() -> Vec<Ipv4Addr> {
+    match local_addresses() {
+        Ok(all) => all.into_iter().filter_map(|one| one.broadcast).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "interfaces are unknown: datagrams to a broadcast address get no answer");
+            Vec::new()
+        }
+    }
+}
+
+fn finish(filled: &Filled, buffers: &mut Buffers) {
+    if filled.kept {
+        buffers.keep(filled.buffer);
+    } else {
+        buffers.release(filled.buffer);
+    }
+}
+
+impl Filled {
+    /// The next thing to hand over out of this buffer: all of it, or one datagram of a train whose
+    /// datagrams are too long to be handed over whole.
+    fn next_arrival<'a>(&mut self, buffer: &'a mut [u8], capacity: usize) -> Arrival<'a> {
+        let Self { socket, buffer: number, from, local, at: start, .. } = *self;
+        let stride = if from.stride == 0 { from.len } else { from.stride.min(from.len) };
+        let mut meta = Meta::default();
+        meta.ecn = from.ecn.map_or(0, |codepoint| codepoint as u8);
+        meta.kernel_time = from.timestamp;
+        meta.interface = from.interface_index.unwrap_or(0);
+
+        let (len, segment);
+        if stride <= capacity {
+            len = from.len;
+            segment = if from.len > stride { stride } else { 0 };
+            self.at = from.len;
+        } else {
+            let whole = stride.min(from.len - start);
+            len = whole.min(capacity);
+            segment = 0;
+            meta.truncated_from = (whole > capacity).then_some(whole);
+            self.at = start + whole;
+        }
+        let bytes = &mut buffer[start..start + len];
+        Arrival {
+            socket,
+            remote: from.addr,
+            local,
+            meta,
+            segment,
+            bytes,
+            buffer: number,
+            start: start as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errno;
+
+    fn arrivals(len: usize, stride: usize, capacity: usize) -> Vec<(usize, usize, usize, Option<usize>)> {
+        let mut from = RecvMeta::default();
+        (from.len, from.stride) = (len, stride);
+        let socket = SocketId::listener(0);
+        let mut filled = Filled { socket, buffer: 7, from, local: None, at: 0, kept: false };
+        let mut buffer = vec![0; 1 << 16];
+        let mut out = Vec::new();
+        loop {
+            let arrival = filled.next_arrival(&mut buffer, capacity);
+            let start = arrival.start as usize;
+            out.push((start, arrival.bytes.len(), arrival.segment, arrival.meta.truncated_from));
+            if filled.at >= filled.from.len {
+                return out;
+            }
+        }
+    }
+
+    #[test]
+    fn trains_are_whole_unless_their_datagrams_are_too_long() {
+        assert_eq!(arrivals(0, 0, 100), [(0, 0, 0, None)]);
+        assert_eq!(arrivals(100, 100, 100), [(0, 100, 0, None)]);
+        assert_eq!(arrivals(101, 101, 100), [(0, 100, 0, Some(101))]);
+        assert_eq!(arrivals(250, 100, 100), [(0, 250, 100, None)]);
+        let cut = [(0, 100, 0, Some(120)), (120, 100, 0, Some(120)), (240, 10, 0, None)];
+        assert_eq!(arrivals(250, 120, 100), cut);
+    }
+
+    #[test]
+    fn no_answer_leaves_from_an_address_of_many_hosts() {
+        let broadcasts = [Ipv4Addr::new(192, 0, 2, 255)];
+        let answers = |text: &str| can_answer_from(text.parse().expect("address"), &broadcasts);
+        assert!(answers("192.0.2.1") && answers("127.0.0.2") && answers("fe80::1"));
+        for many in ["192.0.2.255", "255.255.255.255", "224.0.0.251", "ff02::fb", "0.0.0.0", "::"] {
+            assert!(!answers(many), "{many}");
+        }
+    }
+
+    #[test]
+    fn a_failed_receive_is_tried_again_but_not_for_ever() {
+        let poll = mio::Poll::new().expect("poll");
+        let listener = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let mut sockets = Sockets::new(poll.registry(), vec![listener]).expect("sockets");
+        let (inbox, id) = (Inbox::new(100, false), SocketId::listener(0));
+        sockets.put_back(id);
+        let mut fail = |error: io::Error| {
+            sockets.end_rest();
+            assert_eq!(sockets.next_ready().map(|socket| socket.id), Some(id));
+            let visit = inbox.after(Err(error), id, &mut sockets);
+            (visit, sockets.any_ready(), sockets.any_resting())
+        };
+        for _ in 0..FAILURES_IN_A_ROW {
+            assert_eq!(fail(ErrorKind::ConnectionReset.into()), (Visit::Nothing, true, false));
+        }
+        let number = io::Error::from_raw_os_error(errno::EADDRNOTAVAIL);
+        assert_eq!(fail(number), (Visit::Nothing, false, true), "an error of the system");
+        let (_, ready, resting) = fail(ErrorKind::ConnectionReset.into());
+        assert_eq!((ready, resting), (false, true), "too many in a row");
+        assert_eq!(fail(io::Error::other("no family")), (Visit::Malformed, false, true));
+        assert_eq!(fail(ErrorKind::WouldBlock.into()), (Visit::Nothing, false, false), "drained");
+        sockets.put_back(id);
+        assert_eq!(sockets.failed(id), 1, "counted anew");
+    }
+}

@@ -1,0 +1,315 @@
+//! The sockets of a shard: which of them may hold something to receive, and what they dropped.
+//!
+//! Readiness is told once (mio is edge-triggered: epoll's EPOLLET, kqueue's EV_CLEAR, on Windows
+//! imitated), so a socket stays on the ready list until a receive says that nothing is left.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use mio::{Interest, Registry, Token};
+use quinn_udp::UdpSocketState;
+use shardgram_core::Endpoint;
+use shardgram_core::datagram::SocketId;
+use shardgram_sys::socket::{default_path_mtu, drop_count, endpoint as open_endpoint};
+use shardgram_sys::{BindError, SocketOptions};
+
+use crate::errno;
+
+/// A socket with what quinn-udp knows of it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) io: mio::net::UdpSocket,
+    pub(crate) state: UdpSocketState,
+    pub(crate) id: SocketId,
+    /// It is a listener on every address of its family, so each datagram must say where it was sent to
+    /// and each answer where it leaves from.
+    ///
+    /// On other sockets the destination that quinn-udp reports is ignored: on macOS recvmsg(2) is known to
+    /// get it wrong there, and the socket's own address says it all.
+    pub(crate) wildcard: bool,
+    /// Receives in a row that failed.
+    pub(crate) failures: u32,
+    /// On the ready list or the resting list.
+    listed: bool,
+    drops: Drops,
+}
+
+/// What the kernel dropped at one socket. Its counter has 32 bits and wraps.
+#[derive(Debug, Default)]
+struct Drops {
+    last: u32,
+    total: u64,
+}
+
+impl Drops {
+    fn advance(&mut self, now: u32) {
+        self.total += u64::from(now.wrapping_sub(self.last));
+        self.last = now;
+    }
+}
+
+impl Socket {
+    fn new(socket: UdpSocket, id: SocketId) -> io::Result<Self> {
+        let bound_to_any = socket.local_addr()?.ip().is_unspecified();
+        // Makes it non-blocking and turns on, where the system has them: ECN, packet info, UDP_GRO, and
+        // timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose
+        // long datagrams should arrive as they do with the other driver.
+        let state = UdpSocketState::new((&socket).into())?;
+        default_path_mtu(&socket)?;
+        Ok(Self {
+            io: mio::net::UdpSocket::from_std(socket),
+            state,
+            id,
+            wildcard: bound_to_any && id.as_listener().is_some(),
+            failures: 0,
+            listed: false,
+            drops: Drops::default(),
+        })
+    }
+
+    /// Datagrams the kernel dropped here so far; where the system does not count them, nought.
+    fn dropped(&mut self) -> u64 {
+        if let Ok(now) = drop_count(&self.io) {
+            self.drops.advance(now as u32);
+        }
+        self.drops.total
+    }
+}
+
+/// All sockets of a shard. A socket's place is its token: listeners first, then endpoints by slot.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    places: Vec<Option<Socket>>,
+    listeners: usize,
+    /// Sockets that may hold something, in the order in which they take turns.
+    ready: VecDeque<usize>,
+    /// Sockets whose receive failed for a reason of the system; tried again after the next wait.
+    resting: Vec<usize>,
+    /// What closed sockets had dropped.
+    dropped_before: u64,
+}
+
+impl Sockets {
+    /// Takes a shard's listeners, in the order of [`shardgram_core::Config::listen`].
+    pub(crate) fn new(registry: &Registry, listeners: Vec<UdpSocket>) -> io::Result<Self> {
+        let mut sockets = Self {
+            listeners: listeners.len(),
+            places: Vec::with_capacity(listeners.len()),
+            ready: VecDeque::new(),
+            resting: Vec::new(),
+            dropped_before: 0,
+        };
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let index = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+            sockets.add(registry, Socket::new(listener, SocketId::listener(index))?)?;
+        }
+        Ok(sockets)
+    }
+
+    /// Whether one of them takes datagrams for any IPv4 address.
+    pub(crate) fn any_wildcard_v4(&self) -> bool {
+        let is_v4 = |s: &Socket| s.io.local_addr().is_ok_and(|a| a.is_ipv4());
+        self.places.iter().flatten().any(|s| s.wildcard && is_v4(s))
+    }
+
+    fn place(&self, id: SocketId) -> usize {
+        match (id.as_listener(), id.as_endpoint()) {
+            (Some(index), _) => usize::from(index),
+            (None, slot) => self.listeners + slot.unwrap_or(0) as usize,
+        }
+    }
+
+    fn add(&mut self, registry: &Registry, mut socket: Socket) -> io::Result<()> {
+        let place = self.place(socket.id);
+        registry.register(&mut socket.io, Token(place), Interest::READABLE)?;
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, || None);
+        }
+        self.places[place] = Some(socket);
+        Ok(())
+    }
+
+    /// Opens the socket of an endpoint; says which address it got.
+    pub(crate) fn open(
+        &mut self,
+        registry: &Registry,
+        id: SocketId,
+        endpoint: &Endpoint,
+        options: &SocketOptions,
+    ) -> Result<SocketAddr, i32> {
+        let address = endpoint.bind_address();
+        let socket = open_endpoint(Some(address), address, options).map_err(|error| {
+            tracing::debug!(%address, %error, "an endpoint was not opened");
+            bind_errno(&error)
+        })?;
+        let add = || {
+            let socket = Socket::new(socket, id)?;
+            let bound = socket.io.local_addr()?;
+            self.add(registry, socket)?;
+            Ok(bound)
+        };
+        add().map_err(|error: io::Error| {
+            tracing::debug!(%address, %error, "an endpoint was not opened");
+            error.raw_os_error().unwrap_or(errno::EIO)
+        })
+    }
+
+    /// Closes the socket of an endpoint and keeps what it dropped.
+    pub(crate) fn close(&mut self, registry: &Registry, id: SocketId) {
+        let place = self.place(id);
+        let Some(mut socket) = self.places.get_mut(place).and_then(Option::take) else { return };
+        self.dropped_before += socket.dropped();
+        if socket.listed {
+            self.ready.retain(|&p| p != place);
+            self.resting.retain(|&p| p != place);
+        }
+        if let Err(error) = registry.deregister(&mut socket.io) {
+            // Closing the descriptor, which comes next, takes it out as well.
+            tracing::debug!(%error, "an endpoint was not deregistered");
+        }
+    }
+
+    /// The socket of this id, if it is open.
+    #[inline]
+    pub(crate) fn get(&self, id: SocketId) -> Option<&Socket> {
+        self.places.get(self.place(id))?.as_ref()
+    }
+
+    /// Puts the socket with this token on the ready list.
+    pub(crate) fn readable(&mut self, token: Token) {
+        if let Some(Some(socket)) = self.places.get_mut(token.0)
+            && !std::mem::replace(&mut socket.listed, true)
+        {
+            self.ready.push_back(token.0);
+        }
+    }
+
+    /// The socket whose turn it is. It is off the list, unless [`Sockets::put_back`] or
+    /// [`Sockets::rest`] follows.
+    pub(crate) fn next_ready(&mut self) -> Option<&mut Socket> {
+        let place = self.ready.pop_front()?;
+        let socket = self.places[place].as_mut()?;
+        socket.listed = false;
+        Some(socket)
+    }
+
+    /// A receive did what it should.
+    pub(crate) fn succeeded(&mut self, id: SocketId) {
+        let place = self.place(id);
+        if let Some(Some(socket)) = self.places.get_mut(place) {
+            socket.failures = 0;
+        }
+    }
+
+    /// A receive failed; says how many did so in a row.
+    pub(crate) fn failed(&mut self, id: SocketId) -> u32 {
+        let place = self.place(id);
+        let Some(Some(socket)) = self.places.get_mut(place) else { return 0 };
+        socket.failures = socket.failures.saturating_add(1);
+        socket.failures
+    }
+
+    /// It may hold more: its turn comes again after all others'.
+    pub(crate) fn put_back(&mut self, id: SocketId) {
+        self.readable(Token(self.place(id)));
+    }
+
+    /// It failed: it is let alone until the next wait is over.
+    pub(crate) fn rest(&mut self, id: SocketId) {
+        let place = self.place(id);
+        if let Some(Some(socket)) = self.places.get_mut(place)
+            && !std::mem::replace(&mut socket.listed, true)
+        {
+            self.resting.push(place);
+        }
+    }
+
+    /// Those that rested are ready again.
+    pub(crate) fn end_rest(&mut self) {
+        self.ready.extend(self.resting.drain(..));
+    }
+
+    /// Whether any socket may hold something.
+    pub(crate) fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether any socket rests.
+    pub(crate) fn any_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
+    /// What the kernel dropped at all sockets there ever were.
+    pub(crate) fn dropped(&mut self) -> u64 {
+        self.dropped_before + self.places.iter_mut().flatten().map(Socket::dropped).sum::<u64>()
+    }
+}
+
+/// The system's number behind an error that names its cause.
+fn bind_errno(error: &BindError) -> i32 {
+    match error {
+        BindError::AddressInUse { .. } => errno::EADDRINUSE,
+        BindError::AddressNotAvailable { .. } => errno::EADDRNOTAVAIL,
+        BindError::PermissionDenied { .. } => errno::EACCES,
+        BindError::DescriptorLimit => errno::EMFILE,
+        BindError::FamilyUnsupported { .. } => errno::EAFNOSUPPORT,
+        BindError::System { source, .. } | BindError::Hook { source, .. } => {
+            source.raw_os_error().unwrap_or(errno::EIO)
+        }
+        // The rest are arguments that no system was asked about.
+        _ => errno::EINVAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drop_counter_that_wraps_goes_on() {
+        let mut drops = Drops::default();
+        drops.advance(u32::MAX - 1);
+        drops.advance(3);
+        assert_eq!(drops.total, u64::from(u32::MAX) + 4);
+    }
+
+    #[test]
+    fn sockets_take_turns_and_are_listed_once() {
+        let poll = mio::Poll::new().expect("poll");
+        let listeners = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bind")).collect();
+        let mut sockets = Sockets::new(poll.registry(), listeners).expect("sockets");
+        for place in [2, 0, 2, 1] {
+            sockets.readable(Token(place));
+        }
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            let id = sockets.next_ready().expect("ready").id;
+            sockets.put_back(id);
+            order.push(id.as_listener().expect("listener"));
+        }
+        assert_eq!(order, [2, 0, 1, 2, 0]);
+        let failed = sockets.next_ready().expect("ready").id;
+        sockets.rest(failed);
+        sockets.readable(Token(1));
+        assert_eq!((sockets.ready.len(), sockets.any_resting()), (2, true), "readiness does not end a rest");
+        sockets.end_rest();
+        assert_eq!((sockets.ready.len(), sockets.any_resting()), (3, false));
+    }
+
+    #[test]
+    fn a_closed_endpoint_leaves_the_lists() {
+        let poll = mio::Poll::new().expect("poll");
+        let mut sockets = Sockets::new(poll.registry(), Vec::new()).expect("sockets");
+        let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
+        let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
+        sockets.open(poll.registry(), id, &endpoint, &options).expect("open");
+        sockets.put_back(id);
+        sockets.close(poll.registry(), id);
+        assert!(!sockets.any_ready());
+        sockets.open(poll.registry(), id, &endpoint, &options).expect("its number is free at once");
+        sockets.rest(id);
+        sockets.close(poll.registry(), id);
+        assert!(!sockets.any_resting());
+    }
+}

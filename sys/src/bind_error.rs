@@ -1,0 +1,188 @@
+//! Why a socket could not be opened and bound.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// Why an address could not be bound. Each message is one line: the cause, then the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A group without listeners.
+    #[error("a listener group needs at least one shard; ask for 1 or more")]
+    NoShards,
+    /// The address stands for several hosts. Each member of a port group would get its own copy
+    /// of every datagram, and no reply can leave from it.
+    #[error(
+        "{address} is a broadcast or multicast address; bind an address of this host or the wildcard instead"
+    )]
+    NotUnicast {
+        /// The address that was asked for.
+        address: IpAddr,
+    },
+    /// An IPv4 address in IPv6 clothes (`::ffff:a.b.c.d`), which an IPv6-only socket cannot have.
+    #[error(
+        "{address} is an IPv4-mapped address and IPv6 sockets here are IPv6 only; write the IPv4 address"
+    )]
+    MappedAddress {
+        /// The address that was asked for.
+        address: IpAddr,
+    },
+    /// A link-local address says nothing without an interface.
+    #[error("{address} is link-local and names no interface; write its scope, as in [{address}%2]")]
+    ScopeMissing {
+        /// The address that was asked for.
+        address: IpAddr,
+    },
+    /// An endpoint was to be bound in one family for a peer of the other.
+    #[error("cannot reach {peer} from {bind}: one is IPv4 and the other IPv6; bind an address of its family")]
+    FamilyMismatch {
+        /// The address that was asked for.
+        bind: SocketAddr,
+        /// The peer it was meant for.
+        peer: SocketAddr,
+    },
+    /// Another socket has the port (`EADDRINUSE`).
+    #[error(
+        "{address} is in use by another socket; `ss -ulnp` shows its process: stop it or take another port"
+    )]
+    AddressInUse {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The host does not have the address (`EADDRNOTAVAIL`).
+    #[error("{address} is not an address of this host; `ip addr` lists what this host has")]
+    AddressNotAvailable {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The port is privileged, or a security policy forbids it (`EACCES`, `EPERM`).
+    #[error(
+        "permission denied to bind {address}: ports below net.ipv4.ip_unprivileged_port_start (1024 by default) \
+         need root or CAP_NET_BIND_SERVICE; take a higher port, grant the capability or lower the sysctl \
+         (above it, a security policy refused)"
+    )]
+    PermissionDenied {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// This process has as many descriptors as it may (`EMFILE`).
+    #[error("this process is at its limit of open descriptors; raise RLIMIT_NOFILE (`ulimit -n`)")]
+    DescriptorLimit,
+    /// The system has no such family (`EAFNOSUPPORT`), usually IPv6 that is switched off.
+    #[error("this system has no {} to bind {address} with; enable it or bind the other family", family(*address))]
+    FamilyUnsupported {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The caller's socket hook failed.
+    #[error("the socket hook failed for {address}: {source}; mend the hook or what it needs")]
+    Hook {
+        /// The address the socket was meant for.
+        address: SocketAddr,
+        /// What the hook returned.
+        source: io::Error,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot {operation} for {address}: {source}; see {manual}")]
+    System {
+        /// What was being done.
+        operation: &'static str,
+        /// The address the socket was meant for.
+        address: SocketAddr,
+        /// Where the error is explained.
+        manual: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn family(address: SocketAddr) -> &'static str {
+    if address.is_ipv6() { "IPv6" } else { "IPv4" }
+}
+
+impl BindError {
+    /// The system's error number, for callers that report failures by it.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::AddressInUse { .. } => libc::EADDRINUSE,
+            Self::AddressNotAvailable { .. } => libc::EADDRNOTAVAIL,
+            Self::PermissionDenied { .. } => libc::EACCES,
+            Self::DescriptorLimit => libc::EMFILE,
+            Self::FamilyUnsupported { .. } => libc::EAFNOSUPPORT,
+            Self::Hook { source, .. } | Self::System { source, .. } => {
+                source.raw_os_error().unwrap_or(libc::EIO)
+            }
+            Self::NoShards
+            | Self::NotUnicast { .. }
+            | Self::MappedAddress { .. }
+            | Self::ScopeMissing { .. }
+            | Self::FamilyMismatch { .. } => libc::EINVAL,
+        }
+    }
+
+    /// The error of `socket(2)`.
+    pub(crate) fn from_create(address: SocketAddr, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EMFILE) => Self::DescriptorLimit,
+            Some(libc::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
+            // ENFILE: the whole system is at its limit. ENOBUFS, ENOMEM: no memory. EACCES: a
+            // security policy. Nothing to say about them that their text does not.
+            _ => Self::System { operation: "create a UDP socket", address, manual: "socket(2)", source },
+        }
+    }
+
+    /// The error of `bind(2)`.
+    pub(crate) fn from_bind(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::AddressInUse { address },
+            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { address },
+            // EACCES is the privileged port; EPERM is how control groups and sandboxes say it.
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { address },
+            // EINVAL: bound already. ENODEV: the scope names no interface. Other codes are for
+            // other families of sockets.
+            _ => Self::System { operation: "bind a UDP socket", address, manual: "bind(2)", source },
+        }
+    }
+
+    /// The error of setting or reading an option.
+    pub(crate) fn from_option(operation: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        Self::System { operation, address, manual: "socket(7), ip(7), ipv6(7) and udp(7)", source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_errno_of_bind_has_its_error() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        let of = |errno| BindError::from_bind(address, io::Error::from_raw_os_error(errno));
+        assert!(matches!(of(libc::EADDRINUSE), BindError::AddressInUse { .. }));
+        assert!(matches!(of(libc::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
+        assert!(matches!(of(libc::EACCES), BindError::PermissionDenied { .. }));
+        assert!(matches!(of(libc::EPERM), BindError::PermissionDenied { .. }));
+        assert!(matches!(of(libc::ENODEV), BindError::System { .. }));
+    }
+
+    #[test]
+    fn messages_are_one_line_and_name_the_remedy() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        let source = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let remedies = [
+            (BindError::AddressInUse { address }, "ss -ulnp"),
+            (BindError::AddressNotAvailable { address }, "`ip addr` lists what this host has"),
+            (BindError::PermissionDenied { address }, "CAP_NET_BIND_SERVICE"),
+            (BindError::PermissionDenied { address }, "net.ipv4.ip_unprivileged_port_start"),
+            (BindError::DescriptorLimit, "RLIMIT_NOFILE (`ulimit -n`)"),
+            (BindError::FamilyUnsupported { address: SocketAddr::from(([0; 8], 1)) }, "has no IPv6"),
+            (BindError::Hook { address, source: source() }, "the socket hook failed"),
+            (BindError::from_create(address, source()), "socket(2)"),
+        ];
+        for (error, remedy) in remedies {
+            let text = error.to_string();
+            assert!(text.contains(remedy), "{text}");
+            assert!(!text.contains('\n') && !text.contains("  "), "{text}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Control messages: what `recvmsg(2)` and `sendmsg(2)` carry beside a payload.
+//!
+//! [`Control::parse`] reads the received ones, [`ControlBuilder`] writes the sent ones. Both
+//! work on bytes at computed offsets instead of the `CMSG_*` macros of `cmsg(3)`, so this file
+//! needs no unsafe code and no length that a buffer claims is believed.
+
+use std::mem::{offset_of, size_of};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// `struct cmsghdr` of the kernel: a native `size_t` length, then level and type as `int`.
+const HEADER: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
+
+/// Messages start at multiples of a native word (`CMSG_ALIGN`).
+const ALIGN: usize = size_of::<usize>();
+
+/// Bytes that a message with `data` bytes takes, padding included (`CMSG_SPACE`).
+const fn space(data: usize) -> usize {
+    HEADER + data.next_multiple_of(ALIGN)
+}
+
+const INT: usize = size_of::<libc::c_int>();
+const PKTINFO_V4: usize = size_of::<libc::in_pktinfo>();
+const PKTINFO_V6: usize = size_of::<libc::in6_pktinfo>();
+
+/// Control length to ask for in `recvmsg`, in bytes: room for every message that
+/// [`Control::parse`] knows at once. A shorter one makes the kernel drop messages and set
+/// `MSG_CTRUNC`. It is a multiple of the native word, 120 bytes on 64-bit.
+pub const RECV_CONTROL_SPACE: usize =
+    space(PKTINFO_V6) + space(INT) + space(INT) + space(size_of::<libc::timespec>());
+
+/// Bytes of a [`ControlSpace`]: room for every message that [`ControlBuilder`] writes at once.
+pub const SEND_CONTROL_SPACE: usize = 88;
+
+// The builder indexes its space by this arithmetic, so it holds at compile time or not at all.
+const _: () = assert!(space(PKTINFO_V6) + space(size_of::<u16>()) + space(INT) <= SEND_CONTROL_SPACE);
+const _: () = assert!(PKTINFO_V4 <= PKTINFO_V6);
+const _: () = assert!(SEND_CONTROL_SPACE.is_multiple_of(ALIGN));
+const _: () = assert!(align_of::<ControlSpace>() >= ALIGN);
+const _: () = assert!(RECV_CONTROL_SPACE.is_multiple_of(ALIGN));
+
+/// What the control messages of one received datagram or train said.
+///
+/// Every field is empty unless its option is on: packet info
+/// ([`set_packet_info`](crate::socket::set_packet_info)), trains
+/// ([`receive_trains`](crate::SocketOptions::receive_trains)), `IP_RECVTOS` or
+/// `IPV6_RECVTCLASS`, `SO_TIMESTAMPNS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Control {
+    /// The destination in the datagram's header. It may be a multicast group or a broadcast
+    /// address, which no reply may leave from.
+    pub destination: Option<IpAddr>,
+    /// The address of this host that a reply leaves from (RFC 1122 section 4.1.3.5).
+    ///
+    /// On IPv4 the kernel computes it (`ipi_spec_dst`). On IPv6 it is the destination, or
+    /// `None` where that is a multicast group: then routing chooses.
+    pub local: Option<IpAddr>,
+    /// Index of the interface the datagram arrived on, 0 if unknown.
+    pub interface: u32,
+    /// Set on a train: bytes of each datagram in it, the last may be shorter (`UDP_GRO`).
+    pub segment_size: Option<u16>,
+    /// The two congestion bits of the header (RFC 3168): 0 none, 1 ECT(1), 2 ECT(0), 3 CE.
+    pub ecn: Option<u8>,
+    /// When the kernel received it, since the Unix epoch by the real-time clock.
+    pub time: Option<Duration>,
+}
+
+impl Control {
+    /// Reads the control bytes of one `recvmsg`.
+    ///
+    /// `bytes` may have any alignment and any content. Reading ends at the first message whose
+    /// length does not fit; messages of other kinds, and known ones with too little data, are
+    /// skipped.
+    #[inline]
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut control = Self::default();
+        let mut rest = bytes;
+        while let Some((level, kind, data, next)) = split_first(rest) {
+            control.apply(level, kind, data);
+            rest = next;
+        }
+        control
+    }
+
+    #[inline]
+    fn apply(&mut self, level: libc::c_int, kind: libc::c_int, data: &[u8]) {
+        match (level, kind) {
+            (libc::SOL_IP, libc::IP_PKTINFO) => self.apply_packet_info_v4(data),
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => self.apply_packet_info_v6(data),
+            // udp(7), UDP_GRO, Linux 5.0: an int.
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                let size = field(data, 0).map(libc::c_int::from_ne_bytes);
+                self.segment_size = size.and_then(|size| u16::try_from(size).ok()).filter(|size| *size != 0);
+            }
+            // ip(7) has IP_TOS as one byte, ipv6(7) IPV6_TCLASS as an int.
+            (libc::SOL_IP, libc::IP_TOS) => self.ecn = data.first().map(|tos| tos & 3),
+            (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+                self.ecn = field(data, 0).map(|class| (libc::c_int::from_ne_bytes(class) & 3) as u8);
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => self.time = timestamp(data),
+            _ => {}
+        }
+    }
+
+    fn apply_packet_info_v4(&mut self, data: &[u8]) {
+        let interface = field(data, offset_of!(libc::in_pktinfo, ipi_ifindex));
+        let local = field::<4>(data, offset_of!(libc::in_pktinfo, ipi_spec_dst));
+        let destination = field::<4>(data, offset_of!(libc::in_pktinfo, ipi_addr));
+        let (Some(interface), Some(local), Some(destination)) = (interface, local, destination) else {
+            return;
+        };
+        let (local, destination) = (Ipv4Addr::from(local), Ipv4Addr::from(destination));
+        self.interface = u32::from_ne_bytes(interface);
+        self.local = (!local.is_unspecified()).then_some(IpAddr::V4(local));
+        self.destination = Some(IpAddr::V4(destination));
+    }
+
+    fn apply_packet_info_v6(&mut self, data: &[u8]) {
+        let destination = field::<16>(data, offset_of!(libc::in6_pktinfo, ipi6_addr));
+        let interface = field(data, offset_of!(libc::in6_pktinfo, ipi6_ifindex));
+        let (Some(destination), Some(interface)) = (destination, interface) else { return };
+        let destination = Ipv6Addr::from(destination);
+        self.interface = u32::from_ne_bytes(interface);
+        self.local =
+            (!destination.is_multicast() && !destination.is_unspecified()).then_some(IpAddr::V6(destination));
+        self.destination = Some(IpAddr::V6(destination));
+    }
+}
+
+/// Level, type, data of the first message, and the bytes after it.
+#[inline]
+fn split_first(bytes: &[u8]) -> Option<(libc::c_int, libc::c_int, &[u8], &[u8])> {
+    let len = usize::from_ne_bytes(field(bytes, 0)?);
+    let level = libc::c_int::from_ne_bytes(field(bytes, size_of::<usize>())?);
+    let kind = libc::c_int::from_ne_bytes(field(bytes, size_of::<usize>() + INT)?);
+    // A length below the header fails here too, so each message takes at least HEADER bytes and
+    // the caller's loop ends.
+    let data = bytes.get(HEADER..len)?;
+    // The last message may come without its padding.
+    let next = len.checked_next_multiple_of(ALIGN).and_then(|next| bytes.get(next..)).unwrap_or_default();
+    Some((level, kind, data, next))
+}
+
+/// A `struct timespec` in the width of this platform's `time_t`.
+fn timestamp(data: &[u8]) -> Option<Duration> {
+    let seconds = libc::time_t::from_ne_bytes(field(data, 0)?);
+    let nanos = libc::c_long::from_ne_bytes(field(data, size_of::<libc::time_t>())?);
+    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(seconds).ok()?, nanos))
+}
+
+/// The `N` bytes at `offset`, or `None` where `bytes` ends before them.
+#[inline]
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..)?.first_chunk().copied()
+}
+
+/// Aligned memory for the control messages of one send, 88 bytes.
+///
+/// It must stay where it is until the kernel has read it, which for a ring is when the
+/// submission was consumed.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+pub struct ControlSpace([u8; SEND_CONTROL_SPACE]);
+
+impl ControlSpace {
+    /// An empty space.
+    #[inline]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([0; SEND_CONTROL_SPACE])
+    }
+
+    /// Where `msg_control` points.
+    #[inline]
+    pub fn as_mut_ptr(&mut self) -> *mut libc::c_void {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// The bytes, of which [`ControlBuilder::finish`] said how many count.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Default for ControlSpace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Writes the control messages of one send.
+///
+/// Each kind is written at most once, so the messages always fit. On a connected socket send
+/// none but [`segment_size`](Self::segment_size): a source address costs it its cached route.
+///
+/// ```
+/// use shardgram_sys::{Control, ControlBuilder, ControlSpace};
+///
+/// let local = "127.0.0.2".parse().unwrap();
+/// let mut space = ControlSpace::new();
+/// let len = ControlBuilder::new(&mut space).packet_info(local, 0).finish();
+/// assert_eq!(Control::parse(&space.bytes()[..len]).local, Some(local));
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is written before `finish`"]
+pub struct ControlBuilder<'a> {
+    space: &'a mut ControlSpace,
+    packet_info: Option<(IpAddr, u32)>,
+    segment_size: Option<u16>,
+    ecn: Option<(u8, bool)>,
+}
+
+impl<'a> ControlBuilder<'a> {
+    /// Starts with no message; what `space` held is overwritten by `finish`.
+    #[inline]
+    pub fn new(space: &'a mut ControlSpace) -> Self {
+        Self { space, packet_info: None, segment_size: None, ecn: None }
+    }
+
+    /// The datagram leaves from `local` (`IP_PKTINFO` in `ip(7)`, `IPV6_PKTINFO` in `ipv6(7)`
+    /// and RFC 3542 section 6.2).
+    ///
+    /// `interface` is used only where `local` is an IPv6 link-local address, which means nothing
+    /// without one. For all others the interface is left to routing: naming it would force the
+    /// datagram out there, which is wrong on a host whose replies take another way.
+    #[inline]
+    pub fn packet_info(mut self, local: IpAddr, interface: u32) -> Self {
+        self.packet_info = Some((local, interface));
+        self
+    }
+
+    /// The payload is a train of datagrams of `bytes` bytes each (`UDP_SEGMENT` in `udp(7)`,
+    /// Linux 4.18). With 0 it is one datagram; more than 64 segments (128 on newer
+    /// kernels) are refused with `EINVAL`.
+    #[inline]
+    pub fn segment_size(mut self, bytes: u16) -> Self {
+        self.segment_size = Some(bytes);
+        self
+    }
+
+    /// Sets the two congestion bits, 0 to 3 (RFC 3168). The socket's family decides the message:
+    /// `IP_TOS`, or `IPV6_TCLASS` if `ipv6`. It replaces the whole byte, so a DSCP mark that was
+    /// set on the socket is not on this datagram.
+    #[inline]
+    pub fn ecn(mut self, ecn: u8, ipv6: bool) -> Self {
+        self.ecn = Some((ecn & 3, ipv6));
+        self
+    }
+
+    /// Writes the messages and returns the control length in bytes; 0 means there is none, and
+    /// `msg_control` may be null.
+    #[inline]
+    #[must_use = "this is the control length"]
+    pub fn finish(self) -> usize {
+        let Self { space, packet_info, segment_size, ecn } = self;
+        let bytes = &mut space.0;
+        let mut at = 0;
+        match packet_info {
+            Some((IpAddr::V4(local), _)) => {
+                let mut data = [0; PKTINFO_V4];
+                put(&mut data, offset_of!(libc::in_pktinfo, ipi_spec_dst), &local.octets());
+                at = put_message(bytes, at, libc::SOL_IP, libc::IP_PKTINFO, &data);
+            }
+            Some((IpAddr::V6(local), interface)) => {
+                let interface = if local.is_unicast_link_local() { interface } else { 0 };
+                let mut data = [0; PKTINFO_V6];
+                put(&mut data, offset_of!(libc::in6_pktinfo, ipi6_addr), &local.octets());
+                put(&mut data, offset_of!(libc::in6_pktinfo, ipi6_ifindex), &interface.to_ne_bytes());
+                at = put_message(bytes, at, libc::SOL_IPV6, libc::IPV6_PKTINFO, &data);
+            }
+            None => {}
+        }
+        if let Some(size) = segment_size {
+            at = put_message(bytes, at, libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        if let Some((ecn, ipv6)) = ecn {
+            let (level, kind) =
+                if ipv6 { (libc::SOL_IPV6, libc::IPV6_TCLASS) } else { (libc::SOL_IP, libc::IP_TOS) };
+            at = put_message(bytes, at, level, kind, &libc::c_int::from(ecn).to_ne_bytes());
+        }
+        at
+    }
+}
+
+/// Writes one message at `at` and returns where the next one starts.
+#[inline]
+fn put_message(
+    bytes: &mut [u8; SEND_CONTROL_SPACE],
+    at: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+    data: &[u8],
+) -> usize {
+    put(bytes, at, &(HEADER + data.len()).to_ne_bytes());
+    put(bytes, at + size_of::<usize>(), &level.to_ne_bytes());
+    put(bytes, at + size_of::<usize>() + INT, &kind.to_ne_bytes());
+    put(bytes, at + HEADER, data);
+    at + space(data.len())
+}
+
+/// Copies `value` to `offset`. The capacity assertions above are what makes the slice exist.
+#[inline]
+fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
+    bytes[offset..offset + value.len()].copy_from_slice(value);
+}

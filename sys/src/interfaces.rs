@@ -1,0 +1,60 @@
+//! The addresses of this host.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use if_addrs::IfAddr;
+
+/// One address of one interface. An interface with several addresses appears several times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// Name of the interface, such as `eth0`.
+    pub name: String,
+    /// Its index, as in packet info and in the scope of a link-local address; 0 if the system
+    /// did not say.
+    pub index: u32,
+    /// The address itself.
+    pub address: IpAddr,
+    /// The broadcast address of its network, which is never bound: a socket there would take
+    /// what belongs to every host of the network. `None` for IPv6 and for networks of one or
+    /// two addresses.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Whether the address is reachable from this host only.
+    pub is_loopback: bool,
+}
+
+/// Lists the addresses of this host in the system's order (`getifaddrs(3)`, and
+/// `GetAdaptersAddresses` on Windows).
+///
+/// Not every local address is in the list: all of `127.0.0.0/8` is local on Linux though only
+/// `127.0.0.1` is configured, and a route of type `local` makes a whole prefix so.
+///
+/// # Errors
+///
+/// Whatever the system call reports, such as too many open descriptors.
+pub fn local_addresses() -> io::Result<Vec<InterfaceAddress>> {
+    Ok(if_addrs::get_if_addrs()?.into_iter().map(from_crate).collect())
+}
+
+fn from_crate(interface: if_addrs::Interface) -> InterfaceAddress {
+    let broadcast = match &interface.addr {
+        // From the mask and not from the crate's field: getifaddrs names none on loopback, where
+        // 127.255.255.255 is one all the same. RFC 3021: a /31 has none.
+        IfAddr::V4(v4) if v4.prefixlen < 31 => Some(v4.ip | !v4.netmask),
+        _ => None,
+    };
+    InterfaceAddress {
+        index: interface.index.unwrap_or(0),
+        address: interface.addr.ip(),
+        is_loopback: interface.addr.is_loopback(),
+        broadcast,
+        name: interface.name,
+    }
+}
+
+/// Whether `ip` is the limited broadcast address or that of a network this host is in.
+pub(crate) fn is_broadcast(ip: Ipv4Addr) -> bool {
+    // A list that cannot be had (some sandboxes) is no reason to refuse an address: then only
+    // the limited broadcast address is known.
+    ip.is_broadcast() || local_addresses().is_ok_and(|all| all.iter().any(|one| one.broadcast == Some(ip)))
+}

@@ -1,0 +1,52 @@
+//! Sockets and operating system facts that the drivers of shardgram share.
+//!
+//! This crate opens sockets, reads and writes what system calls carry beside a payload
+//! (addresses, control messages), and answers questions about the host. It knows nothing of
+//! handlers, peers or rings; of the core crate it uses the rule that says which shard owns a flow.
+//!
+//! | module | holds | platforms |
+//! | --- | --- | --- |
+//! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
+//! | [`socket`] | options of one socket, client endpoints, drop counter | all |
+//! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
+//! | `addr` | socket addresses as the kernel lays them out | Linux |
+//! | `cmsg` | control messages, read and written without unsafe code | Linux |
+//! | [`interfaces`] | the addresses of this host | all |
+//! | [`affinity`] | pinning a thread to a core | all |
+//! | `limits` | the limit of open descriptors | Unix |
+//!
+//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
+//! (`setsockopt` and `getsockopt`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
+//! there names what makes it sound; everything else is denied the keyword.
+
+#![deny(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+pub mod addr;
+pub mod affinity;
+mod bind_error;
+#[cfg(target_os = "linux")]
+pub mod cmsg;
+pub mod interfaces;
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub mod limits;
+pub mod listener_group;
+pub mod socket;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod sockopt;
+#[cfg(target_os = "linux")]
+pub mod steering;
+
+#[cfg(target_os = "linux")]
+pub use addr::RawAddr;
+pub use affinity::AffinityError;
+pub use bind_error::BindError;
+#[cfg(target_os = "linux")]
+pub use cmsg::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
+pub use interfaces::InterfaceAddress;
+pub use listener_group::{ListenerGroup, Steering};
+pub use shardgram_core::flow::flow_shard;
+pub use socket::{BufferWarning, SocketHook, SocketOptions};

@@ -1,0 +1,228 @@
+//! Options of one socket, and endpoints for clients.
+//!
+//! Sockets stay **blocking**: io_uring waits inside the kernel and leaks `EAGAIN` on sockets
+//! that do not block. A driver that polls switches its sockets itself.
+
+#[cfg(target_os = "linux")]
+#[path = "socket/linux.rs"]
+mod platform;
+#[cfg(not(target_os = "linux"))]
+#[path = "socket/other.rs"]
+mod platform;
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::BindError;
+
+pub use platform::{default_path_mtu, drop_count, set_packet_info, set_receive_trains};
+
+/// Called with every socket and the address it is about to be bound to, after its options are
+/// set and before the bind: the place for marks, DSCP, a device, `IP_FREEBIND`.
+///
+/// It must not bind or connect the socket, and reuse options it sets are set back.
+pub type SocketHook = Arc<dyn Fn(&Socket, SocketAddr) -> io::Result<()> + Send + Sync>;
+
+/// What every socket is opened with.
+///
+/// ```
+/// use std::sync::Arc;
+/// use shardgram_sys::SocketOptions;
+///
+/// let options = SocketOptions {
+///     receive_buffer: 1 << 20,
+///     hook: Some(Arc::new(|socket, _address| socket.set_tos_v4(0xb8))),
+///     ..SocketOptions::default()
+/// };
+/// assert!(!options.packet_info);
+/// ```
+#[derive(Clone, Default)]
+pub struct SocketOptions {
+    /// Receive buffer in bytes of payload and kernel overhead (`SO_RCVBUF`); 0, the default,
+    /// leaves the system's. A small datagram takes about 400 bytes of it.
+    pub receive_buffer: usize,
+    /// Send buffer in bytes (`SO_SNDBUF`); 0, the default, leaves the system's.
+    pub send_buffer: usize,
+    /// Whether datagrams come with the address they were sent to. Off by default; a listener
+    /// group turns it on for a wildcard address whatever this says.
+    pub packet_info: bool,
+    /// Whether trains are received merged (`UDP_GRO`, Linux 5.0). Off by default; elsewhere
+    /// ignored. The receiver must then read the segment size and offer buffers of 68 KiB.
+    ///
+    /// It is an option here because it has to be set before the bind: the kernel decides to merge
+    /// before a steering program runs, by whichever member of the group it finds.
+    pub receive_trains: bool,
+    /// Called before each bind; none by default.
+    pub hook: Option<SocketHook>,
+}
+
+impl fmt::Debug for SocketOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketOptions")
+            .field("receive_buffer", &self.receive_buffer)
+            .field("send_buffer", &self.send_buffer)
+            .field("packet_info", &self.packet_info)
+            .field("receive_trains", &self.receive_trains)
+            .field("hook", &self.hook.is_some())
+            .finish()
+    }
+}
+
+/// The system granted a smaller buffer than was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BufferWarning {
+    /// Which buffer: `"receive"` or `"send"`.
+    pub socket: &'static str,
+    /// Bytes that were asked for.
+    pub asked: usize,
+    /// Bytes that were granted, in the same measure (Linux reports twice that, see `socket(7)`).
+    pub granted: usize,
+    /// The setting that caps it, such as `net.core.rmem_max`.
+    pub sysctl: &'static str,
+}
+
+impl fmt::Display for BufferWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { socket, asked, granted, sysctl } = self;
+        write!(
+            f,
+            "asked for a {socket} buffer of {asked} bytes and got {granted}; raise the cap with \
+             `sysctl -w {sysctl}={asked}` or give the process CAP_NET_ADMIN"
+        )
+    }
+}
+
+impl std::error::Error for BufferWarning {}
+
+/// Opens an unbound socket for `address` with `options`, the hook included, and notes in
+/// `warnings` what was not granted in full.
+pub(crate) fn open(
+    address: SocketAddr,
+    options: &SocketOptions,
+    warnings: &mut Vec<BufferWarning>,
+) -> Result<Socket, BindError> {
+    // socket(2). socket2 adds SOCK_CLOEXEC, so no child process keeps the port.
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
+        .map_err(|source| BindError::from_create(address, source))?;
+    configure(&socket, address, options, warnings)?;
+    Ok(socket)
+}
+
+/// Sets `options` on `socket`, which is not bound yet, then calls the hook with `address`.
+///
+/// For sockets a driver makes itself, such as those of connected peers. An IPv6 socket becomes
+/// IPv6 only unless `address` is IPv4: an IPv6 socket for an IPv4 address is one that will be
+/// turned into an IPv4 socket (`IPV6_ADDRFORM`), and it must take both.
+///
+/// # Errors
+///
+/// [`BindError::System`] names the option that was refused, [`BindError::Hook`] is the hook's.
+/// A smaller buffer than asked for is no error but a warning, added to `warnings`.
+pub fn configure(
+    socket: &Socket,
+    address: SocketAddr,
+    options: &SocketOptions,
+    warnings: &mut Vec<BufferWarning>,
+) -> Result<(), BindError> {
+    let option = |operation| move |source| BindError::from_option(operation, address, source);
+    if address.is_ipv6() {
+        // ipv6(7), IPV6_V6ONLY, RFC 3493 section 5.3. A dual-stack socket has no packet info for
+        // IPv4 on Windows, and OpenBSD does not have dual-stack sockets at all.
+        socket.set_only_v6(true).map_err(option("set IPV6_V6ONLY"))?;
+    }
+    if options.receive_buffer != 0 {
+        let granted = platform::set_receive_buffer(socket, options.receive_buffer)
+            .map_err(option("set the receive buffer"))?;
+        warn_if_less("receive", options.receive_buffer, granted, platform::RECEIVE_BUFFER_CAP, warnings);
+    }
+    if options.send_buffer != 0 {
+        let granted =
+            platform::set_send_buffer(socket, options.send_buffer).map_err(option("set the send buffer"))?;
+        warn_if_less("send", options.send_buffer, granted, platform::SEND_BUFFER_CAP, warnings);
+    }
+    if options.packet_info {
+        set_packet_info(socket, address.is_ipv6()).map_err(option("turn packet info on"))?;
+    }
+    if options.receive_trains {
+        set_receive_trains(socket).map_err(option("turn UDP_GRO on"))?;
+    }
+    match &options.hook {
+        Some(hook) => hook(socket, address).map_err(|source| BindError::Hook { address, source }),
+        None => Ok(()),
+    }
+}
+
+fn warn_if_less(
+    socket: &'static str,
+    asked: usize,
+    granted: usize,
+    sysctl: &'static str,
+    warnings: &mut Vec<BufferWarning>,
+) {
+    if granted < asked {
+        warnings.push(BufferWarning { socket, asked, granted, sysctl });
+    }
+}
+
+/// Binds `socket` to `address`.
+pub(crate) fn bind(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
+    socket.bind(&address.into()).map_err(|source| BindError::from_bind(address, source))
+}
+
+/// The address `socket` is bound to, `asked` being the one it was to have.
+pub(crate) fn bound_address(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, BindError> {
+    let read = socket.local_addr().and_then(|name| {
+        name.as_socket().ok_or_else(|| io::Error::other("the socket's name is not an internet address"))
+    });
+    read.map_err(|source| BindError::System {
+        operation: "read the bound address",
+        address: asked,
+        manual: "getsockname(2)",
+        source,
+    })
+}
+
+/// Opens an unconnected socket for a client that talks to `peer` and others of its family.
+///
+/// Bound to `bind`, or to any address and port: then routing picks the source per send, which
+/// survives a change of network. Packet info is off whatever `options` says. A buffer smaller
+/// than asked for is logged.
+///
+/// ```
+/// use shardgram_sys::{SocketOptions, socket};
+///
+/// let peer = "127.0.0.1:53".parse().unwrap();
+/// let client = socket::endpoint(None, peer, &SocketOptions::default()).unwrap();
+/// assert_ne!(client.local_addr().unwrap().port(), 0);
+/// ```
+///
+/// # Errors
+///
+/// Any [`BindError`] that is not about groups.
+pub fn endpoint(
+    bind_to: Option<SocketAddr>,
+    peer: SocketAddr,
+    options: &SocketOptions,
+) -> Result<UdpSocket, BindError> {
+    let address = match (bind_to, peer) {
+        (Some(bind), _) if bind.is_ipv6() != peer.is_ipv6() => {
+            return Err(BindError::FamilyMismatch { bind, peer });
+        }
+        (Some(bind), _) => bind,
+        (None, SocketAddr::V4(_)) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        (None, SocketAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let mut warnings = Vec::new();
+    let options = SocketOptions { packet_info: false, ..options.clone() };
+    let socket = open(address, &options, &mut warnings)?;
+    bind(&socket, address)?;
+    for warning in warnings {
+        tracing::warn!(%address, "{warning}");
+    }
+    Ok(socket.into())
+}

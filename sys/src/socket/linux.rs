@@ -1,0 +1,100 @@
+//! Socket options on Linux.
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use libc::c_int;
+use socket2::Socket;
+
+use crate::sockopt;
+
+pub(super) const RECEIVE_BUFFER_CAP: &str = "net.core.rmem_max";
+pub(super) const SEND_BUFFER_CAP: &str = "net.core.wmem_max";
+
+/// Sets the receive buffer and returns what was granted, in bytes.
+pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
+    set_buffer(socket.as_fd(), libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, bytes)
+}
+
+/// Sets the send buffer and returns what was granted, in bytes.
+pub(super) fn set_send_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
+    set_buffer(socket.as_fd(), libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes)
+}
+
+/// socket(7), `SO_RCVBUF`: "The kernel doubles this value (to allow space for bookkeeping
+/// overhead) when it is set using setsockopt(2), and this doubled value is returned by
+/// getsockopt(2)." What is asked and what is returned here is the value before doubling.
+fn set_buffer(socket: BorrowedFd<'_>, force: c_int, polite: c_int, bytes: usize) -> io::Result<usize> {
+    // The kernel doubles in an int.
+    let value = c_int::try_from(bytes).unwrap_or(c_int::MAX).min(c_int::MAX / 2);
+    // socket(7), SO_RCVBUFFORCE, Linux 2.6.14: "a privileged (CAP_NET_ADMIN) process can perform
+    // the same task as SO_RCVBUF, but the rmem_max limit can be overridden". EPERM otherwise, and
+    // inside user namespaces; the polite option never fails, it grants what the cap allows.
+    sockopt::set_int(socket, libc::SOL_SOCKET, force, value)
+        .or_else(|_| sockopt::set_int(socket, libc::SOL_SOCKET, polite, value))?;
+    let [doubled] = sockopt::get_words::<1>(socket, libc::SOL_SOCKET, polite)?;
+    Ok(doubled as usize / 2)
+}
+
+/// Makes received datagrams come with the address they were sent to and their interface
+/// (`IP_PKTINFO` in `ip(7)`, `IPV6_RECVPKTINFO` in `ipv6(7)`; every supported kernel).
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` if `ipv6` is not the socket's family.
+pub fn set_packet_info(socket: &Socket, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        sockopt::set_int(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)
+    } else {
+        sockopt::set_int(socket.as_fd(), libc::SOL_IP, libc::IP_PKTINFO, 1)
+    }
+}
+
+/// Makes the kernel merge datagrams of one peer into trains (`UDP_GRO` in `udp(7)`, Linux 5.0).
+/// Call it before the bind.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` before Linux 5.0.
+pub fn set_receive_trains(socket: &Socket) -> io::Result<()> {
+    sockopt::set_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// How many datagrams the kernel dropped because this socket's receive buffer was full, since
+/// the socket was made (`SO_MEMINFO`, `SK_MEMINFO_DROPS`, Linux 4.12).
+///
+/// A dropped train counts once. The kernel's counter has 32 bits and wraps; take differences
+/// with wrapping arithmetic on `u32` if a socket may live that long. It also counts datagrams
+/// with a bad checksum.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` before Linux 4.12 and in sandboxes that do not have it.
+pub fn drop_count(socket: &impl AsFd) -> io::Result<u64> {
+    const WORDS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
+    let words = sockopt::get_words::<WORDS>(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    Ok(u64::from(words[WORDS - 1]))
+}
+
+/// Puts path-MTU handling back to the system's usual mode, which quinn-udp changes.
+///
+/// quinn-udp sets probe mode, in which the kernel never fragments and ignores what it learned
+/// about a path: right for QUIC, which probes itself, and wrong for a server whose datagrams
+/// should simply arrive. Afterwards the kernel learns path MTUs and fragments what it must
+/// (`IP_PMTUDISC_WANT` in `ip(7)`, `IPV6_MTU_DISCOVER` and `IPV6_DONTFRAG` in `ipv6(7)` and
+/// RFC 3542 section 11.2).
+///
+/// # Errors
+///
+/// Those of reading the socket's name and of setting the options.
+pub fn default_path_mtu(socket: &UdpSocket) -> io::Result<()> {
+    let ipv6 = socket.local_addr()?.is_ipv6();
+    let socket = socket.as_fd();
+    if ipv6 {
+        sockopt::set_int(socket, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
+        sockopt::set_int(socket, libc::SOL_IPV6, libc::IPV6_DONTFRAG, 0)
+    } else {
+        sockopt::set_int(socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT)
+    }
+}

@@ -1,0 +1,77 @@
+//! Socket options where the kernel is not Linux.
+//!
+//! The fallback driver serves these systems through quinn-udp, which turns packet info and
+//! congestion bits on by itself; what is left to do here is the buffers.
+
+use std::io;
+use std::net::UdpSocket;
+
+use socket2::Socket;
+
+/// The BSD family and macOS cap both buffers by one setting. Windows has no cap that is set so.
+pub(super) const RECEIVE_BUFFER_CAP: &str = "kern.ipc.maxsockbuf";
+pub(super) const SEND_BUFFER_CAP: &str = RECEIVE_BUFFER_CAP;
+
+/// Halvings before giving up: from any size down to what every system grants.
+const MAX_HALVINGS: u32 = 16;
+
+/// Sets the receive buffer and returns what was granted, in bytes.
+pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
+    set_buffer(bytes, |bytes| socket.set_recv_buffer_size(bytes))?;
+    socket.recv_buffer_size()
+}
+
+/// Sets the send buffer and returns what was granted, in bytes.
+pub(super) fn set_send_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
+    set_buffer(bytes, |bytes| socket.set_send_buffer_size(bytes))?;
+    socket.send_buffer_size()
+}
+
+/// setsockopt(2) on these systems refuses a size above the cap with ENOBUFS instead of granting
+/// the cap, so smaller ones are tried.
+fn set_buffer(bytes: usize, set: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
+    let mut result = set(bytes);
+    for halvings in 1..=MAX_HALVINGS {
+        if result.is_ok() {
+            break;
+        }
+        result = set(bytes >> halvings);
+    }
+    result
+}
+
+/// Does nothing here: quinn-udp turns packet info on where the system has it.
+///
+/// # Errors
+///
+/// None.
+pub fn set_packet_info(_socket: &Socket, _ipv6: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Does nothing here: trains are received on Linux only.
+///
+/// # Errors
+///
+/// None.
+pub fn set_receive_trains(_socket: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+/// Always unsupported here: no counter per socket is known.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::Unsupported`].
+pub fn drop_count<S>(_socket: &S) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Does nothing here: what quinn-udp sets on these systems is left alone.
+///
+/// # Errors
+///
+/// None.
+pub fn default_path_mtu(_socket: &UdpSocket) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `setsockopt(2)` and `getsockopt(2)` for the options that socket2 does not have.
+
+use std::io;
+use std::mem::{size_of, size_of_val};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::{c_int, socklen_t};
+
+/// Sets an option whose value is an `int`.
+pub(crate) fn set_int(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // setsockopt(2): "optval and optlen are used to access option values". Errors: EBADF and
+    // ENOTSOCK cannot come up with a borrowed socket; ENOPROTOOPT is an option this kernel does
+    // not know, EPERM one that needs a capability, EINVAL a value out of range.
+    //
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads `size_of::<c_int>()`
+    // bytes of a live c_int.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<c_int>() as socklen_t,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads an option that is `N` native words. Words the kernel did not write are 0.
+pub(crate) fn get_words<const N: usize>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+) -> io::Result<[u32; N]> {
+    let mut words = [0u32; N];
+    let mut len = size_of_val(&words) as socklen_t;
+    // getsockopt(2): "optlen is a value-result argument, initially containing the size of the
+    // buffer pointed to by optval".
+    //
+    // SAFETY: the descriptor is open for the borrow; the kernel writes at most `len` bytes into
+    // `words`, which is that long, and any bytes are a u32.
+    let code =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, words.as_mut_ptr().cast(), &raw mut len) };
+    if code == 0 { Ok(words) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a classic BPF program to the port group of `socket`, or to the group it will found
+/// when it is not bound yet.
+pub(crate) fn attach_reuseport_program(
+    socket: BorrowedFd<'_>,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // The field is a mutable pointer in C; the kernel only reads through it.
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // socket(7), SO_ATTACH_REUSEPORT_CBPF, Linux 4.5: "must return an index between 0 and N-1
+    // representing the socket which should receive the packet". EINVAL: the socket has no group
+    // and cannot found one (bound without SO_REUSEPORT), or the program is malformed.
+    //
+    // SAFETY: the descriptor is open for the borrow; the kernel reads one sock_fprog and copies
+    // `len` instructions from the slice it points to, all alive during the call.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as socklen_t,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
