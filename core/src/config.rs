@@ -128,9 +128,9 @@ settings! {
     /// Shards, one thread each. Default 1, range 1 to 1,024. Each costs its tables (reserved, not
     /// touched, until peers come) and about 9 MiB once its receive buffers have been used.
     shards: u16 = 1, 1 => 1024;
-    /// Peers per shard. Default 65,536, range 1 to 16,777,216. A peer costs at most 256 bytes beside the
+    /// Peers per shard. Default 65,536, range 1 to 8,388,608. A peer costs at most 256 bytes beside the
     /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
-    max_peers: u32 = 65_536, 1 => 1 << 24;
+    max_peers: u32 = 65_536, 1 => 1 << 23;
     /// Paths per peer: 4-tuples that [`crate::Accept::PathOf`] may add, with the first one. Default 4,
     /// range 1 to 64. Together the shard's peers may use an eighth more paths than there are peers.
     max_paths_per_peer: u8 = 4, 1 => 64;

@@ -94,7 +94,7 @@ impl<H: Handler> Io<H> {
 
     /// The path answers to this peer take.
     pub fn path(&self, peer: PeerId) -> Option<Path> {
-        self.routes.active_path(peer).copied()
+        self.routes.active_path(peer)
     }
 }
 
@@ -116,7 +116,7 @@ impl<H: Handler> Io<H> {
     /// # Errors
     /// See [`SendError`].
     pub fn slot(&mut self, to: PeerId, max: usize) -> Result<Slot<'_, H>, SendError> {
-        let path = *self.routes.active_path(to).ok_or(SendError::Gone)?;
+        let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
         check_length(&path, max)?;
         let start = self.outbox.reserve(max).map_err(|e| self.refused(e))?;
         Ok(Slot { io: self, to: Some(to), start, max })
@@ -178,7 +178,7 @@ impl<H: Handler> Io<H> {
     }
 
     fn sendable(&mut self, to: PeerId, len: usize) -> Result<Path, SendError> {
-        let path = *self.routes.active_path(to).ok_or(SendError::Gone)?;
+        let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
         check_length(&path, len)?;
         self.allowed(to, len)?;
         Ok(path)
@@ -299,12 +299,13 @@ impl<H: Handler> Io<H> {
 
 /// Timers.
 impl<H: Handler> Io<H> {
-    /// Sets a timer. It fires in the first turn at or after `at`, never before.
+    /// Sets a timer. It fires in the first turn at or after `at`, never before, and never in the turn in
+    /// which it is set: a time that has passed asks for the next turn.
     ///
     /// # Errors
     /// Gives the value back when [`crate::Config::max_timers`] are set.
     pub fn set_timer(&mut self, at: Instant, timer: H::Timer) -> Result<TimerId, Full<H::Timer>> {
-        self.timers.set(at, timer, None).map_err(Full)
+        self.timers.set(self.now, at, timer, None).map_err(Full)
     }
 
     /// Sets a timer that goes with a peer: it is dropped when the peer is closed.
@@ -318,7 +319,7 @@ impl<H: Handler> Io<H> {
         timer: H::Timer,
     ) -> Result<TimerId, Full<H::Timer>> {
         let Some(route) = self.routes.get_mut(peer) else { return Err(Full(timer)) };
-        self.timers.set(at, timer, Some((peer.slot(), &mut route.timers))).map_err(Full)
+        self.timers.set(self.now, at, timer, Some((peer.slot(), &mut route.timers))).map_err(Full)
     }
 
     /// Takes a timer back. `None` if it fired, was cancelled, or went with its peer.

@@ -50,6 +50,10 @@ impl SocketId {
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }
+
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
 }
 
 /// A 4-tuple and the socket it belongs to: where a datagram came from, and where an answer goes.

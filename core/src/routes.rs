@@ -1,20 +1,29 @@
 //! The peer table: from a path to its peer, and what is kept of each peer beside the handler's state.
 //!
-//! Open addressing with linear probing over a table that is never more than half full and never grows,
-//! so no insertion ever stalls on a rehash. Remote parties choose the keys, so the hash is keyed per
+//! Open addressing with linear probing over a table that is never more than three quarters full and never
+//! grows, so no insertion ever stalls on a rehash. Remote parties choose the keys, so the hash is keyed per
 //! process (SipHash-1-3). Removal shifts entries back: no tombstones, a table that was once full is as
 //! fast as a new one.
+//!
+//! A datagram of a known peer touches three lines of cache here: one of the table, the path's record, and
+//! the peer's route. With many peers those lines are what a look-up costs.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use siphasher::sip::SipHasher13;
 
-use crate::datagram::Path;
+use crate::datagram::{Path, SocketId};
 use crate::peers::PeerId;
 use crate::timers::PeerTimers;
 
 const NONE: u32 = u32::MAX;
+/// A table entry is eight bits of hash over 24 bits of record number plus one; zero is an empty place.
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 
 /// What is kept of a peer beside the handler's state.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Route {
     generation: u32,
     /// First of the peer's path records. Answers go along `active`.
@@ -32,17 +41,84 @@ pub(crate) struct Route {
     pub(crate) allowance: u64,
 }
 
+/// What identifies a path, as bytes: socket, remote port, remote and local address, and for IPv6 the
+/// remote scope. An IPv4 path uses the first 14 and leaves the rest zero; the socket tells the families
+/// apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key([u8; 42]);
+
+impl Key {
+    #[inline]
+    fn of(path: &Path) -> Self {
+        let mut key = [0; 42];
+        key[..4].copy_from_slice(&path.socket.bits().to_le_bytes());
+        key[4..6].copy_from_slice(&path.remote.port().to_le_bytes());
+        match (&path.remote, &path.local) {
+            (SocketAddr::V6(remote), SocketAddr::V6(local)) => {
+                key[6..22].copy_from_slice(&remote.ip().octets());
+                key[22..38].copy_from_slice(&local.ip().octets());
+                key[38..42].copy_from_slice(&remote.scope_id().to_le_bytes());
+            }
+            (SocketAddr::V4(remote), SocketAddr::V4(local)) => {
+                key[6..10].copy_from_slice(&remote.ip().octets());
+                key[10..14].copy_from_slice(&local.ip().octets());
+            }
+            // Both ends of a path are of the socket's family.
+            _ => {}
+        }
+        Self(key)
+    }
+
+    /// The bytes that matter.
+    #[inline]
+    fn significant(&self, ipv6: bool) -> &[u8] {
+        if ipv6 { &self.0 } else { &self.0[..16] }
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        std::array::from_fn(|i| self.0[at + i])
+    }
+}
+
+/// One path of a peer, in one line of cache.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct PathRecord {
-    path: Path,
+    key: Key,
+    local_port: u16,
+    ipv6: bool,
     slot: u32,
     next: u32,
 }
 
+impl PathRecord {
+    fn new(path: &Path, slot: u32, next: u32) -> Self {
+        let (local_port, ipv6) = (path.local.port(), path.remote.is_ipv6());
+        Self { key: Key::of(path), local_port, ipv6, slot, next }
+    }
+
+    fn path(&self) -> Path {
+        let key = &self.key;
+        let socket = SocketId::from_bits(u32::from_le_bytes(key.array(0)));
+        let port = u16::from_le_bytes(key.array(4));
+        let (remote, local): (SocketAddr, SocketAddr) = if self.ipv6 {
+            let ip = |at| Ipv6Addr::from(key.array::<16>(at));
+            let scope = u32::from_le_bytes(key.array(38));
+            (
+                SocketAddrV6::new(ip(6), port, 0, scope).into(),
+                SocketAddrV6::new(ip(22), self.local_port, 0, 0).into(),
+            )
+        } else {
+            let ip = |at| Ipv4Addr::from(key.array::<4>(at));
+            (SocketAddrV4::new(ip(6), port).into(), SocketAddrV4::new(ip(10), self.local_port).into())
+        };
+        Path { local, remote, socket }
+    }
+}
+
 pub(crate) struct Routes {
     hasher: SipHasher13,
-    /// Zero, or a tag in the upper half and the path record's index plus one in the lower.
-    table: Box<[u64]>,
+    table: Box<[u32]>,
     mask: usize,
     records: Vec<PathRecord>,
     free: Vec<u32>,
@@ -63,7 +139,7 @@ impl Routes {
     pub(crate) fn new(max_peers: usize, max_paths_per_peer: u8, key: (u64, u64)) -> Self {
         let extra = if max_paths_per_peer > 1 { max_peers.div_ceil(8) } else { 0 };
         let record_limit = max_peers + extra;
-        let slots = (record_limit * 2).next_power_of_two();
+        let slots = (record_limit * 4 / 3 + 1).next_power_of_two();
         Self {
             hasher: SipHasher13::new_with_keys(key.0, key.1),
             table: vec![0; slots].into_boxed_slice(),
@@ -158,8 +234,8 @@ impl Routes {
 
     /// The path along which answers to this peer go.
     #[inline]
-    pub(crate) fn active_path(&self, peer: PeerId) -> Option<&Path> {
-        Some(&self.records[self.get(peer)?.active as usize].path)
+    pub(crate) fn active_path(&self, peer: PeerId) -> Option<Path> {
+        Some(self.records[self.get(peer)?.active as usize].path())
     }
 
     /// Forgets a peer with all its paths; gives back the head of its timers.
@@ -169,7 +245,7 @@ impl Routes {
         let mut at = std::mem::replace(&mut route.first, NONE);
         while at != NONE {
             let record = self.records[at as usize];
-            self.unlink(at, &record.path);
+            self.unlink(at, &record);
             self.free.push(at);
             at = record.next;
         }
@@ -177,7 +253,7 @@ impl Routes {
     }
 
     fn take_record(&mut self, path: Path, slot: u32, next: u32) -> Option<u32> {
-        let record = PathRecord { path, slot, next };
+        let record = PathRecord::new(&path, slot, next);
         if let Some(index) = self.free.pop() {
             self.records[index as usize] = record;
             return Some(index);
@@ -190,24 +266,23 @@ impl Routes {
     }
 
     #[inline]
-    fn hash(&self, path: &Path) -> u64 {
-        let mut key = [0_u8; 42];
-        let len = encode(path, &mut key);
-        self.hasher.hash(&key[..len])
+    fn hash(&self, key: &Key, ipv6: bool) -> u64 {
+        self.hasher.hash(key.significant(ipv6))
     }
 
     #[inline]
     fn find_record(&self, path: &Path) -> Option<u32> {
-        let hash = self.hash(path);
-        let mut at = hash as usize & self.mask;
+        let key = Key::of(path);
+        let hash = self.hash(&key, path.remote.is_ipv6());
+        let (tag, mut at) = (tag_of(hash), hash as usize & self.mask);
         loop {
             let entry = self.table[at];
             if entry == 0 {
                 return None;
             }
-            if entry >> 32 == hash >> 32 {
-                let index = entry as u32 - 1;
-                if self.records[index as usize].path == *path {
+            if entry & !INDEX_MASK == tag {
+                let index = (entry & INDEX_MASK) - 1;
+                if self.records[index as usize].key == key {
                     return Some(index);
                 }
             }
@@ -216,17 +291,18 @@ impl Routes {
     }
 
     fn link(&mut self, index: u32) {
-        let hash = self.hash(&self.records[index as usize].path);
+        let record = &self.records[index as usize];
+        let hash = self.hash(&record.key, record.ipv6);
         let mut at = hash as usize & self.mask;
         while self.table[at] != 0 {
             at = (at + 1) & self.mask;
         }
-        self.table[at] = (hash >> 32 << 32) | u64::from(index + 1);
+        self.table[at] = tag_of(hash) | (index + 1);
     }
 
-    fn unlink(&mut self, index: u32, path: &Path) {
-        let mut at = self.hash(path) as usize & self.mask;
-        while self.table[at] as u32 != index + 1 {
+    fn unlink(&mut self, index: u32, record: &PathRecord) {
+        let mut at = self.hash(&record.key, record.ipv6) as usize & self.mask;
+        while self.table[at] & INDEX_MASK != index + 1 {
             if self.table[at] == 0 {
                 return;
             }
@@ -245,7 +321,8 @@ impl Routes {
                 self.table[gap] = 0;
                 return;
             }
-            let home = self.hash(&self.records[entry as u32 as usize - 1].path) as usize & self.mask;
+            let record = &self.records[(entry & INDEX_MASK) as usize - 1];
+            let home = self.hash(&record.key, record.ipv6) as usize & self.mask;
             let distance_home = at.wrapping_sub(home) & self.mask;
             let distance_gap = at.wrapping_sub(gap) & self.mask;
             if distance_home >= distance_gap {
@@ -256,27 +333,10 @@ impl Routes {
     }
 }
 
-/// Writes what identifies a path: 16 bytes for IPv4, 42 for IPv6. The local port is the socket's, so
-/// the socket stands for it.
+/// Eight bits of the hash that do not choose the place, where an entry keeps them.
 #[inline]
-fn encode(path: &Path, key: &mut [u8; 42]) -> usize {
-    use std::net::SocketAddr::{V4, V6};
-    key[..4].copy_from_slice(&path.socket.bits().to_le_bytes());
-    key[4..6].copy_from_slice(&path.remote.port().to_le_bytes());
-    match (&path.remote, &path.local) {
-        (V4(remote), V4(local)) => {
-            key[6..10].copy_from_slice(&remote.ip().octets());
-            key[10..14].copy_from_slice(&local.ip().octets());
-            14
-        }
-        (V6(remote), V6(local)) => {
-            key[6..22].copy_from_slice(&remote.ip().octets());
-            key[22..38].copy_from_slice(&local.ip().octets());
-            key[38..42].copy_from_slice(&remote.scope_id().to_le_bytes());
-            42
-        }
-        _ => 6,
-    }
+fn tag_of(hash: u64) -> u32 {
+    ((hash >> 56) as u32) << INDEX_BITS
 }
 
 #[cfg(test)]
@@ -325,16 +385,30 @@ mod tests {
     }
 
     #[test]
+    fn a_path_comes_back_as_it_went_in() {
+        for (local, remote) in [
+            ("10.1.2.3:4", "192.0.2.255:65535"),
+            ("[2001:db8::1]:53", "[fe80::1:2:3:4%7]:9"),
+            ("0.0.0.0:0", "1.2.3.4:5"),
+        ] {
+            let socket = SocketId::endpoint(77);
+            let (local, remote) = (local.parse().expect(local), remote.parse().expect(remote));
+            let path = Path { local, remote, socket };
+            assert_eq!(PathRecord::new(&path, 0, 0).path(), path);
+        }
+    }
+
+    #[test]
     fn paths_of_one_peer_are_bounded_and_go_with_it() {
         let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(8, 2, (1, 2)));
         let peer = peers.insert(()).expect("room");
         assert!(routes.insert(peer, path(0), 0));
         assert_eq!(routes.add_path(peer, path(1)), AddPath::Added);
         assert_eq!(routes.add_path(peer, path(2)), AddPath::Full);
-        assert_eq!(routes.active_path(peer), Some(&path(0)));
+        assert_eq!(routes.active_path(peer), Some(path(0)));
         assert!(routes.use_path(peer, &path(1)));
         assert!(!routes.use_path(peer, &path(2)));
-        assert_eq!(routes.active_path(peer), Some(&path(1)));
+        assert_eq!(routes.active_path(peer), Some(path(1)));
         assert!(routes.remove(peer).is_some());
         assert_eq!((routes.find(&path(0)), routes.find(&path(1))), (None, None));
         assert_eq!(routes.add_path(peer, path(3)), AddPath::Gone);
@@ -342,9 +416,10 @@ mod tests {
 
     #[test]
     fn a_peer_costs_at_most_256_bytes_beside_its_state() {
-        let per_path = size_of::<PathRecord>() + size_of::<u32>() + 4 * size_of::<u64>();
+        // A table entry is four bytes, and there are at most 8/3 of them to a record.
+        let per_path = size_of::<PathRecord>() + size_of::<u32>() + 4 * 8 / 3;
         let per_peer = size_of::<Route>() + 2 * size_of::<u32>() + size_of::<u32>();
-        // A peer may use nine eighths of a path; a table place is taken at a quarter load in the worst case.
+        // A peer may use nine eighths of a path.
         assert!(per_path * 9 / 8 + per_peer <= 256, "{per_path} + {per_peer}");
     }
 }

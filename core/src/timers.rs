@@ -108,14 +108,16 @@ impl<T> TimerWheel<T> {
         self.start + Duration::from_nanos(tick << TICK_BITS)
     }
 
-    /// Sets a timer; `peer` is the slot of the peer that owns it and the head of its timers.
+    /// Sets a timer; `peer` is the slot of the peer that owns it and the head of its timers. It is due
+    /// after `now`, however early it is asked for, so a timer that sets itself again fires once a turn.
     pub(crate) fn set(
         &mut self,
+        now: Instant,
         at: Instant,
         value: T,
         peer: Option<(u32, &mut PeerTimers)>,
     ) -> Result<TimerId, T> {
-        let tick = self.tick_of(at);
+        let tick = self.tick_of(at).max(self.floor_tick(now) + 1);
         let Some(slot) = self.take_node() else { return Err(value) };
         let node = &mut self.nodes[slot as usize];
         node.tick = tick;
@@ -380,7 +382,7 @@ mod tests {
         for i in 0..5_000_u64 {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let at = start + Duration::from_nanos((x >> 20) % 300_000_000_000);
-            wheel.set(at, (at, i), None).expect("room");
+            wheel.set(start, at, (at, i), None).expect("room");
             want.push((at, i));
         }
         want.sort();
@@ -406,7 +408,7 @@ mod tests {
     fn a_sparse_timer_has_an_exact_deadline() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(4, start);
-        wheel.set(start + Duration::from_secs(7), (), None).expect("room");
+        wheel.set(start, start + Duration::from_secs(7), (), None).expect("room");
         let deadline = wheel.next_deadline().expect("one is set");
         assert!(deadline >= start + Duration::from_secs(7));
         assert!(deadline <= start + Duration::from_secs(7) + Duration::from_nanos(1 << TICK_BITS));
@@ -416,21 +418,31 @@ mod tests {
     fn cancel_takes_it_out_once() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(2, start);
-        let first = wheel.set(start + Duration::from_millis(1), 'a', None).expect("room");
+        let first = wheel.set(start, start + Duration::from_millis(1), 'a', None).expect("room");
         assert_eq!(wheel.cancel(first, None), Some('a'));
         assert_eq!(wheel.cancel(first, None), None);
-        let second = wheel.set(start + Duration::from_millis(1), 'b', None).expect("room");
+        let second = wheel.set(start, start + Duration::from_millis(1), 'b', None).expect("room");
         assert_ne!(first, second);
         assert_eq!(wheel.cancel(first, None), None, "a stale id cancels nothing");
         assert_eq!(due(&mut wheel, start + Duration::from_secs(1)), ['b']);
     }
 
     #[test]
+    fn one_that_sets_itself_again_waits_for_the_next_turn() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(2, start);
+        let now = start + Duration::from_millis(5);
+        wheel.set(now, start, 'a', None).expect("room");
+        assert_eq!(due(&mut wheel, now), []);
+        assert_eq!(due(&mut wheel, now + Duration::from_micros(2)), ['a']);
+    }
+
+    #[test]
     fn the_limit_gives_the_value_back() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(1, start);
-        wheel.set(start, 1, None).expect("room");
-        assert_eq!(wheel.set(start, 2, None), Err(2));
+        wheel.set(start, start, 1, None).expect("room");
+        assert_eq!(wheel.set(start, start, 2, None), Err(2));
     }
 
     #[test]
@@ -439,9 +451,9 @@ mod tests {
         let mut wheel = TimerWheel::new(8, start);
         let mut head = PeerTimers::EMPTY;
         let ids: Vec<_> = (0..4)
-            .map(|i| wheel.set(start + Duration::from_millis(i), i, Some((7, &mut head))).expect("room"))
+            .map(|i| wheel.set(start, start + Duration::from_millis(i), i, Some((7, &mut head))).expect("room"))
             .collect();
-        wheel.set(start + Duration::from_millis(2), 99, None).expect("room");
+        wheel.set(start, start + Duration::from_millis(2), 99, None).expect("room");
         assert_eq!(wheel.owner(ids[2]), Some(7));
         assert_eq!(wheel.cancel(ids[2], Some(&mut head)), Some(2));
         wheel.cancel_all(&mut head);
@@ -455,7 +467,7 @@ mod tests {
         let count = MOVES_PER_STEP * 3;
         let mut wheel = TimerWheel::new(count, start);
         for i in 0..count {
-            wheel.set(start + Duration::from_millis(900), i, None).expect("room");
+            wheel.set(start, start + Duration::from_millis(900), i, None).expect("room");
         }
         assert!(wheel.next_due(start + Duration::from_secs(1)).is_none(), "the first step moves only some");
         assert_eq!(due(&mut wheel, start + Duration::from_secs(1)).len(), count);

@@ -2,17 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use shardgram::{
     Accept, Context, Datagram, Drain, Endpoint, EndpointId, Handler, Origin, PeerError, PeerId, ShardInfo,
-    Via,
+    TimerId, Via,
 };
 
-use super::cpu::Threads;
 use super::flow::{Flow, Kind};
+use super::link::{Command, Event, Shared};
 use super::payload::{self, Header};
 use super::plan::{Mode, Plan};
 use super::schedule::{Schedule, Share};
@@ -32,28 +31,12 @@ const LINGER: Duration = Duration::from_millis(20);
 /// How often the end is looked for.
 const SETTLE_EVERY: Duration = Duration::from_millis(5);
 
-/// What a shard tells the program.
-pub(crate) enum Event {
-    /// All its flows are open.
-    Ready,
-    /// They cannot be opened, for this reason.
-    Refused(String),
-    /// It sends no more.
-    Stopped,
-    /// Nothing can come any more.
-    Done(Box<Tally>),
-}
-
-/// What the program tells a shard.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Begin(Instant),
-}
-
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
     /// There is more to do, which [`Handler::on_turn_end`] does.
     Work,
+    /// Begin to send.
+    Start,
     /// Give up what is overdue.
     Sweep,
     /// Send no more.
@@ -69,23 +52,6 @@ enum Phase {
     Running,
     Settling,
     Done,
-}
-
-/// What a shard shows while it runs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Progress {
-    pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
-    pub(crate) lost: AtomicU64,
-}
-
-/// What every shard is given.
-pub(crate) struct Shared {
-    pub(crate) plan: Plan,
-    pub(crate) events: Sender<Event>,
-    pub(crate) progress: Vec<Progress>,
-    pub(crate) threads: Threads,
 }
 
 pub(crate) struct Client {
@@ -215,7 +181,6 @@ impl Client {
         if self.phase != Phase::Ready {
             return;
         }
-        self.phase = Phase::Running;
         let plan = &self.shared.plan;
         let from = at + plan.warmup;
         self.tally.counted_from_ns = plan.ns_at(from);
@@ -233,6 +198,7 @@ impl Client {
                 self.schedule = Some(Schedule::new(plan.ns_at(at), share));
             }
         }
+        self.set(cx, at, Alarm::Start);
         self.set(cx, stop, Alarm::Stop);
     }
 
@@ -280,6 +246,11 @@ impl Client {
 
     /// Open loop: sends what is due, as much of it as one turn may.
     fn send_due(&mut self, cx: &mut Context<'_, Self>, schedule: &mut Schedule) {
+        let counted_from_ns = self.tally.counted_from_ns;
+        if schedule.next_ns() < counted_from_ns && self.plan().now_ns() >= counted_from_ns {
+            // What the warm-up did not manage to send is forgiven.
+            schedule.skip_until(counted_from_ns);
+        }
         for _ in 0..SEND_STEP {
             let (due_ns, now_ns) = (schedule.next_ns(), self.plan().now_ns());
             if due_ns > now_ns {
@@ -349,8 +320,7 @@ impl Client {
         if let Some(schedule) = &self.schedule
             && now_ns > self.tally.counted_from_ns
         {
-            let of_warmup = schedule.left_until(self.tally.counted_from_ns);
-            self.tally.asked += schedule.left_until(now_ns.min(self.stop_ns)).saturating_sub(of_warmup);
+            self.tally.asked += schedule.left_until(now_ns.min(self.stop_ns));
         }
         self.tell(Event::Stopped);
         self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);
@@ -385,7 +355,7 @@ impl Client {
         let tally = &mut self.tally;
         let closed = self.schedule.is_none();
         let first = matches!(kind, Kind::Fresh { .. } | Kind::Late);
-        tally.pending -= u64::from(if closed { frees } else { first });
+        tally.pending = tally.pending.saturating_sub(u64::from(if closed { frees } else { first }));
         match kind {
             Kind::Fresh { reordered } => {
                 tally.received += 1;
@@ -419,7 +389,7 @@ impl Handler for Client {
 
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, mut datagram: Datagram<'_>) {
         let now_ns = self.plan().now_ns();
-        let Some(flow) = cx.peers.get(from).copied() else { return };
+        let Some(flow) = cx.peers.get(from).copied().filter(|_| self.phase != Phase::Done) else { return };
         let Some(header) = payload::read(&mut datagram) else {
             // Which one it was nobody knows any more, only whether the warm-up was over.
             self.tally.corrupted += u64::from(now_ns >= self.tally.counted_from_ns);
@@ -443,6 +413,7 @@ impl Handler for Client {
     fn on_timer(&mut self, cx: &mut Context<'_, Self>, alarm: Alarm) {
         match (alarm, self.phase) {
             (Alarm::Work, _) => self.work = None,
+            (Alarm::Start, Phase::Ready) => self.phase = Phase::Running,
             (Alarm::Sweep, Phase::Running) => self.sweep_from = Some(0),
             (Alarm::Stop, Phase::Running) => self.stop(cx),
             (Alarm::Settle, Phase::Settling) => self.settle(cx),

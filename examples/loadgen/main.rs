@@ -9,6 +9,7 @@ mod embedded;
 mod fail_if;
 mod flow;
 mod json;
+mod link;
 mod options;
 mod payload;
 mod plan;
@@ -68,11 +69,24 @@ fn fault(report: &Report, options: &Options) -> Option<String> {
     if report.is_empty() {
         return Some("interrupted before anything was measured; take a shorter --warmup".to_owned());
     }
-    if report.tally.sent > 0 && report.client_counters.received == 0 {
-        let target = &report.target;
-        let why = report.tally.failure.map_or_else(String::new, |error| format!(" ({error})"));
-        return Some(format!("nothing came back from {target}{why}: is a server listening there?"));
+    if report.tally.received == 0 {
+        return Some(silence(report));
     }
     let violations: Vec<_> = options.fail_if.iter().filter_map(|c| c.violation(report)).collect();
     (!violations.is_empty()).then(|| format!("failed: {}", violations.join(", ")))
+}
+
+/// Why nothing was measured.
+fn silence(report: &Report) -> String {
+    let (target, counters) = (&report.target, &report.client_counters);
+    if counters.delivered > 0 {
+        return format!("{target} answered nothing in time that was measured; take a longer --duration");
+    }
+    if counters.dropped_foreign > 0 {
+        return format!(
+            "replies came from another address than {target}; name the one the server replies from"
+        );
+    }
+    let why = report.tally.failure.map_or_else(String::new, |error| format!(" ({error})"));
+    format!("nothing came back from {target}{why}: is a server listening there?")
 }

@@ -13,7 +13,7 @@ use super::payload::HEADER_BYTES;
 use super::units;
 
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
-const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
+pub(crate) const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
 /// Descriptors beside the flows': the standard streams, rings, polls and wake-ups.
 const SPARE_DESCRIPTORS: u64 = 32;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shardgram::Config;
 
 use super::client::SEND_STEP;
-use super::options::Options;
+use super::options::{MAX_PAYLOAD, Options};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -88,7 +88,7 @@ fn random() -> u32 {
 pub(crate) fn config(options: &Options) -> Config {
     let own_flows = options.flows.div_ceil(u32::from(options.shards.max(1)));
     let size = options.size as u32;
-    let longest = size.next_multiple_of(64).max(256);
+    let longest = size.next_multiple_of(64).clamp(256, MAX_PAYLOAD[1] as u32);
     Config::new()
         .shards(options.shards)
         .cores(options.cores.iter().copied())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::Progress;
+use super::link::Progress;
 use super::units::grouped;
 
 /// A bar on standard error; nothing where that is no terminal.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use shardgram::{Handle, Server, Snapshot};
 
-use super::client::{Client, Command, Event, Progress, Shared};
+use super::client::Client;
 use super::cpu::{Sample, Threads, Usage};
 use super::embedded::Embedded;
+use super::link::{Command, Event, Progress, Shared};
 use super::options::{self, Options};
 use super::plan::{self, Plan};
 use super::progress::Live;
@@ -24,9 +25,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs what the options say. An error is one line, and nothing was left running.
 pub(crate) fn run(options: &Options) -> Result<Report, String> {
-    let generator = Server::bind(plan::config(options)).map_err(|error| error.to_string())?;
     let named = options.target.as_deref().map(options::resolve).transpose()?;
     options.check_size(named.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()))?;
+    let generator = Server::bind(plan::config(options)).map_err(|error| error.to_string())?;
     let embedded = if named.is_some() { None } else { Some(Embedded::start(options)?) };
     let target = named.or(embedded.as_ref().map(|server| server.address)).ok_or("there is no target")?;
     let client = format!("{}, {}", units::counted(options.shards.into(), "shard"), generator.backend());

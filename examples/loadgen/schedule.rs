@@ -68,6 +68,18 @@ impl Schedule {
         }
     }
 
+    /// Leaves out what was to leave before `ns`.
+    pub(crate) fn skip_until(&mut self, ns: u64) {
+        let skipped = self.left_until(ns).saturating_sub(1);
+        self.rest += u128::from(skipped) * self.step_rest;
+        self.next_ns += skipped * self.step_ns + (self.rest / self.parts) as u64;
+        self.rest %= self.parts;
+        self.flow = ((u64::from(self.flow) + skipped) % u64::from(self.flows.max(1))) as u32;
+        while self.next_ns < ns {
+            self.advance();
+        }
+    }
+
     /// How many datagrams were to leave from the next one on until `end_ns`.
     pub(crate) fn left_until(&self, end_ns: u64) -> u64 {
         let Some(span) = end_ns.checked_sub(self.next_ns + 1) else { return 0 };
@@ -103,6 +115,19 @@ mod tests {
                 })
                 .sum();
             assert!(sum.abs_diff(3 * rate_pps) <= u64::from(shards), "{sum} of {}", 3 * rate_pps);
+        }
+    }
+
+    #[test]
+    fn skipping_is_advancing() {
+        let share = Share { rate_pps: 333_333, flows: 7, own_flows: 4, shard: 1 };
+        let (mut skipped, mut advanced) = (Schedule::new(9, share), Schedule::new(9, share));
+        for until_ns in [0, 20_000, 20_001, 2_000_000_000] {
+            skipped.skip_until(until_ns);
+            while advanced.next_ns() < until_ns {
+                advanced.advance();
+            }
+            assert_eq!((skipped.next_ns(), skipped.flow()), (advanced.next_ns(), advanced.flow()));
         }
     }
 

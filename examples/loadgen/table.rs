@@ -65,6 +65,11 @@ fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if tally.late > 0 {
         row(f, "late", tally.late, "of the lost")?;
     }
+    if let Some(dropped) = report.server_counters.as_ref().map(|server| server.kernel_dropped)
+        && dropped > 0
+    {
+        row(f, "overflowed", dropped, "at the server's full receive buffers, warm-up included")?;
+    }
     if tally.failed > 0 {
         let why = tally.failure.map_or_else(String::new, |error| format!("of the sends: {error}"));
         row(f, "failed", tally.failed, &why)?;

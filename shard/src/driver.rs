@@ -57,11 +57,13 @@ pub struct UringDriver {
     capacity: usize,
     completed: VecDeque<Completed>,
     failures: Vec<SendFailure>,
-    /// Slots whose receive has to be armed, and the other list they are worked off from.
-    to_arm: Vec<u32>,
+    /// Slots whose receive has to be armed, the one that has waited longest first.
+    to_arm: VecDeque<u32>,
     /// Receives armed again that the loop was not yet told of: whether buffers had run out.
     rearmed: Vec<bool>,
     event_armed: bool,
+    /// A socket whose receive fails for good: that ends the shard.
+    given_up: Option<SocketId>,
     closed_drops: u64,
 }
 
@@ -101,9 +103,10 @@ impl UringDriver {
             capacity: config.datagram_capacity(),
             completed: VecDeque::new(),
             failures: Vec::new(),
-            to_arm: Vec::new(),
+            to_arm: VecDeque::new(),
             rearmed: Vec::new(),
             event_armed: false,
+            given_up: None,
             closed_drops: 0,
         };
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -119,7 +122,7 @@ impl UringDriver {
         let local = socket.local_addr()?;
         self.ring.set_file(slot, socket.as_raw_fd())?;
         self.sockets.insert(slot, socket, id, local);
-        self.to_arm.push(slot);
+        self.to_arm.push_back(slot);
         Ok(local)
     }
 
@@ -135,7 +138,7 @@ impl UringDriver {
         if self.buffers.in_kernel() == 0 {
             return Ok(());
         }
-        while let Some(slot) = self.to_arm.pop() {
+        while let Some(slot) = self.to_arm.pop_front() {
             let generation = self.sockets.generation(slot);
             let Some(socket) = self.sockets.current(slot, generation) else { continue };
             let (starved, wildcard) = (socket.arm == Arm::Starved, socket.wildcard);
@@ -268,7 +271,7 @@ impl UringDriver {
         };
         if !cqueue::more(flags) {
             socket.arm = if result == -libc::ENOBUFS { Arm::Starved } else { Arm::Needed };
-            self.to_arm.push(data.index);
+            self.to_arm.push_back(data.index);
             self.rearmed.push(result == -libc::ENOBUFS);
         }
         let (id, wildcard) = (socket.id, socket.wildcard);
@@ -276,6 +279,9 @@ impl UringDriver {
             // Without buffers it is no fault of the socket; every other end is tried again, up to a bound.
             if result != -libc::ENOBUFS && result != -libc::ECANCELED {
                 socket.failures += 1;
+                if socket.failures > RECEIVE_FAILURES {
+                    self.given_up = Some(id);
+                }
                 tracing::debug!(errno = -result, ?id, "a receive ended and is armed again");
             }
             if let Some(buffer) = buffer {
@@ -327,12 +333,6 @@ impl UringDriver {
         });
         self.buffers.keep(buffer, fate.kept);
         fate.stop
-    }
-
-    fn given_up(&self) -> Option<io::Error> {
-        let socket = self.sockets.iter().find(|s| s.failures > RECEIVE_FAILURES)?;
-        let id = socket.id;
-        Some(io::Error::other(format!("receiving on {id:?} fails again and again; the log (debug) says why")))
     }
 }
 
@@ -399,8 +399,9 @@ impl Driver for UringDriver {
     }
 
     fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
-        if let Some(error) = self.given_up() {
-            return Err(error);
+        if let Some(id) = self.given_up {
+            let text = format!("receiving on {id:?} fails again and again; the log (debug) says why");
+            return Err(io::Error::other(text));
         }
         self.arm()?;
         self.queue_sends(outbox)?;
