@@ -13,6 +13,8 @@ use shardgram_core::{Full, Snapshot, Stats};
 use crate::error::ServeError;
 use crate::signals::SignalDrain;
 
+/// What "never" comes to where a deadline has to be a time.
+const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long [`Remote::stats`] waits for shards to read what the kernel counts.
 const REFRESH_PATIENCE: Duration = Duration::from_millis(50);
 
@@ -108,7 +110,8 @@ impl<M> Remote<M> {
 
     /// Asks the shards to drain within this time. See [`Handle::drain`].
     pub fn start_drain(&self, within: Duration) {
-        self.control.drain(Instant::now() + within);
+        let now = Instant::now();
+        self.control.drain(now.checked_add(within).unwrap_or(now + FAR));
         self.ring();
     }
 
@@ -118,9 +121,11 @@ impl<M> Remote<M> {
         self.ring();
     }
 
+    /// Wakes every shard, whether or not its flag says that it sleeps: somebody else may have taken it on
+    /// to wake it, and end before that.
     fn ring(&self) {
         for postbox in self.postboxes.iter() {
-            postbox.bell().ring();
+            postbox.bell().wake();
         }
     }
 

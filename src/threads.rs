@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use shardgram_core::control::Control;
 use shardgram_core::driver::Driver;
-use shardgram_core::mailbox::{Mailbox, Postbox};
+use shardgram_core::mailbox::mailboxes;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
 use shardgram_core::{Backend, Config, Handler, ShardInfo, Stats};
 use shardgram_fallback::MioDriver;
@@ -73,9 +73,7 @@ pub(crate) fn spawn<H: Handler>(
     let shards = config.shard_count();
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
-    let (postboxes, mailboxes): (Vec<_>, Vec<_>) =
-        (0..shards).map(|_| Mailbox::new(config.mailbox_capacity())).unzip();
-    let postboxes: Arc<[Postbox<H::Message>]> = postboxes.into();
+    let (postboxes, mailboxes) = mailboxes(shards, config.mailbox_capacity());
     let control = Arc::new(Control::default());
     let stats: Arc<[Arc<Stats>]> = (0..shards).map(|_| Arc::new(Stats::default())).collect();
     let remote = Remote::new(postboxes, control, stats, listeners);

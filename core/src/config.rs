@@ -126,7 +126,7 @@ macro_rules! settings {
 
 settings! {
     /// Shards, one thread each. Default 1, range 1 to 1,024. Each costs its tables (reserved, not
-    /// touched, until peers come) and about 9 MiB once its receive buffers have been used.
+    /// touched, until peers come) and up to 17 MiB of receive buffers, as far as datagrams have filled them.
     shards: u16 = 1, 1 => 1024;
     /// Peers per shard. Default 65,536, range 1 to 8,388,608. A peer costs at most 256 bytes beside the
     /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
@@ -135,14 +135,16 @@ settings! {
     /// range 1 to 64. Together the shard's peers may use an eighth more paths than there are peers.
     max_paths_per_peer: u8 = 4, 1 => 64;
     /// Longest datagram received whole, in bytes. Default 65,507, range 1 to 65,527. A longer one is
-    /// delivered with [`crate::Meta::truncated_from`] set. Each receive buffer is this long, but only the
-    /// pages that datagrams reached are ever backed by memory.
+    /// delivered with [`crate::Meta::truncated_from`] set. With io_uring each receive buffer is this long,
+    /// but only the pages that datagrams reached are ever backed by memory; with mio a buffer is 64 KiB
+    /// whatever this says.
     max_datagram: u32 = 65_507, 1 => MAX_PAYLOAD_V6 as u64;
-    /// Receive buffers per shard, a power of two. Default 256, range 8 to 32,768. Fewer are kinder to the
-    /// cache; when they run out the kernel queues, and then counts what it drops.
+    /// Receive buffers per shard, a power of two, with io_uring; mio uses up to 64. Default 256, range 8 to
+    /// 32,768. Fewer are kinder to the cache; when they run out the kernel queues, and then counts what it
+    /// drops. A client with many endpoints wants about as many as datagrams it may be sent at once.
     receive_buffers: u16 = 256, 8 => 32_768;
-    /// Datagrams handled in a turn before sends leave. Default 64, range 1 to 65,536. More is cheaper per
-    /// datagram, fewer is kinder to the tail of the latency.
+    /// Receives handled in a turn before sends leave; a train received whole is one. Default 64, range 1 to
+    /// 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
     turn_budget: u32 = 64, 1 => 65_536;
     /// Timers and messages handled in a turn, each. Default 256, range 1 to 65,536.
     event_budget: u32 = 256, 1 => 65_536;
@@ -151,7 +153,7 @@ settings! {
     /// Datagrams that may be queued in one turn. Default 16,384, range 1 to 1,048,576. 160 bytes each.
     outbox_datagrams: u32 = 16_384, 1 => 1 << 20;
     /// Messages waiting for a shard. Default 4,096, range 1 to 1,048,576. When it is full the sender gets
-    /// its message back.
+    /// its message back. Forwarded datagrams have a bound of their own: 1,024 of them and 8 MiB.
     mailbox_len: u32 = 4_096, 1 => 1 << 20;
     /// Timers per shard. Default 262,144, range 1 to 16,777,216. About 64 bytes each beside the value,
     /// reserved and not touched until used.

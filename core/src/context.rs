@@ -4,7 +4,7 @@
 //! driver's type is visible to handlers, and why a borrowed payload, a peer's state and the outbox can be
 //! held together.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
 use crate::handler::{Handler, Origin};
-use crate::mailbox::{Mail, Postbox};
+use crate::mailbox::Postbox;
 use crate::outbox::{Outbox, Source};
 use crate::peers::{PeerId, Peers};
 use crate::routes::Routes;
@@ -162,7 +162,7 @@ impl<H: Handler> Io<H> {
     /// [`SendError::Full`] if the outbox has no room for it.
     pub fn share(&mut self, bytes: &[u8]) -> Result<Shared, SendError> {
         let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
-        Ok(Shared { source, len: bytes.len(), turn: self.outbox.turn() })
+        Ok(Shared { source, len: bytes.len(), shard: self.shard, turn: self.outbox.turn() })
     }
 
     /// Sends a shared payload; no copy.
@@ -170,7 +170,7 @@ impl<H: Handler> Io<H> {
     /// # Errors
     /// [`SendError::Stale`] if it was shared in an earlier turn; see [`SendError`] for the rest.
     pub fn send_shared(&mut self, to: PeerId, payload: Shared) -> Result<(), SendError> {
-        if payload.turn != self.outbox.turn() {
+        if (payload.shard, payload.turn) != (self.shard, self.outbox.turn()) {
             return Err(SendError::Stale);
         }
         let path = self.sendable(to, payload.len)?;
@@ -196,7 +196,7 @@ impl<H: Handler> Io<H> {
         Err(SendError::Unvalidated { left: route.allowance as usize })
     }
 
-    fn stranger_allowed(&mut self, path: &Path, len: usize) -> Result<(), SendError> {
+    pub(crate) fn stranger_allowed(&mut self, path: &Path, len: usize) -> Result<(), SendError> {
         if self.amplification_limit == 0 {
             return Ok(());
         }
@@ -337,16 +337,12 @@ impl<H: Handler> Io<H> {
     /// Gives the message back if that mailbox is full or there is no such shard.
     pub fn tell(&mut self, shard: u16, message: H::Message) -> Result<(), Full<H::Message>> {
         let Some(postbox) = self.postboxes.get(usize::from(shard)) else { return Err(Full(message)) };
-        match postbox.put(Mail::Message(Origin::Shard(self.shard), message)) {
-            Err(Mail::Message(_, message)) => {
-                self.stats.messages_refused.add(1);
-                Err(Full(message))
-            }
-            Ok(()) | Err(Mail::Forward(_)) => {
-                self.wake(shard);
-                Ok(())
-            }
+        let put = postbox.put_message(Origin::Shard(self.shard), message);
+        match put {
+            Ok(()) => self.wake(shard),
+            Err(_) => self.stats.messages_refused.add(1),
         }
+        put
     }
 
     /// Has the driver wake a shard with the next turn, if it sleeps and nobody else wakes it.
@@ -383,6 +379,7 @@ impl<H: Handler> Context<'_, H> {
         if remote.port() == 0 {
             return Err(OpenError::PortZero);
         }
+        let remote = canonical(remote);
         let (local, socket) = self.resolve(via)?;
         if local.is_ipv4() != remote.is_ipv4() {
             return Err(OpenError::FamilyMismatch);
@@ -415,7 +412,7 @@ impl<H: Handler> Context<'_, H> {
         let stamp = self.io.clock.stamp(self.io.now);
         self.io.routes.insert(peer, path, stamp);
         if let Some(slot) = path.socket.as_endpoint() {
-            self.io.endpoints.peer_joined(slot);
+            self.io.endpoints.path_added(slot, peer);
         }
         self.io.stats.peers_opened.add(1);
         Some(peer)
@@ -441,6 +438,17 @@ impl<H: Handler> Context<'_, H> {
     }
 }
 
+/// As received datagrams name it: without a flow label, and with a scope only where it means something.
+fn canonical(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V6(v6) => {
+            let scope = if v6.ip().is_unicast_link_local() { v6.scope_id() } else { 0 };
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope).into()
+        }
+        v4 => v4,
+    }
+}
+
 /// A payload copied once for any number of sends in this turn.
 ///
 /// ```
@@ -455,6 +463,7 @@ impl<H: Handler> Context<'_, H> {
 pub struct Shared {
     source: Source,
     len: usize,
+    shard: u16,
     turn: u32,
 }
 

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::mailbox::InFlight;
+
 /// Shared by the shards of a server and its handles.
 ///
 /// ```
@@ -19,6 +21,9 @@ pub struct Control {
     stop: AtomicBool,
     /// Shards that have drained and wait for the others, since those may still send them something.
     quiet: AtomicU32,
+    /// How often a shard became quiet or ceased to be.
+    changes: AtomicU64,
+    drained: AtomicBool,
     refresh_asked: AtomicU64,
     refresh_done: AtomicU64,
 }
@@ -66,14 +71,28 @@ impl Control {
     }
 
     pub(crate) fn report_quiet(&self, quiet: bool) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
         if quiet {
-            self.quiet.fetch_add(1, Ordering::AcqRel);
+            self.quiet.fetch_add(1, Ordering::SeqCst);
         } else {
-            self.quiet.fetch_sub(1, Ordering::AcqRel);
+            self.quiet.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    pub(crate) fn all_quiet(&self, shards: u16) -> bool {
-        self.quiet.load(Ordering::Acquire) >= u32::from(shards)
+    /// Whether the server has drained: every shard was quiet at one moment, with no mail between them.
+    /// Once it has, it has for every shard.
+    pub(crate) fn all_drained(&self, shards: u16, in_flight: &InFlight) -> bool {
+        if self.drained.load(Ordering::SeqCst) {
+            return true;
+        }
+        let changes = self.changes.load(Ordering::SeqCst);
+        let quiet = self.quiet.load(Ordering::SeqCst) >= u32::from(shards) && in_flight.is_none();
+        // A shard that handled mail in between has said that it is not quiet before the mail was gone, so
+        // an unchanged count means that the two readings held together.
+        if quiet && self.changes.load(Ordering::SeqCst) == changes {
+            self.drained.store(true, Ordering::SeqCst);
+            return true;
+        }
+        false
     }
 }

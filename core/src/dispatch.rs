@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::context::{Context, Io};
-use crate::datagram::{Datagram, Meta, Path, RxSlice};
+use crate::datagram::{Datagram, Meta, Path, RxSlice, SocketId};
 use crate::driver::{Arrival, Fate, SendFailure, SendFault, Sink};
 use crate::error::{CloseReason, PeerError};
 use crate::flow::flow_shard;
@@ -60,6 +60,8 @@ impl<H: Handler> Dispatch<H> {
     #[inline]
     fn call_once<R>(&mut self, callback: impl FnOnce(&mut H, &mut Context<'_, H>) -> R) -> Option<R> {
         if self.panicked {
+            // What the callback was to be given is the user's, and may panic when dropped.
+            let _ = guarded(move || drop(callback));
             return None;
         }
         let Self { handler, peers, io, .. } = self;
@@ -78,24 +80,77 @@ impl<H: Handler> Dispatch<H> {
 
     /// Closes a peer and tells the handler.
     pub(crate) fn close(&mut self, peer: PeerId, why: CloseReason) {
-        let socket = self.io.routes.active_path(peer).map(|p| p.socket);
-        let Some(state) = self.peers.remove(peer) else { return };
-        if let Some(mut timers) = self.io.routes.remove(peer) {
-            self.io.timers.cancel_all(&mut timers);
-        }
-        if let Some(slot) = socket.and_then(|s| s.as_endpoint()) {
-            self.io.endpoints.peer_left(slot);
-        }
-        self.io.stats.peers_closed.add(1);
+        let Some(state) = self.take_peer(peer) else { return };
         self.call_once(|handler, cx| handler.on_closed(cx, peer, state, why));
     }
 
-    /// Closes every peer that `which` names.
-    pub(crate) fn close_where(&mut self, why: CloseReason, which: impl Fn(&Self, PeerId) -> bool) {
+    /// Takes a peer out of all tables, with its paths and timers.
+    fn take_peer(&mut self, peer: PeerId) -> Option<H::Peer> {
+        let state = self.peers.remove(peer)?;
+        let Io { routes, endpoints, timers, stats, .. } = &mut self.io;
+        let left = |socket: SocketId| {
+            if let Some(slot) = socket.as_endpoint() {
+                endpoints.path_removed(slot);
+            }
+        };
+        if let Some(mut head) = routes.remove(peer, left) {
+            for timer in timers.take_all(&mut head) {
+                let _ = guarded(move || drop(timer));
+            }
+        }
+        stats.peers_closed.add(1);
+        Some(state)
+    }
+
+    /// Takes all peers out, for a handler that takes over from a failed one.
+    pub(crate) fn take_all_peers(&mut self) -> Vec<(PeerId, H::Peer)> {
+        let slots = 0..self.peers.extent();
+        slots
+            .filter_map(|slot| {
+                let peer = self.peers.in_slot(slot)?;
+                Some((peer, self.take_peer(peer)?))
+            })
+            .collect()
+    }
+
+    /// Drops the timers that no peer owns.
+    pub(crate) fn drop_timers(&mut self) {
+        for timer in self.io.timers.take_unowned() {
+            let _ = guarded(move || drop(timer));
+        }
+    }
+
+    /// The driver has closed an endpoint: peers that answered along it are closed, others lose their paths
+    /// on it. Its slot is free before handlers hear of it, so they may open another at once.
+    pub(crate) fn endpoint_closed(&mut self, slot: u32) {
+        let mut orphans = Vec::new();
+        // Mostly there is one path, and its peer is known; else all peers are looked at.
+        if let (1, Some(peer)) = self.io.endpoints.paths(slot) {
+            orphans.extend(self.leave_endpoint(peer, slot));
+        }
+        if self.io.endpoints.paths(slot).0 > 0 {
+            for at in 0..self.peers.extent() {
+                let peer = self.peers.in_slot(at);
+                orphans.extend(peer.and_then(|peer| self.leave_endpoint(peer, slot)));
+            }
+        }
+        self.io.endpoints.vacate(slot);
+        for (peer, state) in orphans {
+            self.call(|handler, cx| handler.on_closed(cx, peer, state, CloseReason::EndpointClosed));
+        }
+    }
+
+    /// Takes a peer's paths off an endpoint, and the peer out if it answered along one of them.
+    fn leave_endpoint(&mut self, peer: PeerId, slot: u32) -> Option<(PeerId, H::Peer)> {
+        let dropped = self.io.routes.drop_paths_on(peer, SocketId::endpoint(slot));
+        (0..dropped).for_each(|_| self.io.endpoints.path_removed(slot));
+        if self.lives_on(peer, slot) { Some((peer, self.take_peer(peer)?)) } else { None }
+    }
+
+    /// Closes every peer.
+    pub(crate) fn close_all(&mut self, why: CloseReason) {
         for slot in 0..self.peers.extent() {
-            if let Some(peer) = self.peers.in_slot(slot)
-                && which(self, peer)
-            {
+            if let Some(peer) = self.peers.in_slot(slot) {
                 self.close(peer, why);
             }
         }
@@ -113,7 +168,7 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
-    pub(crate) fn lives_on(&self, peer: PeerId, endpoint: u32) -> bool {
+    fn lives_on(&self, peer: PeerId, endpoint: u32) -> bool {
         self.io.routes.active_path(peer).is_some_and(|p| p.socket.as_endpoint() == Some(endpoint))
     }
 
@@ -156,13 +211,18 @@ impl<H: Handler> Dispatch<H> {
     }
 
     #[inline]
-    fn deliver(&mut self, peer: PeerId, mut datagram: Datagram<'_>) {
+    fn deliver(&mut self, peer: PeerId, datagram: Datagram<'_>) {
         let stamp = self.io.clock.stamp(self.io.now);
         let gain = u64::from(self.io.amplification_limit) * datagram.len() as u64;
         if let Some(route) = self.io.routes.get_mut(peer) {
             route.last_seen = stamp;
             route.allowance = route.allowance.saturating_add(gain);
         }
+        self.hand_to(peer, datagram);
+    }
+
+    #[inline]
+    fn hand_to(&mut self, peer: PeerId, mut datagram: Datagram<'_>) {
         datagram.peer = Some(peer);
         self.io.stats.delivered.add(1);
         self.call(|handler, cx| handler.on_datagram(cx, peer, datagram));
@@ -203,9 +263,21 @@ impl<H: Handler> Dispatch<H> {
     }
 
     fn new_peer(&mut self, state: H::Peer, datagram: Datagram<'_>) {
-        let mut cx = Context { peers: &mut self.peers, io: &mut self.io };
-        match cx.admit(datagram.path, state) {
-            Some(peer) => self.deliver(peer, datagram),
+        // `accept` may have opened a peer on this very path; then that is the one, and there is no second.
+        if let Some(known) = self.known(&datagram.path) {
+            let _ = guarded(move || drop(state));
+            return self.deliver(known, datagram);
+        }
+        // What `accept` left of the amplification limit is the new peer's; it gains nothing twice.
+        let allowance = self.io.stranger.take().map_or(0, |(_, left)| left);
+        let (peers, io) = (&mut self.peers, &mut self.io);
+        match guarded(|| Context { peers, io }.admit(datagram.path, state)).flatten() {
+            Some(peer) => {
+                if let Some(route) = self.io.routes.get_mut(peer) {
+                    route.allowance = allowance;
+                }
+                self.hand_to(peer, datagram);
+            }
             None => self.io.stats.dropped_peers_full.add(1),
         }
     }
@@ -213,20 +285,33 @@ impl<H: Handler> Dispatch<H> {
     fn reply_stateless(&mut self, datagram: &Datagram<'_>, len: usize) {
         self.io.stats.stateless.add(1);
         let len = len.min(datagram.len());
-        if let Ok(source) = self.io.source_of(datagram, len) {
-            // A reply is no longer than what came, so no amplification limit can refuse it; a full
-            // outbox is counted where it refuses.
+        // Refusals, by a full outbox or by the amplification limit, are counted where they are made.
+        if self.io.stranger_allowed(&datagram.path, len).is_ok()
+            && let Ok(source) = self.io.source_of(datagram, len)
+        {
             let _ = self.io.push_stateless(datagram.path, source, len);
         }
     }
 
     fn join_path(&mut self, peer: PeerId, datagram: Datagram<'_>) {
-        if peer.shard() != self.io.shard {
-            self.forward(peer.shard(), Some(peer), &datagram);
-            return;
+        if let Some(known) = self.known(&datagram.path) {
+            return self.deliver(known, datagram);
         }
+        let endpoint = datagram.path.socket.as_endpoint();
+        if peer.shard() != self.io.shard && endpoint.is_none() {
+            return self.forward(peer.shard(), Some(peer), &datagram);
+        }
+        // An endpoint of one shard means nothing on another, so there such a path cannot be.
         match self.io.routes.add_path(peer, datagram.path) {
-            AddPath::Added => self.deliver(peer, datagram),
+            AddPath::Added { lost } => {
+                if let Some(slot) = lost.and_then(SocketId::as_endpoint) {
+                    self.io.endpoints.path_removed(slot);
+                }
+                if let Some(slot) = endpoint {
+                    self.io.endpoints.path_added(slot, peer);
+                }
+                self.deliver(peer, datagram);
+            }
             AddPath::Full | AddPath::Gone => self.io.stats.dropped_paths_full.add(1),
         }
     }
@@ -236,7 +321,7 @@ impl<H: Handler> Dispatch<H> {
         let Datagram { path, meta, .. } = *datagram;
         let forwarded = Forwarded { path, meta, peer, bytes: datagram.bytes.to_vec() };
         let postbox = self.io.postboxes.get(usize::from(shard));
-        if postbox.is_some_and(|p| p.put(Mail::Forward(Box::new(forwarded))).is_ok()) {
+        if postbox.is_some_and(|p| p.put_forward(forwarded)) {
             self.io.stats.forwarded_out.add(1);
             self.io.wake(shard);
         } else {
@@ -305,6 +390,12 @@ impl<H: Handler> Sink for Dispatch<H> {
             stats.dropped_malformed.add(count);
         }
         Fate { kept: self.io.outbox.take_kept(), stop: self.panicked }
+    }
+
+    fn too_late(&mut self, datagrams: u32) {
+        self.arrivals += 1;
+        self.io.stats.received.add(u64::from(datagrams));
+        self.io.stats.dropped_closed.add(u64::from(datagrams));
     }
 
     fn malformed(&mut self) {

@@ -159,6 +159,9 @@ pub trait Sink {
     /// Something was received that has no usable source address or impossible control data.
     fn malformed(&mut self);
 
+    /// So many datagrams had been received on an endpoint when it was closed.
+    fn too_late(&mut self, datagrams: u32);
+
     /// A train could not be sent.
     fn send_failed(&mut self, failure: SendFailure);
 

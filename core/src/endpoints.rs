@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::error::Full;
+use crate::peers::PeerId;
 
 /// A socket of one's own to ask for with [`crate::Io::endpoint`].
 ///
@@ -98,6 +99,8 @@ enum State {
     Asked,
     Open(SocketAddr),
     Failed,
+    /// Asked to be closed; what still arrives before it is belongs to it.
+    Closing,
 }
 
 #[derive(Debug)]
@@ -105,7 +108,9 @@ struct Slot {
     generation: u32,
     state: State,
     endpoint: Endpoint,
-    peers: u32,
+    /// Paths of peers that stand on it, and the peer of the newest.
+    paths: u32,
+    newest: Option<PeerId>,
 }
 
 /// What the driver still has to do.
@@ -128,7 +133,7 @@ impl Endpoints {
     }
 
     pub(crate) fn ask(&mut self, endpoint: Endpoint) -> Result<EndpointId, Full<Endpoint>> {
-        let fresh = Slot { generation: 0, state: State::Asked, endpoint, peers: 0 };
+        let fresh = Slot { generation: 0, state: State::Asked, endpoint, paths: 0, newest: None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 let generation = self.slots[slot as usize].generation;
@@ -148,23 +153,26 @@ impl Endpoints {
     /// Asks for closing. False if it is not open.
     pub(crate) fn close(&mut self, id: EndpointId) -> bool {
         let Some(slot) = self.live(id) else { return false };
-        self.slots[slot].state = State::Vacant;
-        self.slots[slot].generation += 1;
+        self.slots[slot].state = State::Closing;
         self.requests.push(Request::Close(id.slot));
         true
     }
 
-    /// Asks for closing all of them.
-    pub(crate) fn close_all(&mut self) {
-        for slot in 0..self.slots.len() as u32 {
-            let generation = self.slots[slot as usize].generation;
-            self.close(EndpointId { slot, generation });
-        }
+    /// Forgets all requests and names every slot in use, for closing at once.
+    pub(crate) fn take_all(&mut self) -> Vec<u32> {
+        self.requests.clear();
+        let in_use = |slot: &u32| self.slots[*slot as usize].state != State::Vacant;
+        (0..self.slots.len() as u32).filter(in_use).collect()
     }
 
     /// Makes a slot usable again, once the driver has let go of it.
     pub(crate) fn vacate(&mut self, slot: u32) {
-        if self.slots[slot as usize].generation < u32::MAX {
+        let s = &mut self.slots[slot as usize];
+        s.state = State::Vacant;
+        s.paths = 0;
+        s.newest = None;
+        if let Some(generation) = s.generation.checked_add(1) {
+            s.generation = generation;
             self.free.push(slot);
         }
     }
@@ -198,7 +206,7 @@ impl Endpoints {
     #[inline]
     pub(crate) fn in_slot(&self, slot: u32) -> Option<&Endpoint> {
         let s = self.slots.get(slot as usize)?;
-        matches!(s.state, State::Open(_)).then_some(&s.endpoint)
+        matches!(s.state, State::Open(_) | State::Closing).then_some(&s.endpoint)
     }
 
     pub(crate) fn address(&self, id: EndpointId) -> Option<SocketAddr> {
@@ -208,24 +216,27 @@ impl Endpoints {
         }
     }
 
-    pub(crate) fn peer_joined(&mut self, slot: u32) {
+    pub(crate) fn path_added(&mut self, slot: u32, peer: PeerId) {
         if let Some(s) = self.slots.get_mut(slot as usize) {
-            s.peers += 1;
+            s.paths += 1;
+            s.newest = Some(peer);
         }
     }
 
-    pub(crate) fn peer_left(&mut self, slot: u32) {
+    pub(crate) fn path_removed(&mut self, slot: u32) {
         if let Some(s) = self.slots.get_mut(slot as usize) {
-            s.peers = s.peers.saturating_sub(1);
+            s.paths = s.paths.saturating_sub(1);
         }
     }
 
-    pub(crate) fn has_peers(&self, slot: u32) -> bool {
-        self.slots.get(slot as usize).is_some_and(|s| s.peers > 0)
+    /// How many paths stand on it, and the peer of the newest: mostly the only one.
+    pub(crate) fn paths(&self, slot: u32) -> (u32, Option<PeerId>) {
+        self.slots.get(slot as usize).map_or((0, None), |s| (s.paths, s.newest))
     }
 
     fn live(&self, id: EndpointId) -> Option<usize> {
         let slot = self.slots.get(id.slot as usize)?;
-        (slot.generation == id.generation && slot.state != State::Vacant).then_some(id.slot as usize)
+        let open = !matches!(slot.state, State::Vacant | State::Closing);
+        (slot.generation == id.generation && open).then_some(id.slot as usize)
     }
 }

@@ -32,8 +32,8 @@ pub enum SendError {
         /// The most that would have been accepted, in bytes.
         max: usize,
     },
-    /// The shared payload belongs to an earlier turn ([`crate::Io::share`]).
-    #[error("the shared payload belongs to an earlier turn")]
+    /// The shared payload belongs to an earlier turn or to another shard ([`crate::Io::share`]).
+    #[error("the shared payload belongs to an earlier turn or to another shard")]
     Stale,
     /// The amplification limit ([`crate::Config::amplification_limit`]) allows no more to an
     /// unvalidated address.
@@ -97,7 +97,7 @@ pub enum PeerError {
     /// Longer than the path's MTU.
     #[error("the datagram is longer than the path carries")]
     TooLong {
-        /// The path's MTU in bytes, where the system says it.
+        /// The path's MTU in bytes, where the driver can tell it.
         mtu: Option<usize>,
     },
     /// The system had no room to queue the datagram.
@@ -137,7 +137,7 @@ pub enum CloseReason {
     EndpointClosed,
     /// The handler that made it panicked and was replaced.
     Restarted,
-    /// The server drained.
+    /// The server drained, or was stopped.
     Drained,
 }
 

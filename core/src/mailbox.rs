@@ -5,7 +5,7 @@
 //! puts its message in and then takes the flag down. Both orders are sequentially consistent, so either
 //! the shard sees the message or the sender sees the flag.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -15,14 +15,19 @@ use crate::error::Full;
 use crate::handler::Origin;
 use crate::peers::PeerId;
 
+/// Forwarded datagrams that may wait for a shard, and their bytes. They are bounded apart from messages, so
+/// that a flood that reaches the wrong shard leaves messages their room and memory its bound.
+const FORWARDS: usize = 1024;
+const FORWARD_BYTES: u64 = 8 << 20;
+
 /// What travels between shards.
 #[derive(Debug)]
 pub(crate) enum Mail<M> {
     Message(Origin, M),
-    /// A datagram that reached the wrong shard; with a peer if it is one more path of that one.
     Forward(Box<Forwarded>),
 }
 
+/// A datagram that reached the wrong shard; with a peer if it is one more path of that one.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) path: Path,
@@ -66,9 +71,14 @@ impl Bell {
 
     /// Wakes the shard if it sleeps. From any thread.
     pub fn ring(&self) {
-        if self.claim()
-            && let Some(wake) = self.wake.get()
-        {
+        if self.claim() {
+            self.wake();
+        }
+    }
+
+    /// Wakes the shard, whatever its flag says: for whoever claimed it, and for what must not be missed.
+    pub fn wake(&self) {
+        if let Some(wake) = self.wake.get() {
             wake();
         }
     }
@@ -80,21 +90,49 @@ impl std::fmt::Debug for Bell {
     }
 }
 
+/// Mail of all shards of a server that was put into a mailbox and is not handled yet. While there is any,
+/// no shard may take the server for drained.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InFlight(Arc<AtomicU64>);
+
+impl InFlight {
+    fn begin(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 0
+    }
+}
+
 /// The way into one shard's mailbox.
 pub struct Postbox<M> {
-    sender: Sender<Mail<M>>,
+    messages: Sender<(Origin, M)>,
+    forwards: Sender<Box<Forwarded>>,
+    forward_bytes: Arc<AtomicU64>,
+    in_flight: InFlight,
     bell: Arc<Bell>,
 }
 
 impl<M> Clone for Postbox<M> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), bell: Arc::clone(&self.bell) }
+        Self {
+            messages: self.messages.clone(),
+            forwards: self.forwards.clone(),
+            forward_bytes: Arc::clone(&self.forward_bytes),
+            in_flight: self.in_flight.clone(),
+            bell: Arc::clone(&self.bell),
+        }
     }
 }
 
 impl<M> std::fmt::Debug for Postbox<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Postbox").field("waiting", &self.sender.len()).finish_non_exhaustive()
+        f.debug_struct("Postbox").field("messages", &self.messages.len()).finish_non_exhaustive()
     }
 }
 
@@ -104,20 +142,36 @@ impl<M> Postbox<M> {
     /// # Errors
     /// Gives the message back if the mailbox is full or its shard has ended.
     pub fn post(&self, message: M) -> Result<(), Full<M>> {
-        match self.put(Mail::Message(Origin::Handle, message)) {
-            Err(Mail::Message(_, message)) => Err(Full(message)),
-            Ok(()) | Err(Mail::Forward(_)) => {
-                self.bell.ring();
-                Ok(())
-            }
-        }
+        self.put_message(Origin::Handle, message)?;
+        self.bell.ring();
+        Ok(())
     }
 
-    /// Puts mail in and leaves the waking to the caller.
-    pub(crate) fn put(&self, mail: Mail<M>) -> Result<(), Mail<M>> {
-        self.sender.try_send(mail).map_err(|e| match e {
-            TrySendError::Full(mail) | TrySendError::Disconnected(mail) => mail,
+    /// Puts a message in and leaves the waking to the caller.
+    pub(crate) fn put_message(&self, origin: Origin, message: M) -> Result<(), Full<M>> {
+        self.in_flight.begin();
+        self.messages.try_send((origin, message)).map_err(|e| {
+            self.in_flight.end();
+            match e {
+                TrySendError::Full((_, message)) | TrySendError::Disconnected((_, message)) => Full(message),
+            }
         })
+    }
+
+    /// Puts a forwarded datagram in and leaves the waking to the caller. False if there is no room.
+    pub(crate) fn put_forward(&self, forwarded: Forwarded) -> bool {
+        let bytes = forwarded.bytes.len() as u64;
+        if self.forward_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > FORWARD_BYTES {
+            self.forward_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.in_flight.begin();
+        let put = self.forwards.try_send(Box::new(forwarded)).is_ok();
+        if !put {
+            self.in_flight.end();
+            self.forward_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        put
     }
 
     /// The bell of the shard this leads to.
@@ -128,34 +182,75 @@ impl<M> Postbox<M> {
 
 /// A shard's end of its mailbox.
 pub struct Mailbox<M> {
-    receiver: Receiver<Mail<M>>,
+    messages: Receiver<(Origin, M)>,
+    forwards: Receiver<Box<Forwarded>>,
+    forward_bytes: Arc<AtomicU64>,
+    in_flight: InFlight,
     bell: Arc<Bell>,
 }
 
 impl<M> std::fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mailbox").field("waiting", &self.receiver.len()).finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("messages", &self.messages.len()).finish_non_exhaustive()
     }
 }
 
-impl<M> Mailbox<M> {
-    /// A mailbox for `len` items and the way into it.
-    pub fn new(len: usize) -> (Postbox<M>, Self) {
-        let (sender, receiver) = bounded(len);
-        let bell = Arc::new(Bell::default());
-        (Postbox { sender, bell: Arc::clone(&bell) }, Self { receiver, bell })
-    }
+/// The mailboxes of a server's shards, for `len` messages each, and the ways into them.
+pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<M>>) {
+    let in_flight = InFlight::default();
+    let pair = |_| {
+        let (messages, message_receiver) = bounded(len);
+        let (forwards, forward_receiver) = bounded(FORWARDS);
+        let (bell, forward_bytes) = (Arc::<Bell>::default(), Arc::<AtomicU64>::default());
+        let mailbox = Mailbox {
+            messages: message_receiver,
+            forwards: forward_receiver,
+            forward_bytes: Arc::clone(&forward_bytes),
+            in_flight: in_flight.clone(),
+            bell: Arc::clone(&bell),
+        };
+        (Postbox { messages, forwards, forward_bytes, in_flight: in_flight.clone(), bell }, mailbox)
+    };
+    let (postboxes, mailboxes): (Vec<_>, Vec<_>) = (0..shards).map(pair).unzip();
+    (postboxes.into(), mailboxes)
+}
 
+impl<M> Mailbox<M> {
     /// The bell of the shard whose mailbox this is.
     pub fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.messages.is_empty() && self.forwards.is_empty()
     }
 
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    /// The next item, forwarded datagrams first: they are the older traffic. [`Mailbox::handled`] has to
+    /// follow.
     pub(crate) fn take(&self) -> Option<Mail<M>> {
-        self.receiver.try_recv().ok()
+        if let Ok(forwarded) = self.forwards.try_recv() {
+            self.forward_bytes.fetch_sub(forwarded.bytes.len() as u64, Ordering::Relaxed);
+            return Some(Mail::Forward(forwarded));
+        }
+        let (origin, message) = self.messages.try_recv().ok()?;
+        Some(Mail::Message(origin, message))
+    }
+
+    /// An item that was taken has been handled, and whatever mail that caused is on its way.
+    pub(crate) fn handled(&self) {
+        self.in_flight.end();
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        // What nobody will handle any more must not keep the other shards waiting.
+        while self.take().is_some() {
+            self.handled();
+        }
     }
 }

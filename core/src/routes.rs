@@ -2,7 +2,7 @@
 //!
 //! Open addressing with linear probing over a table that is never more than three quarters full and never
 //! grows, so no insertion ever stalls on a rehash. Remote parties choose the keys, so the hash is keyed per
-//! process (SipHash-1-3). Removal shifts entries back: no tombstones, a table that was once full is as
+//! shard (SipHash-1-3). Removal shifts entries back: no tombstones, a table that was once full is as
 //! fast as a new one.
 //!
 //! A datagram of a known peer touches three lines of cache here: one of the table, the path's record, and
@@ -130,7 +130,10 @@ pub(crate) struct Routes {
 /// Why a path was not added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AddPath {
-    Added,
+    /// Perhaps in place of another, which was on this socket.
+    Added {
+        lost: Option<SocketId>,
+    },
     Full,
     Gone,
 }
@@ -187,21 +190,75 @@ impl Routes {
         self.free.is_empty() && self.records.len() == self.record_limit
     }
 
-    /// Adds a path to a peer. Answers keep going along the old one.
+    /// Adds a path to a peer. Answers keep going along the old one. A peer that has all the paths it may
+    /// have loses the one that was added first of those it does not use, so that forged sources cannot
+    /// keep it from ever moving; the socket of a path that was lost is given back.
     pub(crate) fn add_path(&mut self, peer: PeerId, path: Path) -> AddPath {
         let limit = self.max_paths_per_peer;
-        let Some(route) = self.get_mut(peer) else { return AddPath::Gone };
-        if route.paths >= limit {
-            return AddPath::Full;
-        }
-        let first = route.first;
+        let Some(route) = self.get(peer) else { return AddPath::Gone };
+        let crowded = route.paths >= limit || self.is_full();
+        let lost = if crowded {
+            match self.oldest_unused(peer) {
+                Some(record) => Some(self.drop_path(peer, record)),
+                None => return AddPath::Full,
+            }
+        } else {
+            None
+        };
+        let first = self.routes[peer.slot() as usize].first;
         let Some(record) = self.take_record(path, peer.slot(), first) else { return AddPath::Full };
         if let Some(route) = self.get_mut(peer) {
             route.first = record;
             route.paths += 1;
         }
         self.link(record);
-        AddPath::Added
+        AddPath::Added { lost }
+    }
+
+    /// The path record of a peer that was added first of those that answers do not use.
+    fn oldest_unused(&self, peer: PeerId) -> Option<u32> {
+        let route = self.get(peer)?;
+        self.records_of(route.first).filter(|record| *record != route.active).last()
+    }
+
+    fn records_of(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut at = first;
+        std::iter::from_fn(move || {
+            let record = self.records.get(at as usize)?;
+            Some(std::mem::replace(&mut at, record.next))
+        })
+    }
+
+    /// Takes one path from a peer that has others; gives back its socket.
+    fn drop_path(&mut self, peer: PeerId, record: u32) -> SocketId {
+        let gone = self.records[record as usize];
+        let slot = peer.slot() as usize;
+        if self.routes[slot].first == record {
+            self.routes[slot].first = gone.next;
+        } else {
+            let mut at = self.routes[slot].first;
+            while self.records[at as usize].next != record {
+                at = self.records[at as usize].next;
+            }
+            self.records[at as usize].next = gone.next;
+        }
+        self.routes[slot].paths -= 1;
+        self.unlink(record, &gone);
+        self.free.push(record);
+        gone.path().socket
+    }
+
+    /// Takes the paths on `socket` from a peer, if it answers along another; gives back how many.
+    pub(crate) fn drop_paths_on(&mut self, peer: PeerId, socket: SocketId) -> u32 {
+        let Some(route) = self.get(peer) else { return 0 };
+        let (first, active) = (route.first, route.active);
+        let on_it =
+            |record: &u32| *record != active && self.records[*record as usize].path().socket == socket;
+        let gone: Vec<u32> = self.records_of(first).filter(on_it).collect();
+        for record in &gone {
+            self.drop_path(peer, *record);
+        }
+        gone.len() as u32
     }
 
     /// Makes answers go along `path` from now on. False if it is not a path of that peer.
@@ -238,8 +295,9 @@ impl Routes {
         Some(self.records[self.get(peer)?.active as usize].path())
     }
 
-    /// Forgets a peer with all its paths; gives back the head of its timers.
-    pub(crate) fn remove(&mut self, peer: PeerId) -> Option<PeerTimers> {
+    /// Forgets a peer with all its paths, whose sockets are named one by one; gives back the head of its
+    /// timers.
+    pub(crate) fn remove(&mut self, peer: PeerId, mut on: impl FnMut(SocketId)) -> Option<PeerTimers> {
         let route = self.get_mut(peer)?;
         let timers = route.timers;
         let mut at = std::mem::replace(&mut route.first, NONE);
@@ -247,6 +305,7 @@ impl Routes {
             let record = self.records[at as usize];
             self.unlink(at, &record);
             self.free.push(at);
+            on(record.path().socket);
             at = record.next;
         }
         Some(timers)
@@ -347,7 +406,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn path(n: u32) -> Path {
-        let ip = std::net::Ipv4Addr::from(0x0a00_0000 | n >> 4);
+        let ip = Ipv4Addr::from(0x0a00_0000 | n >> 4);
         Path {
             local: "10.0.0.1:9".parse().expect("an address"),
             remote: (ip, 1000 + (n & 15) as u16).into(),
@@ -366,7 +425,7 @@ mod tests {
             let path = path((x >> 33) as u32 % 700);
             match model.get(&path) {
                 Some(peer) if x >> 63 == 1 => {
-                    assert!(routes.remove(*peer).is_some(), "seed {seed}");
+                    assert!(routes.remove(*peer, |_| ()).is_some(), "seed {seed}");
                     peers.remove(*peer);
                     model.remove(&path);
                 }
@@ -403,13 +462,15 @@ mod tests {
         let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(8, 2, (1, 2)));
         let peer = peers.insert(()).expect("room");
         assert!(routes.insert(peer, path(0), 0));
-        assert_eq!(routes.add_path(peer, path(1)), AddPath::Added);
-        assert_eq!(routes.add_path(peer, path(2)), AddPath::Full);
+        assert_eq!(routes.add_path(peer, path(2)), AddPath::Added { lost: None });
+        let lost = Some(SocketId::listener(0));
+        assert_eq!(routes.add_path(peer, path(1)), AddPath::Added { lost }, "in place of the unused one");
+        assert_eq!(routes.find(&path(2)), None);
         assert_eq!(routes.active_path(peer), Some(path(0)));
         assert!(routes.use_path(peer, &path(1)));
         assert!(!routes.use_path(peer, &path(2)));
         assert_eq!(routes.active_path(peer), Some(path(1)));
-        assert!(routes.remove(peer).is_some());
+        assert!(routes.remove(peer, |_| ()).is_some());
         assert_eq!((routes.find(&path(0)), routes.find(&path(1))), (None, None));
         assert_eq!(routes.add_path(peer, path(3)), AddPath::Gone);
     }

@@ -197,6 +197,13 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         panicked.or_else(|| self.ended()).map_or(Turn::Ran, Turn::Ended)
     }
 
+    /// The wake-ups this shard has taken on, by way of its driver.
+    fn wake_neighbours(&mut self) {
+        for shard in self.stage.io.wakes.drain(..) {
+            self.driver.wake(shard);
+        }
+    }
+
     /// The driver, for tests that look at it between turns.
     pub fn driver(&self) -> &D {
         &self.driver
@@ -204,10 +211,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
 
     /// Sends what is queued, waits, and reads the clock.
     fn carry_out(&mut self) -> io::Result<Turned> {
-        let closes = self.open_endpoints();
-        for shard in self.stage.io.wakes.drain(..) {
-            self.driver.wake(shard);
-        }
+        let closes = self.carry_out_requests();
+        self.wake_neighbours();
         let wait = if closes.is_empty() { self.wait() } else { Wait::Poll };
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
@@ -229,14 +234,13 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// Opens the endpoints that were asked for; gives back those to close once the outbox is carried out.
-    fn open_endpoints(&mut self) -> Vec<u32> {
+    /// What handlers ask for when they hear of a failure is for the next turn.
+    fn carry_out_requests(&mut self) -> Vec<u32> {
         let mut closes = Vec::new();
-        while self.stage.io.endpoints.has_requests() {
-            for request in self.stage.io.endpoints.take_requests() {
-                match request {
-                    Request::Open(slot) => self.open_endpoint(slot),
-                    Request::Close(slot) => closes.push(slot),
-                }
+        for request in self.stage.io.endpoints.take_requests() {
+            match request {
+                Request::Open(slot) => self.open_endpoint(slot),
+                Request::Close(slot) => closes.push(slot),
             }
         }
         closes
@@ -254,10 +258,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     fn close_endpoints(&mut self, slots: &[u32]) {
         for &slot in slots {
             self.driver.close(SocketId::endpoint(slot));
-            if self.stage.io.endpoints.has_peers(slot) {
-                self.stage.close_where(CloseReason::EndpointClosed, |s, peer| s.lives_on(peer, slot));
-            }
-            self.stage.io.endpoints.vacate(slot);
+            self.stage.endpoint_closed(slot);
         }
     }
 
@@ -268,7 +269,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let asked = self.control.stopping()
                 || self.control.refresh_asked() != self.refreshed
                 || (self.draining.is_none() && self.control.draining().is_some());
-            self.driver.has_more() || !self.mailbox.is_empty() || asked
+            let more = self.driver.has_more() || !self.mailbox.is_empty();
+            more || asked || self.stage.panicked || self.stage.io.endpoints.has_requests()
         };
         if busy() || self.must_not_sleep() {
             return Wait::Poll;
@@ -300,8 +302,11 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 return;
             }
             let Some(mail) = self.mailbox.take() else { return };
+            // Said before the mail counts as handled, so that nobody finds all quiet in between.
+            self.report(false);
             self.stage.arrivals += 1;
             self.stage.mail(mail);
+            self.mailbox.handled();
         }
     }
 
@@ -352,15 +357,27 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if self.restarts.len() > self.max_restarts {
             return Some(Ending::TooManyRestarts);
         }
+        // What the failed handler queued before it failed still leaves.
+        if let Err(error) = self.send_and_wait(Wait::Poll) {
+            return Some(Ending::Failed(error));
+        }
         let Some(fresh) = guarded(|| (self.make)(self.info)) else { return Some(Ending::TooManyRestarts) };
         let failed = std::mem::replace(&mut self.stage.handler, fresh);
         let _ = guarded(move || drop(failed));
+        for slot in self.stage.io.endpoints.take_all() {
+            self.driver.close(SocketId::endpoint(slot));
+            self.stage.io.endpoints.vacate(slot);
+        }
+        let orphans = self.stage.take_all_peers();
+        self.stage.drop_timers();
         self.stage.panicked = false;
         self.stage.io.closing.clear();
-        self.stage.io.endpoints.close_all();
-        self.stage.close_where(CloseReason::Restarted, |_, _| true);
-        self.stage.io.timers.clear();
+        self.report(false);
+        self.draining = None;
         self.stage.call(|handler, cx| handler.on_start(cx));
+        for (peer, state) in orphans {
+            self.stage.call(|handler, cx| handler.on_closed(cx, peer, state, CloseReason::Restarted));
+        }
         None
     }
 
@@ -376,31 +393,37 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.draining = Some(Draining { takes, deadline, quiet: 0, reported: false });
             return None;
         };
-        let now_quiet = self.quiet(draining);
-        self.draining = Some(now_quiet);
-        let all_quiet = now_quiet.reported && self.control.all_quiet(self.stage.io.shards());
-        let late = self.stage.io.now >= deadline;
-        if !all_quiet && !late {
+        let quiet = self.quiet(draining);
+        self.draining = Some(Draining { quiet, ..draining });
+        self.report(quiet >= QUIET_TURNS);
+        let drained = self.control.all_drained(self.stage.io.shards(), self.mailbox.in_flight());
+        if !drained && self.stage.io.now < deadline {
             return None;
         }
         self.finish();
-        Some(if all_quiet { Ending::Drained } else { Ending::DrainDeadline })
+        Some(if drained { Ending::Drained } else { Ending::DrainDeadline })
     }
 
-    /// Whether this turn brought nothing and left nothing to do; tells the other shards when that changes.
-    fn quiet(&self, mut draining: Draining) -> Draining {
+    /// For how many turns nothing has come and nothing was left to do.
+    fn quiet(&self, draining: Draining) -> u32 {
+        let io = &self.stage.io;
         let idle = self.stage.arrivals == 0
-            && self.stage.io.outbox.is_empty()
+            && io.outbox.is_empty()
+            && io.wakes.is_empty()
+            && !io.endpoints.has_requests()
             && self.mailbox.is_empty()
             && !self.driver.has_more();
-        let done = idle && self.may_end(draining);
-        draining.quiet = if done { draining.quiet.saturating_add(1) } else { 0 };
-        let quiet = draining.quiet >= QUIET_TURNS;
-        if quiet != draining.reported {
+        if idle && self.may_end(draining) { draining.quiet.saturating_add(1) } else { 0 }
+    }
+
+    /// Tells the other shards, when it changes, whether this one has drained.
+    fn report(&mut self, quiet: bool) {
+        if let Some(draining) = &mut self.draining
+            && draining.reported != quiet
+        {
             draining.reported = quiet;
             self.control.report_quiet(quiet);
         }
-        draining
     }
 
     /// Whether the handler's terms for the drain are met, as far as its peers go.
@@ -408,15 +431,30 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         draining.takes == Drain::WhenIdle || self.stage.peers.is_empty()
     }
 
-    /// Closes what is open and sends what that queued.
+    /// Handles the mail that is left, closes what is open, and sends what that queued.
     fn finish(&mut self) {
-        self.stage.close_where(CloseReason::Drained, |_, _| true);
+        while let Some(mail) = self.mailbox.take() {
+            self.stage.mail(mail);
+            self.mailbox.handled();
+        }
+        self.stage.close_all(CloseReason::Drained);
         if let Err(error) = self.send_and_wait(Wait::Poll) {
             tracing::warn!(%error, "the last sends of a draining shard failed");
         }
         // A budget of nought hands over failures only, so the sends just made are accounted for.
         self.driver.receive(0, &mut self.stage);
         self.stage.io.stats.kernel_dropped.set(self.driver.kernel_dropped());
+    }
+}
+
+impl<D, H: Handler, F> Drop for ShardLoop<D, H, F> {
+    fn drop(&mut self) {
+        // A shard that was claimed is woken by nobody else, not even by who wants it to stop.
+        for shard in self.stage.io.wakes.drain(..) {
+            if let Some(postbox) = self.stage.io.postboxes.get(usize::from(shard)) {
+                postbox.bell().wake();
+            }
+        }
     }
 }
 

@@ -104,7 +104,8 @@ counters! {
     dropped_port_zero,
     /// Outcome: dropped, the peer table was full.
     dropped_peers_full,
-    /// Outcome: dropped, the peer has all the paths it may have, or is gone.
+    /// Outcome: dropped, the peer may have no more paths, or is gone, or lives on another shard while the
+    /// datagram came by an endpoint.
     dropped_paths_full,
     /// Outcome: dropped, an endpoint got it from an address it does not speak with.
     dropped_foreign,
@@ -114,6 +115,8 @@ counters! {
     dropped_panicked,
     /// Outcome: dropped, source or control data made no sense.
     dropped_malformed,
+    /// Outcome: dropped, its endpoint was closed before it was handed over.
+    dropped_closed,
     /// Dropped by the kernel because a socket's buffer was full, and never received. Read from the kernel
     /// when the statistics are.
     kernel_dropped,
@@ -174,7 +177,8 @@ impl Snapshot {
             + self.dropped_foreign
             + self.dropped_forward_full
             + self.dropped_panicked
-            + self.dropped_malformed;
+            + self.dropped_malformed
+            + self.dropped_closed;
         (self.received + self.forwarded_in).wrapping_sub(outcomes) as i64
     }
 

@@ -139,14 +139,17 @@ impl<T> TimerWheel<T> {
         Ok(id)
     }
 
-    /// Drops all timers.
-    pub(crate) fn clear(&mut self) {
+    /// Takes all timers that no peer owns.
+    pub(crate) fn take_unowned(&mut self) -> Vec<T> {
+        let mut taken = Vec::new();
         for slot in 0..self.nodes.len() as u32 {
-            if self.nodes[slot as usize].value.is_some() {
+            let node = &self.nodes[slot as usize];
+            if node.value.is_some() && node.peer == NONE {
                 self.unlink(slot);
-                self.retire(slot, None);
+                taken.extend(self.retire(slot, None));
             }
         }
+        taken
     }
 
     /// The slot of the peer that owns this timer, if it is set and a peer does.
@@ -162,13 +165,15 @@ impl<T> TimerWheel<T> {
         self.retire(id.slot, head)
     }
 
-    /// Drops all timers of a peer.
-    pub(crate) fn cancel_all(&mut self, head: &mut PeerTimers) {
+    /// Takes all timers of a peer.
+    pub(crate) fn take_all(&mut self, head: &mut PeerTimers) -> Vec<T> {
+        let mut taken = Vec::new();
         while head.0 != NONE {
             let slot = head.0;
             self.unlink(slot);
-            self.retire(slot, Some(head));
+            taken.extend(self.retire(slot, Some(head)));
         }
+        taken
     }
 
     /// The next timer that is due at `now`, in order of time as far as ticks tell.
@@ -428,6 +433,21 @@ mod tests {
     }
 
     #[test]
+    fn a_peers_timers_stay_when_the_others_go() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(8, start);
+        let mut head = PeerTimers::EMPTY;
+        let at = start + Duration::from_millis(3);
+        wheel.set(start, at, 'p', Some((1, &mut head))).expect("room");
+        wheel.set(start, at, 'a', None).expect("room");
+        assert_eq!(wheel.take_unowned(), ['a']);
+        wheel.set(start, at, 'b', None).expect("room");
+        assert_eq!(wheel.take_all(&mut head), ['p']);
+        assert_eq!(due(&mut wheel, start + Duration::from_secs(1)), ['b']);
+        assert_eq!(wheel.next_deadline(), None);
+    }
+
+    #[test]
     fn one_that_sets_itself_again_waits_for_the_next_turn() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(2, start);
@@ -451,12 +471,14 @@ mod tests {
         let mut wheel = TimerWheel::new(8, start);
         let mut head = PeerTimers::EMPTY;
         let ids: Vec<_> = (0..4)
-            .map(|i| wheel.set(start, start + Duration::from_millis(i), i, Some((7, &mut head))).expect("room"))
+            .map(|i| {
+                wheel.set(start, start + Duration::from_millis(i), i, Some((7, &mut head))).expect("room")
+            })
             .collect();
         wheel.set(start, start + Duration::from_millis(2), 99, None).expect("room");
         assert_eq!(wheel.owner(ids[2]), Some(7));
         assert_eq!(wheel.cancel(ids[2], Some(&mut head)), Some(2));
-        wheel.cancel_all(&mut head);
+        assert_eq!(wheel.take_all(&mut head), [3, 1, 0]);
         assert_eq!(head, PeerTimers::EMPTY);
         assert_eq!(due(&mut wheel, start + Duration::from_secs(1)), [99]);
     }

@@ -1,8 +1,9 @@
 //! The mio driver of shardgram: every system, one event loop a shard, peers told apart in user space.
 //!
 //! It keeps the contract of [`shardgram_core::driver`] with what every system has: readiness and one
-//! system call for each datagram sent. There is no connected tier, on purpose: where a connected socket
-//! beside a listener works at all it works differently on every system (`PLATFORMS.md`).
+//! system call for each datagram sent. Peers get no connected sockets of their own, on purpose: whether
+//! a connected socket may share a listener's port, and which of the two then gets a peer's datagrams,
+//! differs from system to system.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -52,6 +52,8 @@ enum Visit {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     filled: VecDeque<Filled>,
+    /// Datagrams of sockets that were closed before these could be handed over.
+    too_late: u32,
     /// Most bytes of a datagram that are handed over.
     capacity: usize,
     /// Addresses that stand for all hosts of a network this host is in.
@@ -65,6 +67,7 @@ impl Inbox {
         let broadcasts = if wildcard_v4 { broadcasts() } else { Vec::new() };
         Self {
             filled: VecDeque::with_capacity(BATCH_SIZE),
+            too_late: 0,
             capacity,
             broadcasts,
             metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
@@ -85,6 +88,10 @@ impl Inbox {
         mut budget: usize,
         sink: &mut impl Sink,
     ) {
+        match std::mem::take(&mut self.too_late) {
+            0 => {}
+            count => sink.too_late(count),
+        }
         while budget > 0 {
             if !self.hand_over(buffers, &mut budget, sink) || budget == 0 {
                 return;
@@ -105,11 +112,13 @@ impl Inbox {
         }
     }
 
-    /// Forgets what came by a socket that is closed.
+    /// Forgets what came by a socket that is closed, and has it counted with the next receive.
     pub(crate) fn forget(&mut self, socket: SocketId, buffers: &mut Buffers) {
+        let too_late = &mut self.too_late;
         self.filled.retain(|filled| {
             let other = filled.socket != socket;
             if !other {
+                *too_late += filled.datagrams_left();
                 finish(filled, buffers);
             }
             other
@@ -251,6 +260,12 @@ fn finish(filled: &Filled, buffers: &mut Buffers) {
 }
 
 impl Filled {
+    /// How many datagrams have not been handed over.
+    fn datagrams_left(&self) -> u32 {
+        let left = self.from.len - self.at;
+        if self.from.stride == 0 { 1 } else { left.div_ceil(self.from.stride).max(1) as u32 }
+    }
+
     /// The next thing to hand over out of this buffer: all of it, or one datagram of a train whose
     /// datagrams are too long to be handed over whole.
     fn next_arrival<'a>(&mut self, buffer: &'a mut [u8], capacity: usize) -> Arrival<'a> {

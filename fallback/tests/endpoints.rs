@@ -27,7 +27,7 @@ fn call(from: &Shards, server: SocketAddr, text: &'static [u8]) -> EndpointId {
 
 #[test]
 fn a_client_and_a_server() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
+    for address in ["127.0.0.1:0", "[::1]:0"].into_iter().filter(|address| support::here(address)) {
         let (server, caller) = (echo_at(address), idle());
         call(&caller, server.address(), b"hello");
         let (path, _, bytes) = caller.next_datagram();

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{client, echo_at, in_namespace, ip, pattern, receive};
+use support::{client, echo_at, here, in_namespace, ip, pattern, receive};
 
 #[test]
 fn long_datagrams_cross_a_short_mtu() {
@@ -11,7 +11,9 @@ fn long_datagrams_cross_a_short_mtu() {
         return;
     }
     ip("link set lo mtu 1500");
-    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+    for address in
+        ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"].into_iter().filter(|address| here(address))
+    {
         let shards = echo_at(address);
         let mut to = shards.address();
         let from = if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };

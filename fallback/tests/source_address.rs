@@ -22,6 +22,9 @@ fn a_wildcard_answers_from_each_address() {
 
 #[test]
 fn a_wildcard_of_ipv6_does_so_too() {
+    if !support::here("[::]:0") {
+        return;
+    }
     let shards = echo_at("[::]:0");
     let client = client("[::1]:0");
     let to = SocketAddr::new("::1".parse().expect("address"), shards.address().port());

@@ -128,7 +128,8 @@ fn ecn_time_and_interface_are_told() {
 
 #[test]
 fn a_train_to_a_wildcard_says_where_it_was_sent_to() {
-    for (listen, from, ip) in [("0.0.0.0:0", "127.0.0.1:0", "127.0.0.2"), ("[::]:0", "[::1]:0", "::1")] {
+    let families = [("0.0.0.0:0", "127.0.0.1:0", "127.0.0.2"), ("[::]:0", "[::1]:0", "::1")];
+    for (listen, from, ip) in families.into_iter().filter(|family| support::here(family.0)) {
         let shards = echo_at(listen);
         let client = client(from);
         let to = SocketAddr::new(ip.parse().expect("address"), shards.address().port());

@@ -58,6 +58,11 @@ impl BufRing {
         self.published
     }
 
+    /// Whether the kernel has less than a quarter of the buffers.
+    pub(crate) fn is_low(&self) -> bool {
+        self.published < self.refs.len() / 4
+    }
+
     /// Takes over a buffer that a completion named. False if it is ours already, or does not exist:
     /// then the completion is not to be believed.
     #[inline]

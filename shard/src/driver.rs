@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 use shardgram_core::datagram::{Meta, SocketId};
@@ -15,10 +15,10 @@ use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
 use shardgram_core::{Config, Endpoint, PeerError};
 use shardgram_sys::socket::{self, SocketOptions};
 
-use crate::buf_ring::BufRing;
+use crate::engine::Engine;
 use crate::errno::send_fault;
 use crate::op::{Destination, Operands};
-use crate::ring::Ring;
+use crate::ring::{Ring, SUBMIT_TRIES};
 use crate::sockets::{Arm, Sockets};
 use crate::user_data::{Kind, UserData};
 use crate::wake::Fleet;
@@ -28,11 +28,9 @@ const ENTRIES: u32 = 256;
 /// Non-blocking entries made in one turn while the kernel says that more is waiting. One enter runs about
 /// 20 pieces of deferred work.
 const EXTRA_ENTERS: u32 = 8;
-/// Receives in a row that may fail without bringing anything before the shard is given up.
-const RECEIVE_FAILURES: u32 = 64;
-/// Tries to hand the kernel all that is queued; each takes out completions, so only a kernel that is out
-/// of memory for good needs many.
-const SUBMIT_TRIES: u32 = 10_000;
+/// Receives in a row that may fail without bringing anything before the socket rests, and how long.
+const RECEIVE_FAILURES: u32 = 16;
+const REST: Duration = Duration::from_millis(100);
 
 /// A completion of a receive that was not yet handed over.
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +43,8 @@ struct Completed {
 /// One shard's ring with its sockets and buffers.
 #[derive(Debug)]
 pub struct UringDriver {
-    // Dropped first: from then on the kernel writes to nothing below.
-    ring: Ring,
-    buffers: BufRing,
-    operands: Operands,
+    // Dropped first: from then on no socket below is in use.
+    engine: Engine,
     sockets: Sockets,
     options: SocketOptions,
     shard: u16,
@@ -62,8 +58,10 @@ pub struct UringDriver {
     /// Receives armed again that the loop was not yet told of: whether buffers had run out.
     rearmed: Vec<bool>,
     event_armed: bool,
-    /// A socket whose receive fails for good: that ends the shard.
-    given_up: Option<SocketId>,
+    /// Sockets that rest, and until when; the first to wake up first.
+    resting: VecDeque<(Instant, u32)>,
+    /// Names this turn's sends.
+    turn: u32,
     closed_drops: u64,
 }
 
@@ -81,21 +79,17 @@ impl UringDriver {
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
-        let buffers = u32::from(config.buffer_count());
         // Every buffer may wait in a completion, beside the ends of receives and failed sends.
-        let ring = Ring::new(ENTRIES, (4 * buffers).max(2 * ENTRIES))?;
-        let buffer_size = Operands::layout(true).payload() + config.datagram_capacity();
-        let buffers = BufRing::register(&ring, config.buffer_count(), buffer_size)?;
-        let slots = table_size(&ring, listeners.len(), config.endpoint_capacity())?;
-        let operands = Operands::new(ring.capacity());
+        let completions = (4 * u32::from(config.buffer_count())).max(2 * ENTRIES);
+        let engine = Engine::new(ENTRIES, completions, config.buffer_count(), config.datagram_capacity());
+        let engine = engine.map_err(|failed| failed.error)?;
+        let slots = table_size(&engine.ring, listeners.len(), config.endpoint_capacity())?;
         let event = fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let waker = Arc::clone(event);
         bell.connect(Box::new(move || waker.ring()));
         let mut driver = Self {
             sockets: Sockets::new(listeners.len(), slots),
-            ring,
-            buffers,
-            operands,
+            engine,
             options,
             shard,
             fleet,
@@ -106,21 +100,22 @@ impl UringDriver {
             to_arm: VecDeque::new(),
             rearmed: Vec::new(),
             event_armed: false,
-            given_up: None,
+            resting: VecDeque::new(),
+            turn: 0,
             closed_drops: 0,
         };
         for (index, listener) in listeners.into_iter().enumerate() {
             let id = SocketId::listener(index as u16);
             driver.install(index as u32, listener, id)?;
         }
-        driver.fleet.joined(shard, driver.ring.fd());
+        driver.fleet.joined(shard, driver.engine.ring.fd());
         Ok(driver)
     }
 
     /// Makes a socket a fixed file and has it armed with the next turn.
     fn install(&mut self, slot: u32, socket: UdpSocket, id: SocketId) -> io::Result<SocketAddr> {
         let local = socket.local_addr()?;
-        self.ring.set_file(slot, socket.as_raw_fd())?;
+        self.engine.ring.set_file(slot, socket.as_raw_fd())?;
         self.sockets.insert(slot, socket, id, local);
         self.to_arm.push_back(slot);
         Ok(local)
@@ -132,18 +127,24 @@ impl UringDriver {
         if !self.event_armed
             && let Some(event) = self.fleet.event(self.shard)
         {
-            self.operands.push_event_read(&mut self.ring, event.fd())?;
+            self.engine.operands.push_event_read(&mut self.engine.ring, event.fd())?;
             self.event_armed = true;
         }
-        if self.buffers.in_kernel() == 0 {
+        if self.engine.buffers.in_kernel() == 0 {
             return Ok(());
+        }
+        while self.resting.front().is_some_and(|(until, _)| *until <= Instant::now()) {
+            self.to_arm.extend(self.resting.pop_front().map(|(_, slot)| slot));
         }
         while let Some(slot) = self.to_arm.pop_front() {
             let generation = self.sockets.generation(slot);
             let Some(socket) = self.sockets.current(slot, generation) else { continue };
+            if socket.arm == Arm::Armed {
+                continue;
+            }
             let (starved, wildcard) = (socket.arm == Arm::Starved, socket.wildcard);
             socket.arm = Arm::Armed;
-            self.operands.push_receive(&mut self.ring, slot, generation, wildcard, starved)?;
+            self.engine.operands.push_receive(&mut self.engine.ring, slot, generation, wildcard, starved)?;
         }
         Ok(())
     }
@@ -151,7 +152,7 @@ impl UringDriver {
     /// Queues every train of the outbox, submitting whenever the operands are used up.
     fn queue_sends(&mut self, outbox: &Outbox) -> io::Result<()> {
         for (index, train) in outbox.trains().iter().enumerate() {
-            if !self.operands.has_room() {
+            if !self.engine.operands.has_room() {
                 self.submit_all(outbox)?;
             }
             self.queue_send(outbox, train, index as u32)?;
@@ -169,22 +170,23 @@ impl UringDriver {
             return Ok(());
         };
         let to = Destination { slot, path: &train.path, wildcard: socket.wildcard };
+        let Engine { ring, buffers, operands } = &mut self.engine;
         let bytes = match source {
             Source::Outbox { start, len } => outbox.bytes(start, len),
-            Source::Buffer(slice) => self.buffers.kept(slice),
+            Source::Buffer(slice) => buffers.kept(slice),
         };
         // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
         // last beyond the submission, which `turn` makes before it returns.
-        unsafe { self.operands.push_send(&mut self.ring, to, bytes, index) }
+        unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }
     }
 
     /// Submits until the kernel has taken every entry, so that every send is done.
     fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
         for _ in 0..SUBMIT_TRIES {
-            self.ring.submit()?;
+            self.engine.ring.submit()?;
             self.reap(outbox)?;
-            if self.ring.is_submitted() {
-                self.operands.submitted();
+            if self.engine.ring.is_submitted() {
+                self.engine.operands.submitted();
                 return Ok(());
             }
         }
@@ -195,7 +197,7 @@ impl UringDriver {
     /// to be handed over.
     fn reap(&mut self, outbox: &Outbox) -> io::Result<()> {
         let mut failed_wakes = Vec::new();
-        for entry in self.ring.completions() {
+        for entry in self.engine.ring.completions() {
             let Some(data) = UserData::from_bits(entry.user_data()) else { continue };
             match data.kind {
                 Kind::Receive => {
@@ -203,13 +205,13 @@ impl UringDriver {
                     self.completed.push_back(Completed { data, result, flags });
                 }
                 Kind::Send if entry.result() < 0 => {
-                    if let Some(train) = outbox.trains().get(data.index as usize) {
-                        self.failures.push(failure(train, -entry.result()));
-                    }
+                    let train = outbox.trains().get(data.index as usize);
+                    let train = train.filter(|_| data == UserData::send(data.index, self.turn));
+                    self.failures.push(failure(train, -entry.result()));
                 }
                 Kind::Event => self.event_armed = false,
                 Kind::WakeFailed if entry.result() < 0 => failed_wakes.push(data.index as u16),
-                Kind::Send | Kind::WakeFailed | Kind::Wake | Kind::Cancel => {}
+                Kind::Send | Kind::WakeFailed | Kind::Wake => {}
             }
         }
         for shard in failed_wakes {
@@ -225,7 +227,7 @@ impl UringDriver {
         for train in outbox.trains() {
             for source in outbox.sources(train) {
                 if let Source::Buffer(slice) = source {
-                    self.buffers.release(slice.buffer as u16);
+                    self.engine.buffers.release(slice.buffer as u16);
                 }
             }
         }
@@ -234,18 +236,20 @@ impl UringDriver {
     fn enter(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
         match wait {
             Wait::Until(deadline) if !self.has_more() && self.to_arm.is_empty() => {
+                let rest = self.resting.front().map(|(until, _)| *until);
+                let deadline = [deadline, rest].into_iter().flatten().min();
                 let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-                self.ring.submit_and_wait(timeout)?;
+                self.engine.ring.submit_and_wait(timeout)?;
                 self.reap(outbox)?;
             }
             _ => {}
         }
         self.submit_all_if_any(outbox, wait)?;
         for _ in 0..EXTRA_ENTERS {
-            if self.completed.len() >= self.budget || !self.ring.more_to_do() {
+            if self.completed.len() >= self.budget || !self.engine.ring.more_to_do() {
                 break;
             }
-            self.ring.submit()?;
+            self.engine.ring.submit()?;
             self.reap(outbox)?;
         }
         Ok(())
@@ -253,8 +257,8 @@ impl UringDriver {
 
     /// Finishes the submission after a wait, or makes the one entry of a turn that does not wait.
     fn submit_all_if_any(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
-        if wait != Wait::Poll && self.ring.is_submitted() {
-            self.operands.submitted();
+        if wait != Wait::Poll && self.engine.ring.is_submitted() {
+            self.engine.operands.submitted();
             return Ok(());
         }
         self.submit_all(outbox)
@@ -262,30 +266,34 @@ impl UringDriver {
 
     fn hand_over(&mut self, done: Completed, sink: &mut impl Sink) -> bool {
         let Completed { data, result, flags } = done;
-        let buffer = cqueue::buffer_select(flags).filter(|id| self.buffers.take(*id));
+        let buffers = &mut self.engine.buffers;
+        let buffer = cqueue::buffer_select(flags).filter(|id| buffers.take(*id));
         let Some(socket) = self.sockets.current(data.index, data.generation) else {
             if let Some(id) = buffer {
-                self.buffers.keep(id, 0);
+                buffers.keep(id, 0);
+                sink.too_late(1);
             }
             return false;
         };
+        let exhausted = result == -libc::ENOBUFS;
+        if result < 0 && !exhausted && result != -libc::ECANCELED {
+            socket.failures += 1;
+            tracing::debug!(errno = -result, id = ?socket.id, "a receive ended and is armed again");
+        }
         if !cqueue::more(flags) {
-            socket.arm = if result == -libc::ENOBUFS { Arm::Starved } else { Arm::Needed };
-            self.to_arm.push_back(data.index);
-            self.rearmed.push(result == -libc::ENOBUFS);
+            if socket.failures > RECEIVE_FAILURES {
+                socket.arm = Arm::Resting;
+                self.resting.push_back((Instant::now() + REST, data.index));
+            } else {
+                socket.arm = if exhausted { Arm::Starved } else { Arm::Needed };
+                self.to_arm.push_back(data.index);
+            }
+            self.rearmed.push(exhausted);
         }
         let (id, wildcard) = (socket.id, socket.wildcard);
         if result < 0 {
-            // Without buffers it is no fault of the socket; every other end is tried again, up to a bound.
-            if result != -libc::ENOBUFS && result != -libc::ECANCELED {
-                socket.failures += 1;
-                if socket.failures > RECEIVE_FAILURES {
-                    self.given_up = Some(id);
-                }
-                tracing::debug!(errno = -result, ?id, "a receive ended and is armed again");
-            }
             if let Some(buffer) = buffer {
-                self.buffers.keep(buffer, 0);
+                buffers.keep(buffer, 0);
             }
             return false;
         }
@@ -305,9 +313,9 @@ impl UringDriver {
         filled: usize,
         sink: &mut impl Sink,
     ) -> bool {
-        let bytes = self.buffers.bytes(buffer, filled);
+        let bytes = self.engine.buffers.bytes(buffer, filled);
         let Some(received) = crate::recv::parse(bytes, Operands::layout(wildcard)) else {
-            self.buffers.keep(buffer, 0);
+            self.engine.buffers.keep(buffer, 0);
             sink.malformed();
             return false;
         };
@@ -331,13 +339,21 @@ impl UringDriver {
             buffer: u32::from(buffer),
             start,
         });
-        self.buffers.keep(buffer, fate.kept);
+        self.engine.buffers.keep(buffer, fate.kept);
         fate.stop
     }
 }
 
-fn failure(train: &Train, errno: i32) -> SendFailure {
-    SendFailure { peer: train.peer, datagrams: train.datagrams, fault: send_fault(errno) }
+/// The failure of a train's send. A completion that the kernel kept back for want of room may come when its
+/// turn is over and nobody knows any more whose it was.
+fn failure(train: Option<&Train>, errno: i32) -> SendFailure {
+    // Where the source address is named, EINVAL says that it is an address of this host no longer (ip(7)).
+    let names_source = |train: &Train| train.path.socket.as_listener().is_some();
+    let fault = match errno {
+        libc::EINVAL if train.is_some_and(names_source) => SendFault::Peer(PeerError::Unreachable),
+        errno => send_fault(errno),
+    };
+    SendFailure { peer: train.and_then(|t| t.peer), datagrams: train.map_or(1, |t| t.datagrams), fault }
 }
 
 /// Makes the table of fixed files. It cannot be larger than the limit of descriptors (RLIMIT_NOFILE), so
@@ -378,19 +394,20 @@ impl Driver for UringDriver {
         let Some(closed) = self.sockets.remove(slot) else { return };
         self.closed_drops += socket::drop_count(&closed.socket).unwrap_or(0);
         // Emptying the slot does not end the receive, which would keep the socket and its port.
-        if closed.arm == Arm::Armed
-            && let Err(error) = self.operands.push_cancel(&mut self.ring, receive)
-        {
-            tracing::warn!(%error, ?socket, "a receive could not be cancelled");
+        if closed.arm == Arm::Armed {
+            if let Err(error) = self.engine.ring.submit() {
+                tracing::warn!(%error, ?socket, "the receive of a closed endpoint could not be cancelled");
+            }
+            self.engine.ring.cancel(receive.bits());
         }
-        if let Err(error) = self.ring.set_file(slot, -1) {
+        if let Err(error) = self.engine.ring.set_file(slot, -1) {
             tracing::warn!(%error, ?socket, "a fixed file could not be taken out");
         }
     }
 
     fn wake(&mut self, shard: u16) {
         let sent = match self.fleet.ring(shard) {
-            Some(ring) => self.operands.push_wake(&mut self.ring, ring, shard).is_ok(),
+            Some(ring) => self.engine.operands.push_wake(&mut self.engine.ring, ring, shard).is_ok(),
             None => false,
         };
         if !sent && let Some(event) = self.fleet.event(shard) {
@@ -399,14 +416,11 @@ impl Driver for UringDriver {
     }
 
     fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
-        if let Some(id) = self.given_up {
-            let text = format!("receiving on {id:?} fails again and again; the log (debug) says why");
-            return Err(io::Error::other(text));
-        }
+        self.turn = self.turn.wrapping_add(1);
         self.arm()?;
         self.queue_sends(outbox)?;
-        if !self.to_arm.is_empty() {
-            // Starved: the sends give buffers back, and only then can receives be armed.
+        if !self.to_arm.is_empty() || self.engine.buffers.is_low() {
+            // Starved, or nearly: the sends give buffers back before anything waits for arrivals.
             self.submit_all(outbox)?;
             self.release(outbox);
             self.arm()?;
@@ -446,6 +460,5 @@ impl Driver for UringDriver {
 impl Drop for UringDriver {
     fn drop(&mut self) {
         self.fleet.left(self.shard);
-        self.ring.shut_down();
     }
 }

@@ -14,6 +14,7 @@
 mod buf_ring;
 #[allow(unsafe_code)]
 mod driver;
+mod engine;
 mod errno;
 #[allow(unsafe_code)]
 mod mapping;

@@ -132,14 +132,6 @@ impl Operands {
         unsafe { ring.push(&entry) }
     }
 
-    /// Cancels the receive with this user data. Whether it finds one does not matter.
-    pub(crate) fn push_cancel(&self, ring: &mut Ring, receive: UserData) -> io::Result<()> {
-        let entry =
-            opcode::AsyncCancel::new(receive.bits()).build().user_data(UserData::new(Kind::Cancel, 0).bits());
-        // SAFETY: the entry points to nothing.
-        unsafe { ring.push(&entry) }
-    }
-
     /// Whether one more send fits into this submission.
     pub(crate) fn has_room(&self) -> bool {
         self.used < self.sends.len()
@@ -150,7 +142,7 @@ impl Operands {
         self.used = 0;
     }
 
-    /// Queues the send of one datagram.
+    /// Queues the send of one datagram; a completion, if it fails, has this name.
     ///
     /// # Safety
     /// `bytes` stays in place and unchanged until the submission returns, and
@@ -160,22 +152,22 @@ impl Operands {
         ring: &mut Ring,
         to: Destination<'_>,
         bytes: &[u8],
-        train: u32,
+        name: UserData,
     ) -> io::Result<()> {
         let Some(operand) = self.sends.get_mut(self.used) else {
             return Err(io::Error::other("more sends than operands"));
         };
         self.used += 1;
         let Destination { slot, path, wildcard } = to;
-        let name_len = addr::write_to(&path.remote, &mut operand.name);
-        let name: *const libc::sockaddr = (&raw const operand.name).cast();
+        let to_len = addr::write_to(&path.remote, &mut operand.name);
+        let to: *const libc::sockaddr = (&raw const operand.name).cast();
         let entry = if wildcard {
             let control_len =
                 ControlBuilder::new(&mut operand.control).packet_info(path.local.ip(), 0).finish();
             operand.vector.iov_base = bytes.as_ptr().cast_mut().cast();
             operand.vector.iov_len = bytes.len();
-            operand.header.msg_name = name.cast_mut().cast();
-            operand.header.msg_namelen = name_len;
+            operand.header.msg_name = to.cast_mut().cast();
+            operand.header.msg_namelen = to_len;
             operand.header.msg_iov = &raw mut operand.vector;
             operand.header.msg_iovlen = 1;
             operand.header.msg_control = operand.control.as_mut_ptr();
@@ -186,11 +178,11 @@ impl Operands {
         } else {
             opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
                 .flags(libc::MSG_DONTWAIT)
-                .dest_addr(name)
-                .dest_addr_len(name_len)
+                .dest_addr(to)
+                .dest_addr_len(to_len)
                 .build()
         };
-        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(UserData::new(Kind::Send, train).bits());
+        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(name.bits());
         // SAFETY: name, header, vector and control lie in this submission's own operand, which is not used
         // again before `submitted`; the bytes are the caller's promise.
         unsafe { ring.push(&entry) }

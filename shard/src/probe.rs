@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use shardgram_core::datagram::{Path, SocketId};
 
 use crate::buf_ring::BufRing;
+use crate::engine::Engine;
 use crate::op::{Destination, Operands};
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
@@ -73,24 +74,20 @@ pub fn probe() -> Result<(), Refusal> {
 
 fn try_out() -> Result<(), Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
-    let mut ring = Ring::new(64, 128).map_err(at("io_uring_setup"))?;
-    let size = Operands::layout(true).payload() + 64;
-    let mut buffers = BufRing::register(&ring, 8, size).map_err(at("buffer_ring"))?;
-    ring.register_files(1).map_err(at("fixed_files"))?;
-    let mut operands = Operands::new(1);
+    let mut engine = Engine::new(64, 128, 8, 64).map_err(|f| Refusal::new(f.step, f.error))?;
+    engine.ring.register_files(1).map_err(at("fixed_files"))?;
     let Some((socket, address)) = loopback() else {
         // No loopback to try it on; what could be set up is all that can be known.
         return Ok(());
     };
+    let Engine { ring, buffers, operands } = &mut engine;
     ring.set_file(0, socket.as_raw_fd()).map_err(at("fixed_files"))?;
-    operands.push_receive(&mut ring, 0, 0, false, false).map_err(at("multishot_recvmsg"))?;
+    operands.push_receive(ring, 0, 0, false, false).map_err(at("multishot_recvmsg"))?;
     let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
     let to = Destination { slot: 0, path: &path, wildcard: false };
     // SAFETY: the payload is a constant, and the operand is not used again.
-    unsafe { operands.push_send(&mut ring, to, PAYLOAD, 0) }.map_err(at("send"))?;
-    let result = await_datagram(&mut ring, &mut buffers, address);
-    ring.shut_down();
-    result
+    unsafe { operands.push_send(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
+    await_datagram(ring, buffers, address)
 }
 
 /// A loopback socket that can reach itself by ordinary means.

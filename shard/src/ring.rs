@@ -9,6 +9,12 @@ use io_uring::{IoUring, cqueue, squeue};
 
 /// Fewest entries a submission queue is made with when locked memory is short.
 const FEWEST_ENTRIES: u32 = 64;
+/// Tries to hand the kernel what is queued before the shard gives up. Only a kernel that is out of memory
+/// for good needs more than a few.
+pub(crate) const SUBMIT_TRIES: u32 = 10_000;
+/// `IORING_ENTER_GETEVENTS`: work off what has been deferred.
+const GETEVENTS: u32 = 1;
+
 /// How long the end of outstanding operations is waited for.
 const SHUT_DOWN: Timespec = Timespec::new().sec(1);
 
@@ -110,14 +116,14 @@ impl Ring {
     /// What the entry points to stays valid and in place until the kernel is done with it: for sends until
     /// the submission returns, for receives as long as the ring lives.
     pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        for _ in 0..2 {
+        for _ in 0..SUBMIT_TRIES {
             // SAFETY: passed on to the caller.
             if unsafe { self.io.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
             self.submit()?;
         }
-        Err(io::Error::other("the submission queue stays full"))
+        Err(io::Error::other("the kernel has had no memory for a submission for a long time"))
     }
 
     /// Submits what is queued and lets the kernel work off what has arrived, without waiting. Entries may
@@ -154,10 +160,25 @@ impl Ring {
     pub(crate) fn shut_down(&mut self) {
         // EBUSY and ETIME: what was not cancelled in time ends with the ring.
         let _ = self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::any());
-        let _ = self.submit();
+        self.work_off();
         for _ in self.completions() {}
         // ENXIO: there is no table.
         let _ = self.io.submitter().unregister_files();
+    }
+
+    /// Cancels the operation with this user data and waits until it has ended, so that its file is free. It
+    /// must have been submitted. That it is not found, because it has ended, is as good.
+    pub(crate) fn cancel(&mut self, user_data: u64) {
+        let _ =
+            self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::user_data(user_data));
+        self.work_off();
+    }
+
+    /// Lets the kernel do what it deferred to this thread. What is queued stays queued: its operands may
+    /// be gone.
+    fn work_off(&mut self) {
+        // SAFETY: submits nothing, waits for nothing, and passes no argument.
+        let _ = unsafe { self.io.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) };
     }
 
     /// Whether the kernel says that more could be worked off, or kept back completions for want of room.

@@ -15,6 +15,8 @@ pub(crate) enum Arm {
     Needed,
     /// It ended for want of buffers and has to be armed again, to begin by waiting for readiness.
     Starved,
+    /// It failed again and again and is left alone for a while.
+    Resting,
 }
 
 #[derive(Debug)]

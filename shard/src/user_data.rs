@@ -8,7 +8,7 @@
 pub(crate) enum Kind {
     /// A multishot receive; the index is the fixed-file slot.
     Receive,
-    /// A send that failed; the index is the train's.
+    /// A send that failed; the index is the train's, the generation is that of the turn.
     Send,
     /// Another shard's wake-up, carried by MSG_RING.
     Wake,
@@ -16,11 +16,9 @@ pub(crate) enum Kind {
     Event,
     /// The wake-up of another shard failed; the index is that shard.
     WakeFailed,
-    /// A cancellation; nothing depends on its outcome.
-    Cancel,
 }
 
-const KINDS: [Kind; 6] = [Kind::Receive, Kind::Send, Kind::Wake, Kind::Event, Kind::WakeFailed, Kind::Cancel];
+const KINDS: [Kind; 5] = [Kind::Receive, Kind::Send, Kind::Wake, Kind::Event, Kind::WakeFailed];
 const GENERATION_MASK: u32 = (1 << 24) - 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +35,10 @@ impl UserData {
 
     pub(crate) fn receive(slot: u32, generation: u32) -> Self {
         Self { kind: Kind::Receive, generation: generation & GENERATION_MASK, index: slot }
+    }
+
+    pub(crate) fn send(train: u32, turn: u32) -> Self {
+        Self { kind: Kind::Send, generation: turn & GENERATION_MASK, index: train }
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use shardgram_core::control::Control;
 use shardgram_core::datagram::SocketId;
-use shardgram_core::mailbox::{Mailbox, Postbox};
+use shardgram_core::mailbox::{Postbox, mailboxes};
 use shardgram_core::outbox::TrainLimits;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop, Turn};
 use shardgram_core::{Config, Full, Handler, ShardInfo, Stats};
@@ -119,9 +119,11 @@ impl Site<'_> {
         F: Fn(ShardInfo) -> H + Clone + 'static,
     {
         let (drivers, listeners) = self.listen()?;
-        let (postboxes, mailboxes): (Vec<_>, Vec<_>) =
-            self.ringers.iter().map(|ringer| mailbox(self.config.mailbox_capacity(), ringer)).unzip();
-        let postboxes: Arc<[Postbox<H::Message>]> = postboxes.into();
+        let (postboxes, mailboxes) = mailboxes(self.ringers.len() as u16, self.config.mailbox_capacity());
+        for (postbox, ringer) in postboxes.iter().zip(&self.ringers) {
+            let ringer = ringer.clone();
+            postbox.bell().connect(Box::new(move || ringer.ring()));
+        }
         let control = Arc::new(Control::default());
         let start = self.network.borrow().now();
         let count = drivers.len() as u16;
@@ -181,12 +183,4 @@ impl Site<'_> {
     fn keys(&mut self) -> (u64, u64) {
         (self.secrets.number(), self.secrets.number())
     }
-}
-
-/// A mailbox whose bell makes its shard runnable.
-fn mailbox<M>(len: usize, ringer: &Ringer) -> (Postbox<M>, Mailbox<M>) {
-    let (postbox, mailbox) = Mailbox::new(len);
-    let ringer = ringer.clone();
-    postbox.bell().connect(Box::new(move || ringer.ring()));
-    (postbox, mailbox)
 }

@@ -410,11 +410,13 @@ impl Sim {
         let shard = &mut self.shards[at as usize];
         // Dropping it closes its sockets, for which the network must not be held.
         shard.runner = None;
-        let node = &mut self.nodes[shard.node];
+        let index = shard.node;
         if matches!(ending, Ending::TooManyRestarts | Ending::Failed(_)) {
             // As in a running server: one shard that gives up takes the others along.
-            node.control.stop();
+            self.nodes[index].control.stop();
+            self.ring_all(index);
         }
+        let node = &mut self.nodes[index];
         node.endings[(at - node.shards.start) as usize] = Some(ending);
         self.network.borrow_mut().schedule.sleep(at, None);
     }

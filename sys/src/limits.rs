@@ -7,8 +7,8 @@ const OPEN_MAX: libc::rlim_t = 10_240;
 
 /// Raises the soft limit of open descriptors to the hard limit and returns the new soft limit.
 ///
-/// Each connected peer is a descriptor, and a ring's file table cannot be larger than this
-/// limit either. A process may always raise its soft limit this far (`RLIMIT_NOFILE` in
+/// Each listener and each endpoint is a descriptor, and a ring's file table cannot be larger than
+/// this limit either. A process may always raise its soft limit this far (`RLIMIT_NOFILE` in
 /// `getrlimit(2)`). It lasts for the process and its children; programs that use `select(2)`
 /// break with descriptors above 1,023.
 ///

@@ -71,7 +71,7 @@ fn random_bytes_never_panic() {
 
 #[test]
 fn the_kernel_understands_what_is_encoded() {
-    for wildcard in ["127.0.0.1:0", "[::1]:0"] {
+    for wildcard in ["127.0.0.1:0", "[::1]:0"].into_iter().filter(|address| support::here(address)) {
         let server = UdpSocket::bind(wildcard).expect("server");
         let client = UdpSocket::bind(wildcard).expect("client");
         let to = server.local_addr().expect("address");

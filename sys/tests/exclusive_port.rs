@@ -40,7 +40,10 @@ fn a_port_held_in_this_process_is_refused() {
             ("[::1]:0", "::1"),
             ("[::1]:0", "::"),
             ("[::]:0", "::1"),
-        ] {
+        ]
+        .into_iter()
+        .filter(|(held, _)| support::here(held))
+        {
             let (_socket, port) = hold(held.parse().expect(held), reuse_port, reuse_address);
             let address = SocketAddr::new(wanted.parse().expect(wanted), port);
             let why = format!("{held} held with reuse port {reuse_port}, address {reuse_address}");
@@ -75,6 +78,9 @@ fn ports_are_per_address_and_family() {
     let first = group("127.0.0.1:0".parse().expect("address")).expect("group");
     let port = first.local_addr().port();
     let _second = group(SocketAddr::from(([127, 0, 0, 2], port))).expect("another address");
+    if !support::here("[::]:0") {
+        return;
+    }
     let wildcard = group("0.0.0.0:0".parse().expect("address")).expect("group");
     let port = wildcard.local_addr().port();
     let _other_family =

@@ -17,7 +17,9 @@ fn assert_reuse_options(group: &mut ListenerGroup) {
 
 #[test]
 fn members_share_by_port_only() {
-    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+    for address in
+        ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"].into_iter().filter(|address| support::here(address))
+    {
         for shards in [1, 4] {
             let address = address.parse().expect(address);
             assert_reuse_options(

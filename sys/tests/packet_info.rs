@@ -40,8 +40,12 @@ fn ipv4_replies_leave_from_the_address_that_was_asked() {
 
 #[test]
 fn ipv6_replies_leave_from_the_address_that_was_asked() {
+    if !support::here("[::1]:0") {
+        return;
+    }
     let mut addresses = vec![Ipv6Addr::LOCALHOST];
-    if support::enter_own_network() {
+    // Where that is skipped, the rest is still worth running.
+    if support::enter_network_for_addresses() {
         for last in [2, 3] {
             let address = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
             support::add_loopback_address(address);

@@ -14,7 +14,7 @@ fn probe_mode_is_taken_back() {
         ("[::1]:0", libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
         ("[::1]:0", libc::SOL_IPV6, libc::IPV6_DONTFRAG, 1),
     ];
-    for (address, level, name, probing) in modes {
+    for (address, level, name, probing) in modes.into_iter().filter(|mode| support::here(mode.0)) {
         let socket = UdpSocket::bind(address).expect(address);
         let fresh = support::int_option(&socket, level, name).expect("option");
         support::set_option(&socket, level, name, &probing.to_ne_bytes()).expect("probe mode");

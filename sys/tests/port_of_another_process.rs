@@ -14,12 +14,17 @@ use std::process::{Command, Stdio};
 use shardgram_sys::{BindError, ListenerGroup, SocketOptions};
 use socket2::{Domain, Socket, Type};
 
-/// Set in a child process: the address it holds.
-const HOLD: &str = "SHARDGRAM_TEST_HOLD";
+/// Says which part a process of the test plays: `hold ADDRESS`, and not set in the process the test
+/// runner started.
+const ROLE: &str = "SHARDGRAM_TEST_ROLE";
 
 #[test]
 fn a_port_held_by_another_process_is_refused() {
-    // Where possible on a network of its own: the port that gets free here could otherwise be taken by whatever else runs.
+    if let Ok(role) = std::env::var(ROLE) {
+        return hold(role.strip_prefix("hold ").expect("a role of this test"));
+    }
+    // Where possible on a network of its own: the port that gets free here could otherwise be taken by
+    // whatever else runs.
     support::enter_own_network();
     for held in ["127.0.0.1:0", "0.0.0.0:0"] {
         let mut child = holder_of(held).spawn().expect("child");
@@ -40,12 +45,12 @@ fn a_port_held_by_another_process_is_refused() {
     }
 }
 
-/// This test program as another process of the same user, to hold `address`.
+/// This test in another process of the same user, to hold `address`.
 fn holder_of(address: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command
-        .args(["--exact", "child_holds_a_port", "--nocapture", "--ignored"])
-        .env(HOLD, address)
+        .args(["a_port_held_by_another_process_is_refused", "--exact", "--nocapture"])
+        .env(ROLE, format!("hold {address}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     command
@@ -59,10 +64,8 @@ fn held_port(output: &mut impl BufRead) -> u16 {
     said.expect("the child holds a port").parse().expect("a port")
 }
 
-#[test]
-#[ignore = "the other process of another test"]
-fn child_holds_a_port() {
-    let Ok(address) = std::env::var(HOLD) else { return };
+/// The part of the other process: shares a port until its input ends.
+fn hold(address: &str) {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("socket");
     socket.set_reuse_port(true).expect("SO_REUSEPORT");
     socket.bind(&address.parse::<SocketAddr>().expect("address").into()).expect("bind");

@@ -1,11 +1,15 @@
 //! Port 0 gives all shards one free port.
 #![cfg(target_os = "linux")]
 
+mod support;
+
 use shardgram_sys::{ListenerGroup, SocketOptions};
 
 #[test]
 fn all_shards_have_the_port_that_was_found() {
-    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+    for address in
+        ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"].into_iter().filter(|address| support::here(address))
+    {
         let address = address.parse().expect(address);
         for shards in [1, 2, 5, 64] {
             let mut group = ListenerGroup::bind(address, shards, &SocketOptions::default()).expect("group");

@@ -1,6 +1,8 @@
 //! A lone listener is a port group: strangers cost the same however many peers are connected.
 #![cfg(target_os = "linux")]
 
+mod support;
+
 use std::net::SocketAddr;
 
 use shardgram_sys::steering::attach_flow_hash;
@@ -9,7 +11,9 @@ use socket2::{Domain, Socket, Type};
 
 #[test]
 fn a_lone_listener_has_a_group() {
-    for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+    for address in
+        ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"].into_iter().filter(|address| support::here(address))
+    {
         let address: SocketAddr = address.parse().expect(address);
         let mut group = ListenerGroup::bind(address, 1, &SocketOptions::default()).expect("group");
         assert_eq!(*group.steering(), Steering::FlowHash);

@@ -73,7 +73,7 @@ fn each_decision_is_carried_out(mut bed: Bed) {
 fn a_second_path_gets_answers_only_once_the_handler_says_so(mut bed: Bed) {
     let server = bed.serve(loopback().max_paths_per_peer(2), |_| Doorkeeper::default());
     let at = bed.address(&server);
-    let (old, new, third) = (bed.peer(at), bed.peer(at), bed.peer(at));
+    let (old, new) = (bed.peer(at), bed.peer(at));
     assert_eq!(bed.ask(&old, at, b"peer"), b"peer, 1");
     bed.send(&new, at, b"join");
     assert_eq!(bed.receive(&old).1, b"peer, 2", "the answer goes along the old path");
@@ -81,10 +81,36 @@ fn a_second_path_gets_answers_only_once_the_handler_says_so(mut bed: Bed) {
     assert_eq!(bed.receive(&new).1, b"peer, 3", "and now along the new one");
     bed.send(&old, at, b"still a path");
     assert_eq!(bed.receive(&new).1, b"peer, 4");
-    bed.send(&third, at, b"join");
-    bed.until("the third path is refused", |bed| bed.stats(&server).dropped_paths_full == 1);
     let stats = bed.drain(server);
     assert_eq!((stats.peers_opened, stats.delivered), (1, 4));
+}
+
+fn forged_paths_are_bounded_and_cannot_keep_a_peer_from_moving(mut bed: Bed) {
+    let server = bed.serve(loopback().max_paths_per_peer(2), |_| Doorkeeper::default());
+    let at = bed.address(&server);
+    let (honest, moved) = (bed.peer(at), bed.peer(at));
+    assert_eq!(bed.ask(&honest, at, b"peer"), b"peer, 1");
+    for count in 2..10 {
+        let forged = bed.peer(at);
+        bed.send(&forged, at, b"join");
+        assert_eq!(bed.receive(&honest).1, format!("peer, {count}").as_bytes());
+    }
+    bed.send(&moved, at, b"join");
+    assert_eq!(bed.receive(&honest).1, b"peer, 10");
+    bed.send(&moved, at, b"use it");
+    assert_eq!(bed.receive(&moved).1, b"peer, 11");
+    bed.drain(server);
+}
+
+fn a_peer_of_one_path_takes_no_other(mut bed: Bed) {
+    let server = bed.serve(loopback().max_paths_per_peer(1), |_| Doorkeeper::default());
+    let at = bed.address(&server);
+    let (old, new) = (bed.peer(at), bed.peer(at));
+    assert_eq!(bed.ask(&old, at, b"peer"), b"peer, 1");
+    bed.send(&new, at, b"join");
+    bed.until("it is refused", |bed| bed.stats(&server).dropped_paths_full == 1);
+    assert_eq!(bed.ask(&old, at, b"here still"), b"peer, 2");
+    bed.drain(server);
 }
 
 fn a_full_table_refuses_and_counts(mut bed: Bed) {
@@ -183,6 +209,37 @@ fn the_amplification_limit_holds_until_the_address_is_validated(mut bed: Bed) {
     }
 }
 
+/// Answers a stranger and makes it a peer at once, as far as the limit lets it each time.
+struct Eager;
+
+impl Handler for Eager {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        let path = first.path();
+        while cx.io.answer(path, b"0123456789").is_ok() {}
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, _: Datagram<'_>) {
+        while cx.io.send(from, b"0123456789").is_ok() {}
+    }
+}
+
+fn the_amplification_limit_is_spent_once(mut bed: Bed) {
+    let server = bed.serve(loopback().amplification_limit(3), |_| Eager);
+    let at = bed.address(&server);
+    let peer = bed.peer(at);
+    for _ in 0..2 {
+        bed.send(&peer, at, &[0; 10]);
+        (0..3).for_each(|_| assert_eq!(bed.receive(&peer).1.len(), 10));
+    }
+    let stats = bed.drain(server);
+    assert_eq!((stats.sent(), stats.send_refused_unvalidated), (6, 3), "{stats:?}");
+}
+
 /// Answers a first datagram with a cookie, and takes whoever brings it back.
 struct Guarded;
 
@@ -220,8 +277,11 @@ fn a_cookie_proves_the_address_it_was_sent_to_and_no_other(mut bed: Bed) {
 on_all_drivers!(
     each_decision_is_carried_out,
     a_second_path_gets_answers_only_once_the_handler_says_so,
+    forged_paths_are_bounded_and_cannot_keep_a_peer_from_moving,
+    a_peer_of_one_path_takes_no_other,
     a_full_table_refuses_and_counts,
     a_peer_is_opened_from_the_listeners_own_port,
     the_amplification_limit_holds_until_the_address_is_validated,
+    the_amplification_limit_is_spent_once,
     a_cookie_proves_the_address_it_was_sent_to_and_no_other,
 );

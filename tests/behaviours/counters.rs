@@ -27,10 +27,11 @@ const PEERS: u32 = 250;
 fn each_datagram_has_one_outcome(mut bed: Bed) {
     let server = bed.serve(loopback().shards(2).max_peers(10), |_| Sorter);
     let at = bed.address(&server);
-    for kind in 0..PEERS {
-        let peer = bed.peer(at);
+    // All of them stay open, so that no port is used again with another kind.
+    let peers: Vec<_> = (0..PEERS).map(|_| bed.peer(at)).collect();
+    for (kind, peer) in peers.iter().enumerate() {
         for _ in 0..4 {
-            bed.send(&peer, at, &[(kind % 5) as u8, 0]);
+            bed.send(peer, at, &[(kind % 5) as u8, 0]);
         }
     }
     let sent = u64::from(PEERS * 4);

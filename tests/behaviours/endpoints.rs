@@ -145,7 +145,84 @@ fn a_socket_that_cannot_be_opened_is_reported_to_its_peers(mut bed: Bed) {
     assert_eq!((stats.send_failed_other, stats.sent()), (1, 0));
 }
 
+/// Keeps an endpoint on one port: opens it at its start, and again whenever it is closed.
+struct Stubborn {
+    port: u16,
+    peer: SocketAddr,
+    seen: Sender<Seen>,
+}
+
+impl Stubborn {
+    fn open(&mut self, cx: &mut Context<'_, Self>) {
+        let id = cx.io.endpoint(Endpoint::bound(([127, 0, 0, 1], self.port).into())).unwrap();
+        let peer = cx.open(Via::Endpoint(id), self.peer, id).unwrap();
+        cx.io.send(peer, b"open").unwrap();
+    }
+}
+
+impl Handler for Stubborn {
+    type Peer = EndpointId;
+    type Timer = ();
+    type Message = bool;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<EndpointId> {
+        Accept::Done
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        self.open(cx);
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, panic: bool) {
+        assert!(!panic, "as the message asks");
+        let ids: Vec<_> = cx.peers.iter().map(|(_, id)| *id).collect();
+        ids.into_iter().for_each(|id| cx.close_endpoint(id));
+    }
+
+    fn on_closed(&mut self, cx: &mut Context<'_, Self>, _: PeerId, _: EndpointId, why: CloseReason) {
+        if why == CloseReason::EndpointClosed {
+            self.open(cx);
+        }
+        let _ = self.seen.send(Seen::Closed(why));
+    }
+
+    fn on_peer_error(&mut self, _: &mut Context<'_, Self>, _: PeerId, error: PeerError) {
+        let _ = self.seen.send(Seen::Error(error));
+    }
+}
+
+fn a_port_is_opened_anew_after_its_close_and_after_a_restart(mut bed: Bed) {
+    let friend = bed.peer("127.0.0.1:0".parse().unwrap());
+    let port = free_port(&bed);
+    let (sender, seen) = channel();
+    let to = friend.address();
+    let config = Config::new().max_endpoints(1);
+    let server = bed.serve(config, move |_| Stubborn { port, peer: to, seen: sender.clone() });
+    let (at, _) = bed.receive(&friend);
+    for (panic, why) in [
+        (false, CloseReason::EndpointClosed),
+        (true, CloseReason::Restarted),
+        (true, CloseReason::Restarted),
+        (false, CloseReason::EndpointClosed),
+    ] {
+        bed.tell(&server, 0, panic);
+        assert_eq!(bed.receive(&friend), (at, b"open".to_vec()), "the same port again");
+        expect(&mut bed, &seen, &Seen::Closed(why));
+    }
+    let stats = bed.drain(server);
+    assert_eq!((stats.restarts, stats.send_failed()), (2, 0));
+}
+
+/// A port that nobody has now. In the simulator ports are handed out from the top, and there are few.
+fn free_port(bed: &Bed) -> u16 {
+    match bed {
+        Bed::Real(_) => std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+        Bed::Sim(_) => 4_000,
+    }
+}
+
 on_all_drivers!(
+    a_port_is_opened_anew_after_its_close_and_after_a_restart,
     an_endpoint_speaks_and_hears_its_peer_only,
     an_endpoint_for_anyone_accepts,
     a_socket_that_cannot_be_opened_is_reported_to_its_peers,

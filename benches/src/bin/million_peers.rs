@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use shardgram_core::control::Control;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Arrival, Capabilities, Driver, Sink, Turned, Wait};
-use shardgram_core::mailbox::Mailbox;
+use shardgram_core::mailbox::mailboxes;
 use shardgram_core::outbox::{Outbox, TrainLimits};
 use shardgram_core::shard_loop::{Secrets, Setup, ShardLoop, Turn};
 use shardgram_core::{Accept, Config, Context, Datagram, Endpoint, Handler, Meta, ShardInfo, Stats};
@@ -108,12 +108,12 @@ fn resident_kib() -> u64 {
 
 fn main() -> ExitCode {
     let config = Config::new().max_peers(PEERS).turn_budget(BUDGET);
-    let (postbox, mailbox) = Mailbox::new(16);
+    let (postboxes, mut mailboxes) = mailboxes(1, 16);
     let setup = Setup {
         info: ShardInfo::new(0, 1),
         listeners: Arc::new(["10.255.0.1:9".parse().expect("an address")]),
-        mailbox,
-        postboxes: Arc::new([postbox]),
+        mailbox: mailboxes.remove(0),
+        postboxes,
         control: Arc::new(Control::default()),
         stats: Arc::new(Stats::default()),
         secrets: Secrets { table: (1, 2), cookies: (3, 4) },

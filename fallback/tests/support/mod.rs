@@ -3,6 +3,12 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../../sys/tests/support/ipv6.rs"]
+mod ipv6;
+#[path = "../../../tests/common/skip.rs"]
+#[allow(unreachable_pub, reason = "shared with the tests of shardgram, which say `pub`")]
+pub(crate) mod skip;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardgram_core::control::Control;
-use shardgram_core::mailbox::{Mailbox, Postbox};
+use shardgram_core::mailbox::{Postbox, mailboxes};
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
 use shardgram_core::{
     Accept, CloseReason, Config, Context, Datagram, Handler, Meta, Origin, Path, PeerError, PeerId,
@@ -18,6 +24,12 @@ use shardgram_core::{
 };
 use shardgram_fallback::{Fleet, MioDriver};
 use shardgram_sys::{ListenerGroup, SocketOptions};
+
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub(crate) use ipv6::here;
+
+/// Says which part a process of the test plays; not set in the process the test runner started.
+const ROLE: &str = "SHARDGRAM_TEST_ROLE";
 
 /// The longest any test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,8 +132,7 @@ impl Bound {
     pub(crate) fn start(self, echo: bool) -> Shards {
         let count = self.config.shard_count();
         let fleet = Fleet::new(count);
-        let (postboxes, mailboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Mailbox::new(1024)).unzip();
-        let postboxes: Arc<[Postbox<Job>]> = postboxes.into();
+        let (postboxes, mailboxes) = mailboxes(count, 1024);
         let listeners: Arc<[SocketAddr]> = self.addresses.clone().into();
         let control = Arc::new(Control::default());
         let (sender, seen) = channel();
@@ -275,27 +286,24 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + len) as u8).collect()
 }
 
-/// Runs the rest of a test in a network namespace of its own: gives `true` there. In the test itself it
-/// makes the namespace, runs this one test again inside, and gives `false`. Needs root and iproute2.
+/// Runs the rest of a test in a network namespace of its own, as root there: gives `true` there. In the
+/// test itself it makes the namespace, runs this one test again inside, and gives `false`. Where no
+/// namespaces can be made (no `unshare` or `ip`, or user namespaces are forbidden) the test is recorded
+/// as skipped.
 pub(crate) fn in_namespace(test: &str) -> bool {
-    if std::env::var_os("SHARDGRAM_NAMESPACE").is_some() {
+    if std::env::var_os(ROLE).is_some() {
         ip("link set lo up");
         return true;
     }
-    struct Namespace(String);
-    impl Drop for Namespace {
-        fn drop(&mut self) {
-            ip(&format!("netns del {}", self.0));
-        }
+    if let Err(reason) = run("unshare", "-r -n ip link set lo up") {
+        skip::record(&reason);
+        return false;
     }
-    let name = format!("shardgram-{}-{test}", std::process::id());
-    ip(&format!("netns add {name}"));
-    let namespace = Namespace(name);
-    let status = std::process::Command::new("ip")
-        .args(["netns", "exec", &namespace.0])
+    let status = std::process::Command::new("unshare")
+        .args(["-r", "-n"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env("SHARDGRAM_NAMESPACE", "1")
+        .args([test, "--exact", "--nocapture"])
+        .env(ROLE, "inside")
         .status()
         .unwrap();
     assert!(status.success(), "{test} failed in its namespace");
@@ -304,11 +312,15 @@ pub(crate) fn in_namespace(test: &str) -> bool {
 
 /// Runs `ip` with these arguments.
 pub(crate) fn ip(arguments: &str) {
-    command("ip", arguments);
+    run("ip", arguments).unwrap();
 }
 
-/// Runs a program with these arguments.
-pub(crate) fn command(program: &str, arguments: &str) {
-    let output = std::process::Command::new(program).args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+/// Runs a program with these arguments; what it says if it fails.
+pub(crate) fn run(program: &str, arguments: &str) -> Result<(), String> {
+    let says = |what: &str| format!("{program} {arguments}: {}", what.trim());
+    match std::process::Command::new(program).args(arguments.split(' ')).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(says(&String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(says(&error.to_string())),
+    }
 }

@@ -4,6 +4,11 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unsafe_code)]
 
+mod ipv6;
+#[path = "../../../tests/common/skip.rs"]
+#[allow(unreachable_pub, reason = "shared with the tests of shardgram, which say `pub`")]
+pub(crate) mod skip;
+
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use shardgram_sys::addr::{self, RECV_NAME_SPACE};
 use shardgram_sys::{Control, ControlSpace, RECV_CONTROL_SPACE, RawAddr};
+
+pub(crate) use ipv6::here;
 
 /// The longest any test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,18 +107,25 @@ pub(crate) fn sysctl(path: &str) -> u64 {
     text.trim().parse().expect("a number")
 }
 
-/// Runs `body` on a thread that has no privileges, whoever runs the tests.
+/// Runs `body` on a thread that has no privileges, whoever runs the tests. Root of a user namespace
+/// without another user cannot drop them; the test is then recorded as skipped.
 pub(crate) fn without_privileges(body: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         // The system call itself and not the function of libc, which would change every thread.
         // SAFETY: setresuid takes three integers.
         let code = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        let error = io::Error::last_os_error();
         // SAFETY: geteuid takes nothing and cannot fail.
-        assert!(code == 0 || unsafe { libc::geteuid() } != 0, "root could not drop its privileges");
+        if code != 0 && unsafe { libc::geteuid() } == 0 {
+            return Err(error);
+        }
         body();
+        Ok(())
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    match thread.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => skip::record(&format!("root could not drop its privileges: {error}")),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -134,6 +148,20 @@ pub(crate) fn enter_own_network() -> bool {
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     // SAFETY: the kernel reads one ifreq, whose name ends with a zero.
     unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) == 0 }
+}
+
+/// [`enter_own_network`] for more IPv6 addresses; where there can be none, the test is recorded as
+/// skipped and this says false.
+pub(crate) fn enter_network_for_addresses() -> bool {
+    if !enter_own_network() {
+        skip::record("no network namespace of its own for more IPv6 addresses");
+        return false;
+    }
+    if let Err(error) = std::process::Command::new("ip").arg("-V").output() {
+        skip::record(&format!("ip (iproute2): {error}"));
+        return false;
+    }
+    here("[::1]:0")
 }
 
 /// Gives loopback one more address, in the calling thread's network namespace, and waits until it
