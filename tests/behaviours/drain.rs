@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::handlers::Echo;
 use crate::common::{Bed, PATIENCE, Served, loopback};
-use shardgram::{Accept, CloseReason, Context, Datagram, Drain, Ending, Handler, PeerId};
+use shardgram::{Accept, CloseReason, Context, Datagram, Drain, Ending, Handler, PeerId, flow_shard};
 
 const BURST: usize = 1_000;
 
@@ -92,6 +92,63 @@ fn the_deadline_holds_when_peers_stay(mut bed: Bed) {
     assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [CloseReason::Drained]);
 }
 
+enum Talk {
+    Question,
+    Answer,
+}
+
+/// Shard 0 asks shard 1 something when its last peer leaves, and waits for nothing.
+struct Asker(Sender<()>);
+
+impl Handler for Asker {
+    type Peer = ();
+    type Timer = ();
+    type Message = Talk;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        if datagram.starts_with(b"bye") {
+            assert!(cx.io.tell(1, Talk::Question).is_ok());
+            cx.io.close(from);
+        }
+        let len = datagram.len();
+        cx.io.reply(datagram, len).unwrap();
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, talk: Talk) {
+        match talk {
+            Talk::Question => assert!(cx.io.tell(0, Talk::Answer).is_ok()),
+            Talk::Answer => self.0.send(()).unwrap(),
+        }
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_, Self>, _: Instant) -> Drain {
+        Drain::WhenPeersGone
+    }
+}
+
+fn no_shard_ends_while_mail_is_under_way(mut bed: Bed) {
+    for _ in 0..30 {
+        let (sender, answers) = channel();
+        let server = bed.serve(loopback().shards(2), move |_| Asker(sender.clone()));
+        let at = bed.address(&server);
+        let peer = loop {
+            let peer = bed.peer(at);
+            if flow_shard(peer.address(), 2) == 0 {
+                break peer;
+            }
+        };
+        assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
+        start_drain(&mut bed, &server, PATIENCE);
+        assert_eq!(bed.ask(&peer, at, b"bye"), b"bye");
+        let stats = bed.drain(server);
+        assert_eq!((answers.try_iter().count(), stats.messages), (1, 2), "question and answer arrived");
+    }
+}
+
 fn start_drain<M: Send>(bed: &mut Bed, server: &Served<M>, within: Duration) {
     match (bed, server) {
         (_, Served::Real(handle)) => handle.start_drain(within),
@@ -100,7 +157,11 @@ fn start_drain<M: Send>(bed: &mut Bed, server: &Served<M>, within: Duration) {
     }
 }
 
-on_all_drivers!(a_handler_may_see_its_peers_off, the_deadline_holds_when_peers_stay);
+on_all_drivers!(
+    a_handler_may_see_its_peers_off,
+    the_deadline_holds_when_peers_stay,
+    no_shard_ends_while_mail_is_under_way
+);
 
 /// In the simulator what is on its way has not arrived; its own tests say when it has.
 mod arrived {

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{Bed, Served, loopback};
-use shardgram::{Accept, CloseReason, Context, Datagram, Handler, PeerId, ServeError, Server, StartError};
+use shardgram::{
+    Accept, CloseReason, Context, Datagram, Endpoint, Handler, PeerId, ServeError, Server, StartError, Via,
+};
 
 /// Panics when told to; counts what was closed, over all its lives.
 struct Fragile {
@@ -101,7 +103,115 @@ fn a_factory_that_panics_starts_nothing(bed: Bed) {
     assert!(std::net::UdpSocket::bind(at).is_ok(), "and the port is free again");
 }
 
-on_all_drivers!(the_shard_goes_on_with_a_fresh_handler, too_many_panics_stop_the_server);
+/// Tells its neighbour something and panics in the same breath.
+struct Telltale;
+
+impl Handler for Telltale {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        let neighbour = 1 - cx.io.shard();
+        cx.io.tell(neighbour, ()).unwrap();
+        panic!("with a wake-up under way");
+    }
+}
+
+fn a_sleeping_neighbour_ends_too(mut bed: Bed) {
+    for _ in 0..20 {
+        let server = bed.serve(loopback().shards(2).max_restarts_per_minute(0), |_| Telltale);
+        let at = bed.address(&server);
+        let peer = bed.peer(at);
+        bed.send(&peer, at, b"now");
+        match server {
+            Served::Real(handle) => {
+                let (sender, ended) = std::sync::mpsc::channel();
+                let wait = std::thread::spawn(move || sender.send(handle.wait().map(drop)));
+                let result = ended.recv_timeout(crate::common::PATIENCE).expect("no shard sleeps on");
+                assert!(matches!(result, Err(ServeError::TooManyRestarts { .. })), "{result:?}");
+                wait.join().unwrap().unwrap();
+            }
+            Served::Sim(node) => bed.until("the end", |bed| match bed {
+                Bed::Sim(sim) => sim.ended(&node).is_some(),
+                Bed::Real(_) => unreachable!("a simulated node"),
+            }),
+        }
+    }
+}
+
+/// A client that goes on with each peer its predecessor lost, and counts on a timer of its own and on one of
+/// the peer's.
+struct Successor {
+    target: std::net::SocketAddr,
+    ticks: Arc<AtomicU32>,
+}
+
+impl Successor {
+    fn go_on(&self, cx: &mut Context<'_, Self>) {
+        let soon = cx.io.now() + std::time::Duration::from_millis(5);
+        let endpoint = cx.io.endpoint(Endpoint::towards(self.target)).unwrap();
+        let peer = cx.open(Via::Endpoint(endpoint), self.target, ()).unwrap();
+        assert!(cx.io.set_peer_timer(peer, soon, 1).is_ok());
+        assert!(cx.io.set_timer(soon, 1).is_ok());
+        cx.io.close(peer);
+        let kept = cx.open(Via::Endpoint(endpoint), ([127, 0, 0, 1], 9).into(), ()).unwrap();
+        assert!(cx.io.set_peer_timer(kept, soon, 100).is_ok());
+    }
+}
+
+impl Handler for Successor {
+    type Peer = ();
+    type Timer = u32;
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Done
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        let later = cx.io.now() + std::time::Duration::from_secs(3600);
+        let endpoint = cx.io.endpoint(Endpoint::towards(self.target)).unwrap();
+        let peer = cx.open(Via::Endpoint(endpoint), self.target, ()).unwrap();
+        assert!(cx.io.set_peer_timer(peer, later, 10_000).is_ok());
+        assert!(cx.io.set_timer(later, 10_000).is_ok());
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_, Self>, _: shardgram::Origin, (): ()) {
+        panic!("as the message asks");
+    }
+
+    fn on_closed(&mut self, cx: &mut Context<'_, Self>, _: PeerId, (): (), why: CloseReason) {
+        if why == CloseReason::Restarted {
+            self.go_on(cx);
+        }
+    }
+
+    fn on_timer(&mut self, _: &mut Context<'_, Self>, worth: u32) {
+        self.ticks.fetch_add(worth, Ordering::Relaxed);
+    }
+}
+
+fn what_a_fresh_handler_begins_at_once_holds(mut bed: Bed) {
+    let friend = bed.peer("127.0.0.1:0".parse().unwrap());
+    let ticks = Arc::new(AtomicU32::new(0));
+    let (target, count) = (friend.address(), Arc::clone(&ticks));
+    let server =
+        bed.serve(shardgram::Config::new(), move |_| Successor { target, ticks: Arc::clone(&count) });
+    bed.tell(&server, 0, ());
+    bed.until("the timers", |_| ticks.load(Ordering::Relaxed) >= 101);
+    bed.pass(std::time::Duration::from_millis(20));
+    assert_eq!(ticks.load(Ordering::Relaxed), 101, "its own and the open peer's, not the closed one's");
+    let stats = bed.drain(server);
+    assert!(stats.turns < 1_000, "and it sleeps in between: {} turns", stats.turns);
+}
+
+on_all_drivers!(
+    a_sleeping_neighbour_ends_too,
+    what_a_fresh_handler_begins_at_once_holds,
+    the_shard_goes_on_with_a_fresh_handler,
+    too_many_panics_stop_the_server,
+);
 
 mod starting {
     use super::Bed;
