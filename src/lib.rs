@@ -52,6 +52,6 @@ pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
     Accept, Backend, CloseReason, Config, ConfigError, Context, Datagram, Drain, Endpoint, EndpointId, Full,
     Handler, Io, Meta, OpenError, Origin, Path, PeerError, PeerId, Peers, SendError, ShardInfo, Shared, Slot,
-    Snapshot, TimerId, Via, WaitPolicy,
+    Snapshot, TimerId, Via,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

@@ -47,20 +47,6 @@ impl std::str::FromStr for Backend {
     }
 }
 
-/// How a shard waits when it has nothing to do.
-///
-/// ```
-/// use shardgram_core::{Config, WaitPolicy};
-/// let config = Config::new().wait(WaitPolicy::Block);
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum WaitPolicy {
-    /// Sleep in the kernel until something comes. No CPU while idle.
-    #[default]
-    Block,
-}
-
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr, $low:expr => $high:expr;)*) => {
         /// What a server listens on and every bound it keeps. Invalid combinations are refused when the
@@ -76,7 +62,6 @@ macro_rules! settings {
             pub(crate) listen: Vec<SocketAddr>,
             pub(crate) cores: Vec<usize>,
             pub(crate) backend: Backend,
-            pub(crate) wait: WaitPolicy,
             pub(crate) idle_timeout: Option<Duration>,
             pub(crate) drain_on_signals: Option<Duration>,
             $(pub(crate) $name: $type,)*
@@ -88,7 +73,6 @@ macro_rules! settings {
                     listen: Vec::new(),
                     cores: Vec::new(),
                     backend: Backend::Auto,
-                    wait: WaitPolicy::Block,
                     idle_timeout: Some(Duration::from_secs(120)),
                     drain_on_signals: None,
                     $($name: $default,)*
@@ -201,13 +185,6 @@ impl Config {
         self
     }
 
-    /// How a shard waits. Default [`WaitPolicy::Block`].
-    #[must_use]
-    pub fn wait(mut self, policy: WaitPolicy) -> Self {
-        self.wait = policy;
-        self
-    }
-
     /// How long a peer may say nothing before it is closed as [`crate::CloseReason::Idle`], to an eighth
     /// of that. Default 120 s, the least a NAT keeps a mapping (RFC 4787 REQ-5). `None`: for ever.
     #[must_use]
@@ -286,10 +263,6 @@ impl Config {
     /// Receive buffers per shard.
     pub fn buffer_count(&self) -> u16 {
         self.receive_buffers
-    }
-    /// Datagrams per turn.
-    pub fn datagram_budget(&self) -> usize {
-        self.turn_budget as usize
     }
     /// Messages a mailbox holds.
     pub fn mailbox_capacity(&self) -> usize {

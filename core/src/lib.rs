@@ -28,7 +28,7 @@ mod endpoints;
 mod routes;
 mod timers;
 
-pub use config::{Backend, Config, WaitPolicy};
+pub use config::{Backend, Config};
 pub use context::{Context, Io, Shared, Slot};
 pub use datagram::{Datagram, Meta, Path};
 pub use endpoints::{Endpoint, EndpointId, Via};

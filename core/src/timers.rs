@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
 const TICK_BITS: u32 = 10;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -36,7 +38,8 @@ const MOVES_PER_STEP: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimerId {
     slot: u32,
-    generation: u32,
+    /// Counts all timers ever set, so that no other has this id, in the same slot or not.
+    serial: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +52,7 @@ const EMPTY: List = List { head: NONE, tail: NONE };
 
 struct Node<T> {
     tick: u64,
-    generation: u32,
+    serial: u64,
     list: u16,
     next: u32,
     prev: u32,
@@ -57,7 +60,7 @@ struct Node<T> {
     peer: u32,
     peer_next: u32,
     peer_prev: u32,
-    value: Option<T>,
+    value: T,
 }
 
 /// The head of a peer's own timers, kept with the peer.
@@ -69,10 +72,10 @@ impl PeerTimers {
 }
 
 pub(crate) struct TimerWheel<T> {
-    nodes: Vec<Node<T>>,
-    free: u32,
+    nodes: Slab<Node<T>>,
     limit: usize,
-    len: usize,
+    /// Serial number of the next timer.
+    serial: u64,
     lists: Box<[List]>,
     occupied: [u64; LEVELS],
     /// The slot whose timers are on their way down a level, or `NOTHING`. Its bit in `occupied` is clear.
@@ -85,10 +88,9 @@ pub(crate) struct TimerWheel<T> {
 impl<T> TimerWheel<T> {
     pub(crate) fn new(limit: usize, start: Instant) -> Self {
         Self {
-            nodes: Vec::with_capacity(limit),
-            free: NONE,
+            nodes: Slab::with_capacity(limit),
             limit,
-            len: 0,
+            serial: 0,
             lists: vec![EMPTY; NOTHING + 1].into_boxed_slice(),
             occupied: [0; LEVELS],
             moving: NOTHING,
@@ -118,38 +120,29 @@ impl<T> TimerWheel<T> {
         peer: Option<(u32, &mut PeerTimers)>,
     ) -> Result<TimerId, T> {
         let tick = self.tick_of(at).max(self.floor_tick(now) + 1);
-        let Some(slot) = self.take_node() else { return Err(value) };
-        let node = &mut self.nodes[slot as usize];
-        node.tick = tick;
-        node.value = Some(value);
-        node.peer = NONE;
-        node.peer_next = NONE;
-        node.peer_prev = NONE;
-        let id = TimerId { slot, generation: node.generation };
-        if let Some((peer, head)) = peer {
-            node.peer = peer;
-            node.peer_next = head.0;
-            if head.0 != NONE {
-                self.nodes[head.0 as usize].peer_prev = slot;
+        if self.nodes.len() == self.limit {
+            return Err(value);
+        }
+        let (serial, list, next, prev) = (self.serial, NOTHING as u16, NONE, NONE);
+        self.serial += 1;
+        let (owner, peer_next) = peer.as_ref().map_or((NONE, NONE), |(slot, head)| (*slot, head.0));
+        let node = Node { tick, serial, list, next, prev, peer: owner, peer_next, peer_prev: NONE, value };
+        let slot = self.nodes.insert(node) as u32;
+        if let Some((_, head)) = peer {
+            if peer_next != NONE {
+                self.nodes[peer_next as usize].peer_prev = slot;
             }
             head.0 = slot;
         }
         self.place(slot);
-        self.len += 1;
-        Ok(id)
+        Ok(TimerId { slot, serial })
     }
 
     /// Takes all timers that no peer owns.
     pub(crate) fn take_unowned(&mut self) -> Vec<T> {
-        let mut taken = Vec::new();
-        for slot in 0..self.nodes.len() as u32 {
-            let node = &self.nodes[slot as usize];
-            if node.value.is_some() && node.peer == NONE {
-                self.unlink(slot);
-                taken.extend(self.retire(slot, None));
-            }
-        }
-        taken
+        let unowned = self.nodes.iter().filter(|(_, node)| node.peer == NONE);
+        let slots: Vec<u32> = unowned.map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().map(|slot| self.remove(slot, None)).collect()
     }
 
     /// The slot of the peer that owns this timer, if it is set and a peer does.
@@ -161,17 +154,14 @@ impl<T> TimerWheel<T> {
     /// Takes a timer back. `head` is the head of the timers of the peer that owns it, if one does.
     pub(crate) fn cancel(&mut self, id: TimerId, head: Option<&mut PeerTimers>) -> Option<T> {
         self.live(id)?;
-        self.unlink(id.slot);
-        self.retire(id.slot, head)
+        Some(self.remove(id.slot, head))
     }
 
     /// Takes all timers of a peer.
     pub(crate) fn take_all(&mut self, head: &mut PeerTimers) -> Vec<T> {
         let mut taken = Vec::new();
         while head.0 != NONE {
-            let slot = head.0;
-            self.unlink(slot);
-            taken.extend(self.retire(slot, Some(head)));
+            taken.push(self.remove(head.0, Some(head)));
         }
         taken
     }
@@ -183,13 +173,13 @@ impl<T> TimerWheel<T> {
         }
         let slot = self.lists[DUE].head;
         let node = self.nodes.get(slot as usize)?;
-        Some(TimerId { slot, generation: node.generation })
+        Some(TimerId { slot, serial: node.serial })
     }
 
     /// When something has to be done next: exactly the earliest timer, or earlier where finding it out
     /// would take a long walk. `None` with no timer set.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        if self.len == 0 {
+        if self.nodes.is_empty() {
             return None;
         }
         if self.lists[DUE].head != NONE || self.lists[self.moving].head != NONE {
@@ -307,56 +297,24 @@ impl<T> TimerWheel<T> {
     }
 
     fn live(&self, id: TimerId) -> Option<&Node<T>> {
-        self.nodes.get(id.slot as usize).filter(|n| n.generation == id.generation && n.value.is_some())
+        self.nodes.get(id.slot as usize).filter(|node| node.serial == id.serial)
     }
 
-    fn take_node(&mut self) -> Option<u32> {
-        if self.free != NONE {
-            let slot = self.free;
-            self.free = self.nodes[slot as usize].next;
-            return Some(slot);
-        }
-        if self.nodes.len() == self.limit {
-            return None;
-        }
-        self.nodes.push(Node {
-            tick: 0,
-            generation: 0,
-            list: 0,
-            next: NONE,
-            prev: NONE,
-            peer: NONE,
-            peer_next: NONE,
-            peer_prev: NONE,
-            value: None,
-        });
-        Some(self.nodes.len() as u32 - 1)
-    }
-
-    /// Gives an unlinked node back, out of its peer's list first.
-    fn retire(&mut self, slot: u32, head: Option<&mut PeerTimers>) -> Option<T> {
-        let node = &self.nodes[slot as usize];
-        let (next, prev) = (node.peer_next, node.peer_prev);
+    /// Takes a timer out of its list, out of its peer's, and out of the wheel.
+    fn remove(&mut self, slot: u32, head: Option<&mut PeerTimers>) -> T {
+        self.unlink(slot);
+        let node = self.nodes.remove(slot as usize);
         if let Some(head) = head {
-            if prev == NONE {
-                head.0 = next;
+            if node.peer_prev == NONE {
+                head.0 = node.peer_next;
             } else {
-                self.nodes[prev as usize].peer_next = next;
+                self.nodes[node.peer_prev as usize].peer_next = node.peer_next;
             }
-            if next != NONE {
-                self.nodes[next as usize].peer_prev = prev;
+            if node.peer_next != NONE {
+                self.nodes[node.peer_next as usize].peer_prev = node.peer_prev;
             }
         }
-        self.len -= 1;
-        let node = &mut self.nodes[slot as usize];
-        let value = node.value.take();
-        // A generation that would repeat retires its node for good, so a stale id never names another.
-        if let Some(generation) = node.generation.checked_add(1) {
-            node.generation = generation;
-            node.next = self.free;
-            self.free = slot;
-        }
-        value
+        node.value
     }
 }
 
@@ -402,7 +360,7 @@ mod tests {
                 got.push((at, i));
             }
         }
-        assert_eq!(wheel.len, 0);
+        assert!(wheel.nodes.is_empty());
         let tick = |at: Instant| (at - start).as_nanos().div_ceil(1 << TICK_BITS);
         assert!(got.windows(2).all(|w| tick(w[0].0) <= tick(w[1].0)), "out of order (seed {seed:#x})");
         got.sort();

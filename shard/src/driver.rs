@@ -25,9 +25,6 @@ use crate::wake::Fleet;
 
 /// Submission entries: how many sends go into one entry of the kernel.
 const ENTRIES: u32 = 256;
-/// Non-blocking entries made in one turn while the kernel says that more is waiting. One enter runs about
-/// 20 pieces of deferred work.
-const EXTRA_ENTERS: u32 = 8;
 /// Receives in a row that may fail without bringing anything before the socket rests, and how long.
 const RECEIVE_FAILURES: u32 = 16;
 const REST: Duration = Duration::from_millis(100);
@@ -49,7 +46,6 @@ pub struct UringDriver {
     options: SocketOptions,
     shard: u16,
     fleet: Arc<Fleet>,
-    budget: usize,
     capacity: usize,
     completed: VecDeque<Completed>,
     failures: Vec<SendFailure>,
@@ -93,7 +89,6 @@ impl UringDriver {
             options,
             shard,
             fleet,
-            budget: config.datagram_budget(),
             capacity: config.datagram_capacity(),
             completed: VecDeque::new(),
             failures: Vec::new(),
@@ -233,33 +228,23 @@ impl UringDriver {
         }
     }
 
+    /// The one kernel entry of a turn: submits what is queued and waits, if there is reason to. More is not
+    /// fetched while the kernel says that more is deferred: the next turn's entry does that with its sends,
+    /// and further entries in between measured no better.
     fn enter(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
-        match wait {
-            Wait::Until(deadline) if !self.has_more() && self.to_arm.is_empty() => {
-                let rest = self.resting.front().map(|(until, _)| *until);
-                let deadline = [deadline, rest].into_iter().flatten().min();
-                let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-                self.engine.ring.submit_and_wait(timeout)?;
-                self.reap(outbox)?;
-            }
-            _ => {}
-        }
-        self.submit_all_if_any(outbox, wait)?;
-        for _ in 0..EXTRA_ENTERS {
-            if self.completed.len() >= self.budget || !self.engine.ring.more_to_do() {
-                break;
-            }
-            self.engine.ring.submit()?;
+        if let Wait::Until(deadline) = wait
+            && !self.has_more()
+            && self.to_arm.is_empty()
+        {
+            let rest = self.resting.front().map(|(until, _)| *until);
+            let deadline = [deadline, rest].into_iter().flatten().min();
+            let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            self.engine.ring.submit_and_wait(timeout)?;
             self.reap(outbox)?;
-        }
-        Ok(())
-    }
-
-    /// Finishes the submission after a wait, or makes the one entry of a turn that does not wait.
-    fn submit_all_if_any(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
-        if wait != Wait::Poll && self.engine.ring.is_submitted() {
-            self.engine.operands.submitted();
-            return Ok(());
+            if self.engine.ring.is_submitted() {
+                self.engine.operands.submitted();
+                return Ok(());
+            }
         }
         self.submit_all(outbox)
     }

@@ -181,12 +181,6 @@ impl Ring {
         let _ = unsafe { self.io.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) };
     }
 
-    /// Whether the kernel says that more could be worked off, or kept back completions for want of room.
-    pub(crate) fn more_to_do(&mut self) -> bool {
-        let queue = self.io.submission();
-        queue.taskrun() || queue.cq_overflow()
-    }
-
     /// The completions that are there.
     pub(crate) fn completions(&mut self) -> cqueue::CompletionQueue<'_> {
         self.io.completion()

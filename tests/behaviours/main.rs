@@ -16,5 +16,6 @@ mod panic;
 mod port_in_use;
 mod port_zero;
 mod stale_ids;
+mod starved;
 mod timers;
 mod truncation;
