@@ -38,19 +38,32 @@ fn every_datagram_reaches_its_owner() {
     }
 }
 
-#[test]
-fn a_full_mailbox_drops_and_counts() {
-    let seed = 22;
+/// Sends so many datagrams of `size` bytes at once, all of them to the wrong shard.
+fn flood(seed: u64, count: u32, size: usize) {
     let mut sim = Sim::new(seed);
     sim.mis_steer(1.0).expect("in range");
-    let server = echo(&mut sim, &listening("10.0.0.1:7").shards(2).mailbox_len(16));
-    for i in 0..250 {
-        sim.send_from(addr(&format!("10.0.1.{i}:5000")), addr("10.0.0.1:7"), b"x");
+    // One turn may receive them all, so that they meet in the mailbox before any is handled.
+    let config = listening("10.0.0.1:7").shards(2).turn_budget(65_536).receive_buffers(8192);
+    let server = echo(&mut sim, &config.receive_socket_bytes(1 << 30));
+    for i in 0..count {
+        let source = format!("10.0.{}.{}:5000", 1 + i / 250, i % 250);
+        sim.send_from(addr(&source), addr("10.0.0.1:7"), &vec![7; size]);
     }
     assert!(sim.run_until_quiet(SECOND));
     let stats = sim.stats(&server);
-    assert_eq!(stats.received, 250);
+    assert_eq!(stats.received, u64::from(count));
     assert!(stats.dropped_forward_full > 0, "seed {seed}: {stats:?}");
-    assert_eq!(stats.dropped_forward_full + stats.delivered, 250);
+    assert!(stats.delivered > 0, "seed {seed}: {stats:?}");
+    assert_eq!(stats.dropped_forward_full + stats.delivered, u64::from(count));
     assert_eq!(stats.unaccounted(), 0);
+}
+
+#[test]
+fn what_a_full_mailbox_drops_is_counted() {
+    flood(22, 6_000, 1);
+}
+
+#[test]
+fn forwarded_bytes_are_bounded_as_well() {
+    flood(23, 400, 60_000);
 }
