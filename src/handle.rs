@@ -78,6 +78,12 @@ impl<M> Remote<M> {
     }
 
     /// The addresses listened on.
+    ///
+    /// ```
+    /// fn any_port<M>(server: &shardgram::Remote<M>) -> Option<u16> {
+    ///     server.local_addrs().first().map(|address| address.port())
+    /// }
+    /// ```
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.listeners
     }
@@ -86,6 +92,15 @@ impl<M> Remote<M> {
     ///
     /// # Errors
     /// Gives the message back if the shard's mailbox is full, the shard has ended, or there is none such.
+    ///
+    /// ```
+    /// use shardgram::{Full, Remote};
+    /// fn announce(server: &Remote<String>, news: &str) {
+    ///     if let Err(Full(news)) = server.tell(0, news.to_owned()) {
+    ///         eprintln!("shard 0 is too busy for {news:?}");
+    ///     }
+    /// }
+    /// ```
     pub fn tell(&self, shard: u16, message: M) -> Result<(), Full<M>> {
         match self.postboxes.get(usize::from(shard)) {
             Some(postbox) => postbox.post(message),
@@ -94,6 +109,13 @@ impl<M> Remote<M> {
     }
 
     /// The counters of all shards together, kernel drops included.
+    ///
+    /// ```
+    /// fn metrics<M>(server: &shardgram::Remote<M>) -> String {
+    ///     let counters = server.stats().named();
+    ///     counters.into_iter().map(|(name, value)| format!("shardgram_{name} {value}\n")).collect()
+    /// }
+    /// ```
     pub fn stats(&self) -> Snapshot {
         let mut total = Snapshot::default();
         for shard in self.shard_stats() {
@@ -103,12 +125,26 @@ impl<M> Remote<M> {
     }
 
     /// The counters of each shard.
+    ///
+    /// ```
+    /// fn busiest<M>(server: &shardgram::Remote<M>) -> Option<usize> {
+    ///     let shards = server.shard_stats();
+    ///     (0..shards.len()).max_by_key(|shard| shards[*shard].received)
+    /// }
+    /// ```
     pub fn shard_stats(&self) -> Vec<Snapshot> {
         self.refresh();
         self.stats.iter().map(|s| s.snapshot()).collect()
     }
 
     /// Asks the shards to drain within this time. See [`Handle::drain`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// fn on_terminate<M>(server: &shardgram::Remote<M>) {
+    ///     server.start_drain(Duration::from_secs(10)); // returns at once; Handle::wait waits for the end
+    /// }
+    /// ```
     pub fn start_drain(&self, within: Duration) {
         let now = Instant::now();
         self.control.drain(now.checked_add(within).unwrap_or(now + FAR));
@@ -116,6 +152,14 @@ impl<M> Remote<M> {
     }
 
     /// Asks the shards to end without draining.
+    ///
+    /// ```
+    /// use shardgram::{Handle, Report, ServeError};
+    /// fn stop<M: Send>(server: Handle<M>) -> Result<Report, ServeError> {
+    ///     server.stop();
+    ///     server.wait()
+    /// }
+    /// ```
     pub fn stop(&self) {
         self.control.stop();
         self.ring();
@@ -152,7 +196,9 @@ impl<M> Remote<M> {
 /// # struct Quiet;
 /// # impl Handler for Quiet {
 /// #     type Peer = (); type Timer = (); type Message = ();
-/// #     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> { Accept::Drop("quiet") }
+/// #     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+/// #         Accept::Drop("quiet")
+/// #     }
 /// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = Server::bind(Config::new().listen("127.0.0.1:0".parse()?))?;
@@ -186,6 +232,17 @@ impl<M: Send + 'static> Handle<M> {
     }
 
     /// What can be cloned and kept elsewhere.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// fn print_every_second<M: Send>(server: &shardgram::Handle<M>) {
+    ///     let remote = server.remote();
+    ///     std::thread::spawn(move || loop {
+    ///         println!("{}", remote.stats());
+    ///         std::thread::sleep(Duration::from_secs(1));
+    ///     });
+    /// }
+    /// ```
     pub fn remote(&self) -> Remote<M> {
         self.remote.clone()
     }
@@ -195,6 +252,16 @@ impl<M: Send + 'static> Handle<M> {
     ///
     /// # Errors
     /// See [`ServeError`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram::{Handle, ServeError};
+    /// fn shut_down<M: Send>(server: Handle<M>) -> Result<(), ServeError> {
+    ///     let report = server.drain(Duration::from_secs(10))?;
+    ///     println!("{}", report.total);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn drain(self, within: Duration) -> Result<Report, ServeError> {
         self.remote.start_drain(within);
         self.wait()
@@ -204,6 +271,14 @@ impl<M: Send + 'static> Handle<M> {
     ///
     /// # Errors
     /// See [`ServeError`].
+    ///
+    /// ```
+    /// use shardgram::{Ending, Handle, ServeError};
+    /// fn drained<M: Send>(server: Handle<M>) -> Result<bool, ServeError> {
+    ///     let report = server.wait()?;
+    ///     Ok(report.shards.iter().all(|shard| matches!(shard.ending, Ending::Drained)))
+    /// }
+    /// ```
     pub fn wait(mut self) -> Result<Report, ServeError> {
         let endings = self.join();
         drop(self.signals.take());

@@ -38,6 +38,12 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left bound then.
+    ///
+    /// ```
+    /// use shardgram::{Config, Server, StartError};
+    /// let shards = Config::new().shards(0);
+    /// assert!(matches!(Server::bind(shards), Err(StartError::Config(_))));
+    /// ```
     pub fn bind(config: Config) -> Result<Self, StartError> {
         Self::bind_with(config, None)
     }
@@ -47,6 +53,17 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`].
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use shardgram::{Config, Server, SocketHook};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hook: SocketHook = Arc::new(|socket, _address| socket.set_tos_v4(0xb8)); // expedited forwarding
+    /// let server = Server::bind_with(Config::new().listen("0.0.0.0:9000".parse()?), Some(hook))?;
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn bind_with(config: Config, hook: Option<SocketHook>) -> Result<Self, StartError> {
         config.validate()?;
         if cfg!(panic = "abort") {
@@ -100,26 +117,72 @@ impl Server {
     }
 
     /// The addresses bound, in the order of [`Config::listen`], with the ports that were found for port 0.
+    ///
+    /// ```
+    /// # use shardgram::{Config, Server};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::new().listen("127.0.0.1:0".parse()?).listen("127.0.0.1:0".parse()?);
+    /// let server = Server::bind(config)?;
+    /// assert_eq!(server.local_addrs().len(), 2);
+    /// assert_ne!(server.local_addrs()[0], server.local_addrs()[1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.listeners
     }
 
     /// The backend that will serve: never [`Backend::Auto`].
+    ///
+    /// ```
+    /// use shardgram::{Backend, Config, Server};
+    /// # fn main() -> Result<(), shardgram::StartError> {
+    /// let server = Server::bind(Config::new())?; // no listeners: for handlers that open endpoints
+    /// assert_ne!(server.backend(), Backend::Auto);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn backend(&self) -> Backend {
         self.choice.backend
     }
 
     /// In a word why [`Backend::Auto`] did not take io_uring, if it did not.
+    ///
+    /// ```
+    /// use shardgram::{Backend, Config, Server};
+    /// # fn main() -> Result<(), shardgram::StartError> {
+    /// let server = Server::bind(Config::new().backend(Backend::Mio))?;
+    /// assert_eq!(server.fallback_reason(), None); // it was asked for, so there is nothing to explain
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fallback_reason(&self) -> Option<&str> {
         self.choice.reason.as_deref()
     }
 
     /// What the system granted less of than was asked for, each with its remedy.
+    ///
+    /// ```
+    /// fn print_warnings(server: &shardgram::Server) {
+    ///     for warning in server.warnings() {
+    ///         eprintln!("warning: {warning}");
+    ///     }
+    /// }
+    /// ```
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// One line that says what serves: addresses, shards, backend, and the reason of a fallback.
+    ///
+    /// ```
+    /// use shardgram::{Backend, Config, Server};
+    /// # fn main() -> Result<(), shardgram::StartError> {
+    /// let server = Server::bind(Config::new().shards(2).backend(Backend::Mio))?;
+    /// assert_eq!(server.ready_line(), "listening on nothing shards=2 backend=mio");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ready_line(&self) -> String {
         let addresses: Vec<_> = self.listeners.iter().map(ToString::to_string).collect();
         let addresses = if addresses.is_empty() { "nothing".to_owned() } else { addresses.join(",") };
@@ -136,6 +199,13 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`]; no thread is left running then.
+    ///
+    /// ```
+    /// use shardgram::{Handle, Handler, Server, StartError};
+    /// fn start<H: Handler + From<u16>>(server: Server) -> Result<Handle<H::Message>, StartError> {
+    ///     server.spawn(|info| H::from(info.shard))
+    /// }
+    /// ```
     pub fn spawn<H: Handler>(
         self,
         make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
@@ -147,6 +217,15 @@ impl Server {
     ///
     /// # Errors
     /// See [`ServeError`].
+    ///
+    /// ```
+    /// use shardgram::{Handler, ServeError, Server};
+    /// fn serve<H: Handler + Default>(server: Server) -> Result<(), ServeError> {
+    ///     let report = server.run(|_shard| H::default())?;
+    ///     println!("{}", report.total);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn run<H: Handler>(
         self,
         make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,

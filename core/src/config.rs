@@ -54,7 +54,7 @@ macro_rules! settings {
         ///
         /// ```
         /// use shardgram_core::Config;
-        /// let config = Config::new().listen("127.0.0.1:9000".parse().unwrap()).shards(2).max_peers(1_000_000);
+        /// let config = Config::new().listen(([127, 0, 0, 1], 9000).into()).shards(2).max_peers(1_000_000);
         /// assert!(config.validate().is_ok());
         /// ```
         #[derive(Clone, Debug)]
@@ -83,6 +83,16 @@ macro_rules! settings {
         impl Config {
             $(
                 $(#[$doc])*
+                ///
+                /// ```
+                /// use shardgram_core::Config;
+                /// // The default:
+                /// let config = Config::new()
+                #[doc = concat!("    .", stringify!($name), "(", stringify!($default), ");")]
+                #[doc = concat!("let setting = (\"", stringify!($name), "\", ", stringify!($default), ");")]
+                /// assert!(config.settings().contains(&setting));
+                /// assert!(config.validate().is_ok());
+                /// ```
                 #[must_use]
                 pub fn $name(mut self, value: $type) -> Self {
                     self.$name = value;
@@ -101,6 +111,13 @@ macro_rules! settings {
             }
 
             /// Every numeric setting with its value, in the order of the documentation.
+            ///
+            /// ```
+            /// use shardgram_core::Config;
+            /// for (name, value) in Config::new().settings() {
+            ///     println!("{name} = {value}");
+            /// }
+            /// ```
             pub fn settings(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), u64::from(self.$name)),)*]
             }
@@ -116,7 +133,8 @@ settings! {
     /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
     max_peers: u32 = 65_536, 1 => 1 << 23;
     /// Paths per peer: 4-tuples that [`crate::Accept::PathOf`] may add, with the first one. Default 4,
-    /// range 1 to 64. Together the shard's peers may use an eighth more paths than there are peers.
+    /// range 1 to 64. Together the shard's peers may use an eighth more paths than there are peers. Where
+    /// there is room for no more, a new path takes the place of the peer's oldest unused one.
     max_paths_per_peer: u8 = 4, 1 => 64;
     /// Longest datagram received whole, in bytes. Default 65,507, range 1 to 65,527. A longer one is
     /// delivered with [`crate::Meta::truncated_from`] set. With io_uring each receive buffer is this long,
@@ -159,12 +177,26 @@ settings! {
 
 impl Config {
     /// The defaults: one shard, no listener.
+    ///
+    /// ```
+    /// use shardgram_core::{Backend, Config};
+    /// let config = Config::new();
+    /// assert_eq!((config.shard_count(), config.backend_choice()), (1, Backend::Auto));
+    /// assert!(config.listen_addrs().is_empty());
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// One more address to listen on. Port 0 takes a free port, the same one on every shard; `0.0.0.0`
     /// and `[::]` take every address of the family (never both families at once). Default: none.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// let config = Config::new().listen(([0, 0, 0, 0], 9000).into()).listen("[::]:9000".parse().unwrap());
+    /// assert_eq!(config.listen_addrs().len(), 2);
+    /// assert!(config.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
@@ -172,6 +204,12 @@ impl Config {
     }
 
     /// The core each shard's thread is pinned to, one per shard. Default: none, threads float.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert!(Config::new().shards(2).cores([2, 3]).validate().is_ok());
+    /// assert!(Config::new().shards(2).cores([2]).validate().is_err());
+    /// ```
     #[must_use]
     pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.cores = cores.into_iter().collect();
@@ -179,6 +217,12 @@ impl Config {
     }
 
     /// Which driver serves. Default [`Backend::Auto`].
+    ///
+    /// ```
+    /// use shardgram_core::{Backend, Config};
+    /// let config = Config::new().backend(Backend::Mio);
+    /// assert_eq!(config.backend_choice(), Backend::Mio);
+    /// ```
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
@@ -187,6 +231,14 @@ impl Config {
 
     /// How long a peer may say nothing before it is closed as [`crate::CloseReason::Idle`], to an eighth
     /// of that. Default 120 s, the least a NAT keeps a mapping (RFC 4787 REQ-5). `None`: for ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::Config;
+    /// assert!(Config::new().idle_timeout(Some(Duration::from_secs(30))).validate().is_ok());
+    /// assert!(Config::new().idle_timeout(None).validate().is_ok());
+    /// assert!(Config::new().idle_timeout(Some(Duration::ZERO)).validate().is_err());
+    /// ```
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.idle_timeout = timeout;
@@ -194,6 +246,13 @@ impl Config {
     }
 
     /// Drain, with this deadline, when SIGINT or SIGTERM comes. Default `None`: signals are not touched.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::Config;
+    /// let config = Config::new().drain_on_signals(Some(Duration::from_secs(10)));
+    /// assert_eq!(config.signal_deadline(), Some(Duration::from_secs(10)));
+    /// ```
     #[must_use]
     pub fn drain_on_signals(mut self, deadline: Option<Duration>) -> Self {
         self.drain_on_signals = deadline;
@@ -204,6 +263,12 @@ impl Config {
     ///
     /// # Errors
     /// The first setting that is out of range, or the combination that makes no sense.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// let error = Config::new().receive_buffers(100).validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "receive_buffers = 100 is out of range: it must be 64 to 128");
+    /// ```
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check_ranges()?;
         if !self.receive_buffers.is_power_of_two() {
@@ -241,42 +306,101 @@ impl Config {
 /// What was set, for drivers and the facade.
 impl Config {
     /// Addresses to listen on.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// let config = Config::new().listen("127.0.0.1:9000".parse().unwrap());
+    /// assert_eq!(config.listen_addrs()[0].port(), 9000);
+    /// ```
     pub fn listen_addrs(&self) -> &[SocketAddr] {
         &self.listen
     }
     /// Cores to pin to; empty for none.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert!(Config::new().core_list().is_empty());
+    /// assert_eq!(Config::new().shards(2).cores(2..4).core_list(), [2, 3]);
+    /// ```
     pub fn core_list(&self) -> &[usize] {
         &self.cores
     }
     /// The driver asked for.
+    ///
+    /// ```
+    /// use shardgram_core::{Backend, Config};
+    /// let config = Config::new().backend("uring".parse().unwrap());
+    /// assert_eq!(config.backend_choice(), Backend::Uring);
+    /// ```
     pub fn backend_choice(&self) -> Backend {
         self.backend
     }
     /// Number of shards.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().shards(4).shard_count(), 4);
+    /// ```
     pub fn shard_count(&self) -> u16 {
         self.shards
     }
     /// Bytes of the longest datagram received whole.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// let buffer = vec![0; Config::new().max_datagram(1472).datagram_capacity()];
+    /// assert_eq!(buffer.len(), 1472);
+    /// ```
     pub fn datagram_capacity(&self) -> usize {
         self.max_datagram as usize
     }
     /// Receive buffers per shard.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// let config = Config::new().receive_buffers(64);
+    /// let buffers = vec![vec![0; config.datagram_capacity()]; usize::from(config.buffer_count())];
+    /// assert_eq!(buffers.len(), 64);
+    /// ```
     pub fn buffer_count(&self) -> u16 {
         self.receive_buffers
     }
     /// Messages a mailbox holds.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, mailbox::mailboxes};
+    /// let config = Config::new().shards(2).mailbox_len(64);
+    /// let (postboxes, _mailboxes) = mailboxes::<u32>(config.shard_count(), config.mailbox_capacity());
+    /// assert_eq!(postboxes.len(), 2);
+    /// ```
     pub fn mailbox_capacity(&self) -> usize {
         self.mailbox_len as usize
     }
     /// Endpoints per shard.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_endpoints(100).endpoint_capacity(), 100);
+    /// ```
     pub fn endpoint_capacity(&self) -> usize {
         self.max_endpoints as usize
     }
     /// Kernel buffers of a socket in bytes: receive, send.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// let (receive, send) = Config::new().receive_socket_bytes(8 << 20).socket_bytes();
+    /// assert_eq!((receive, send), (8 << 20, 4 << 20));
+    /// ```
     pub fn socket_bytes(&self) -> (usize, usize) {
         (self.receive_socket_bytes as usize, self.send_socket_bytes as usize)
     }
     /// The deadline of a drain that a signal starts.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().signal_deadline(), None); // signals are not touched
+    /// ```
     pub fn signal_deadline(&self) -> Option<Duration> {
         self.drain_on_signals
     }

@@ -45,6 +45,14 @@ pub struct Context<'a, H: Handler> {
 }
 
 /// Sends, timers, messages, endpoints, and the time.
+///
+/// ```
+/// use shardgram_core::{Full, Handler, Io, PeerId};
+/// fn greet<H: Handler<Timer = PeerId>>(io: &mut Io<H>, peer: PeerId) -> Result<(), Full<PeerId>> {
+///     let _ = io.send(peer, b"hello");
+///     io.set_timer(io.now() + std::time::Duration::from_millis(200), peer).map(|_id| ())
+/// }
+/// ```
 pub struct Io<H: Handler> {
     pub(crate) now: Instant,
     pub(crate) shard: u16,
@@ -73,26 +81,65 @@ impl<H: Handler> std::fmt::Debug for Io<H> {
 /// Time and place.
 impl<H: Handler> Io<H> {
     /// When this turn began. Read once a turn.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use shardgram_core::{Handler, Io};
+    /// fn in_a_second<H: Handler>(io: &Io<H>) -> Instant {
+    ///     io.now() + Duration::from_secs(1)
+    /// }
+    /// ```
     pub fn now(&self) -> Instant {
         self.now
     }
 
     /// This shard's number.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn is_mine<H: Handler>(io: &Io<H>, peer: PeerId) -> bool {
+    ///     peer.shard() == io.shard()
+    /// }
+    /// ```
     pub fn shard(&self) -> u16 {
         self.shard
     }
 
     /// How many shards the server has.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io};
+    /// fn tell_all<H: Handler<Message = u32>>(io: &mut Io<H>, round: u32) {
+    ///     for shard in 0..io.shards() {
+    ///         let _ = io.tell(shard, round);
+    ///     }
+    /// }
+    /// ```
     pub fn shards(&self) -> u16 {
         self.postboxes.len() as u16
     }
 
     /// The addresses listened on, in the order of [`crate::Config::listen`].
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io};
+    /// fn first_port<H: Handler>(io: &Io<H>) -> Option<u16> {
+    ///     io.listeners().first().map(|address| address.port())
+    /// }
+    /// ```
     pub fn listeners(&self) -> &[SocketAddr] {
         &self.listeners
     }
 
     /// The path answers to this peer take.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn address_of<H: Handler>(io: &Io<H>, peer: PeerId) -> Option<SocketAddr> {
+    ///     Some(io.path(peer)?.remote)
+    /// }
+    /// ```
     pub fn path(&self, peer: PeerId) -> Option<Path> {
         self.routes.active_path(peer)
     }
@@ -104,6 +151,15 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// See [`SendError`]; nothing is queued then.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn greet<H: Handler>(io: &mut Io<H>, peer: PeerId) {
+    ///     if let Err(error) = io.send(peer, b"hello") {
+    ///         eprintln!("no greeting for {peer}: {error}");
+    ///     }
+    /// }
+    /// ```
     pub fn send(&mut self, to: PeerId, bytes: &[u8]) -> Result<(), SendError> {
         let path = self.sendable(to, bytes.len())?;
         let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
@@ -115,6 +171,15 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// See [`SendError`].
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, SendError};
+    /// fn number<H: Handler>(io: &mut Io<H>, to: PeerId, number: u64) -> Result<(), SendError> {
+    ///     let mut slot = io.slot(to, 8)?;
+    ///     slot.copy_from_slice(&number.to_be_bytes());
+    ///     slot.commit(8)
+    /// }
+    /// ```
     pub fn slot(&mut self, to: PeerId, max: usize) -> Result<Slot<'_, H>, SendError> {
         let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
         check_length(&path, max)?;
@@ -127,6 +192,15 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// [`SendError::TooLong`] if it is shorter than that; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io, SendError};
+    /// fn shout<H: Handler>(io: &mut Io<H>, mut datagram: Datagram<'_>) -> Result<(), SendError> {
+    ///     datagram.make_ascii_uppercase();
+    ///     let len = datagram.len();
+    ///     io.reply(datagram, len)
+    /// }
+    /// ```
     #[expect(clippy::needless_pass_by_value, reason = "the datagram is given up together with its buffer")]
     pub fn reply(&mut self, datagram: Datagram<'_>, len: usize) -> Result<(), SendError> {
         if len > datagram.len() {
@@ -146,6 +220,14 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// [`SendError::Unvalidated`] beyond the amplification limit; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Accept, Datagram, Handler, Io};
+    /// fn refuse<H: Handler>(io: &mut Io<H>, first: &Datagram<'_>) -> Accept<H::Peer> {
+    ///     let _ = io.answer(first.path(), b"version 1 only");
+    ///     Accept::Done
+    /// }
+    /// ```
     pub fn answer(&mut self, path: Path, bytes: &[u8]) -> Result<(), SendError> {
         check_length(&path, bytes.len())?;
         if path.remote.port() == 0 {
@@ -160,6 +242,14 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// [`SendError::Full`] if the outbox has no room for it.
+    ///
+    /// ```
+    /// use shardgram_core::{Context, Handler, SendError};
+    /// fn announce<H: Handler>(cx: &mut Context<'_, H>, news: &[u8]) -> Result<(), SendError> {
+    ///     let news = cx.io.share(news)?;
+    ///     cx.peers.iter().try_for_each(|(peer, _state)| cx.io.send_shared(peer, news))
+    /// }
+    /// ```
     pub fn share(&mut self, bytes: &[u8]) -> Result<Shared, SendError> {
         let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
         Ok(Shared { source, len: bytes.len(), shard: self.shard, turn: self.outbox.turn() })
@@ -169,6 +259,14 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// [`SendError::Stale`] if it was shared in an earlier turn; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, SendError};
+    /// fn relay<H: Handler>(io: &mut Io<H>, to: &[PeerId], bytes: &[u8]) -> Result<usize, SendError> {
+    ///     let payload = io.share(bytes)?;
+    ///     Ok(to.iter().filter(|peer| io.send_shared(**peer, payload).is_ok()).count())
+    /// }
+    /// ```
     pub fn send_shared(&mut self, to: PeerId, payload: Shared) -> Result<(), SendError> {
         if (payload.shard, payload.turn) != (self.shard, self.outbox.turn()) {
             return Err(SendError::Stale);
@@ -266,11 +364,29 @@ fn check_length(path: &Path, len: usize) -> Result<(), SendError> {
 /// Peers.
 impl<H: Handler> Io<H> {
     /// Closes a peer, after the callback: safe while iterating. What was queued for it still leaves.
+    ///
+    /// ```
+    /// use shardgram_core::{Context, Handler};
+    /// fn kick<H: Handler<Peer = u32>>(cx: &mut Context<'_, H>) {
+    ///     for (peer, strikes) in cx.peers.iter() {
+    ///         if *strikes > 2 { cx.io.close(peer); }
+    ///     }
+    /// }
+    /// ```
     pub fn close(&mut self, peer: PeerId) {
         self.closing.push(peer);
     }
 
     /// Lifts the amplification limit from a peer: its address is proven.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn prove<H: Handler>(io: &mut Io<H>, peer: PeerId, cookie: &[u8]) {
+    ///     if io.path(peer).is_some_and(|path| io.verify(path, cookie)) {
+    ///         io.validated(peer);
+    ///     }
+    /// }
+    /// ```
     pub fn validated(&mut self, peer: PeerId) {
         if let Some(route) = self.routes.get_mut(peer) {
             route.validated = true;
@@ -281,17 +397,42 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// [`SendError::Gone`] if the peer is closed or the path is not one of its own.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io, PeerId};
+    /// fn path_response<H: Handler>(io: &mut Io<H>, peer: PeerId, asked: [u8; 8], datagram: &Datagram<'_>) {
+    ///     if **datagram == asked {
+    ///         let _ = io.use_path(peer, datagram.path());
+    ///     }
+    /// }
+    /// ```
     pub fn use_path(&mut self, peer: PeerId, path: Path) -> Result<(), SendError> {
         if self.routes.use_path(peer, &path) { Ok(()) } else { Err(SendError::Gone) }
     }
 
     /// Sixteen bytes that only someone who receives at this path can know. Good for one to two minutes, on
     /// every shard of the server.
+    ///
+    /// ```
+    /// use shardgram_core::{Accept, Datagram, Handler, Io};
+    /// fn challenge<H: Handler>(io: &mut Io<H>, first: &Datagram<'_>) -> Accept<H::Peer> {
+    ///     let cookie = io.cookie(first.path());
+    ///     let _ = io.answer(first.path(), &cookie);
+    ///     Accept::Done
+    /// }
+    /// ```
     pub fn cookie(&self, path: Path) -> [u8; 16] {
         self.cookies.bake(&path, self.now)
     }
 
     /// Whether a cookie was made for this path not long ago.
+    ///
+    /// ```
+    /// use shardgram_core::{Accept, Datagram, Handler, Io};
+    /// fn admit<H: Handler<Peer = ()>>(io: &Io<H>, first: &Datagram<'_>) -> Accept<()> {
+    ///     if io.verify(first.path(), first) { Accept::Peer(()) } else { Accept::Drop("no cookie") }
+    /// }
+    /// ```
     pub fn verify(&self, path: Path, cookie: &[u8]) -> bool {
         self.cookies.verify(&path, cookie, self.now)
     }
@@ -304,14 +445,32 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// Gives the value back when [`crate::Config::max_timers`] are set.
+    ///
+    /// ```
+    /// use shardgram_core::{Full, Handler, Io, TimerId};
+    /// fn save_soon<H: Handler<Timer = u32>>(io: &mut Io<H>, what: u32) -> Option<TimerId> {
+    ///     let at = io.now() + std::time::Duration::from_millis(100);
+    ///     io.set_timer(at, what).inspect_err(|Full(what)| eprintln!("{what} will not be saved")).ok()
+    /// }
+    /// ```
     pub fn set_timer(&mut self, at: Instant, timer: H::Timer) -> Result<TimerId, Full<H::Timer>> {
         self.timers.set(self.now, at, timer, None).map_err(Full)
     }
 
-    /// Sets a timer that goes with a peer: it is dropped when the peer is closed.
+    /// Sets a timer that goes with a peer: it is dropped when the peer is closed. It fires as one of
+    /// [`Io::set_timer`] does, never in the turn in which it is set.
     ///
     /// # Errors
     /// Gives the value back when the peer is gone or [`crate::Config::max_timers`] are set.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, TimerId};
+    /// enum Wake { Resend(PeerId) }
+    /// fn resend_later<H: Handler<Timer = Wake>>(io: &mut Io<H>, peer: PeerId) -> Option<TimerId> {
+    ///     let at = io.now() + std::time::Duration::from_millis(200);
+    ///     io.set_peer_timer(peer, at, Wake::Resend(peer)).ok()
+    /// }
+    /// ```
     pub fn set_peer_timer(
         &mut self,
         peer: PeerId,
@@ -323,6 +482,15 @@ impl<H: Handler> Io<H> {
     }
 
     /// Takes a timer back. `None` if it fired, was cancelled, or went with its peer.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, TimerId};
+    /// fn acknowledged<H: Handler>(io: &mut Io<H>, resend: TimerId) {
+    ///     if io.cancel(resend).is_none() {
+    ///         println!("it was sent again, and need not have been");
+    ///     }
+    /// }
+    /// ```
     pub fn cancel(&mut self, timer: TimerId) -> Option<H::Timer> {
         let owner = self.timers.owner(timer).and_then(|slot| self.routes.in_slot_mut(slot));
         self.timers.cancel(timer, owner.map(|route| &mut route.timers))
@@ -331,10 +499,20 @@ impl<H: Handler> Io<H> {
 
 /// Other shards.
 impl<H: Handler> Io<H> {
-    /// Sends a message to a shard, this one included. It arrives after this callback, in order.
+    /// Sends a message to a shard, this one included. It arrives after this callback, never within it, and
+    /// in order with this shard's other messages to that one.
     ///
     /// # Errors
     /// Gives the message back if that mailbox is full or there is no such shard.
+    ///
+    /// ```
+    /// use shardgram_core::{Full, Handler, Io, PeerId};
+    /// fn score<H: Handler<Message = (PeerId, u32)>>(io: &mut Io<H>, whose: PeerId, points: u32) {
+    ///     if let Err(Full((whose, points))) = io.tell(whose.shard(), (whose, points)) {
+    ///         eprintln!("{points} points of {whose} are lost");
+    ///     }
+    /// }
+    /// ```
     pub fn tell(&mut self, shard: u16, message: H::Message) -> Result<(), Full<H::Message>> {
         let Some(postbox) = self.postboxes.get(usize::from(shard)) else { return Err(Full(message)) };
         let put = postbox.put_message(Origin::Shard(self.shard), message);
@@ -360,21 +538,48 @@ impl<H: Handler> Io<H> {
     ///
     /// # Errors
     /// Gives the request back when [`crate::Config::max_endpoints`] are open.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::{Context, Endpoint, Handler, PeerId, Via};
+    /// fn dial<H: Handler>(cx: &mut Context<'_, H>, server: SocketAddr, state: H::Peer) -> Option<PeerId> {
+    ///     let socket = cx.io.endpoint(Endpoint::towards(server)).ok()?;
+    ///     cx.open(Via::Endpoint(socket), server, state).ok()
+    /// }
+    /// ```
     pub fn endpoint(&mut self, endpoint: Endpoint) -> Result<EndpointId, Full<Endpoint>> {
         self.endpoints.ask(endpoint)
     }
 
     /// The address an endpoint was bound to, once it is open.
+    ///
+    /// ```
+    /// use shardgram_core::{EndpointId, Handler, Io};
+    /// fn port<H: Handler>(io: &Io<H>, socket: EndpointId) -> Option<u16> {
+    ///     Some(io.endpoint_address(socket)?.port())
+    /// }
+    /// ```
     pub fn endpoint_address(&self, id: EndpointId) -> Option<SocketAddr> {
         self.endpoints.address(id)
     }
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Makes a peer this side speaks to first.
+    /// Makes a peer this side speaks to first. The amplification limit does not hold for it.
     ///
     /// # Errors
     /// See [`OpenError`].
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::{Context, Handler, OpenError, PeerId, Via};
+    /// fn reach<H: Handler<Peer = ()>>(cx: &mut Context<'_, H>, to: SocketAddr) -> Option<PeerId> {
+    ///     match cx.open(Via::Listener(*cx.io.listeners().first()?), to, ()) {
+    ///         Err(OpenError::InUse(peer)) => Some(peer), // it spoke first
+    ///         outcome => outcome.ok(),
+    ///     }
+    /// }
+    /// ```
     pub fn open(&mut self, via: Via, remote: SocketAddr, state: H::Peer) -> Result<PeerId, OpenError> {
         if remote.port() == 0 {
             return Err(OpenError::PortZero);
@@ -397,8 +602,17 @@ impl<H: Handler> Context<'_, H> {
         Ok(peer)
     }
 
-    /// Closes an endpoint after this turn's sends. Its peers are closed as
-    /// [`crate::CloseReason::EndpointClosed`].
+    /// Closes an endpoint after this turn's sends. Peers that are answered along it are closed as
+    /// [`crate::CloseReason::EndpointClosed`], others lose their paths on it. Its place is free before
+    /// handlers hear of that, so [`Handler::on_closed`] may ask for another endpoint at once.
+    ///
+    /// ```
+    /// use shardgram_core::{Context, EndpointId, Handler, PeerId};
+    /// fn hang_up<H: Handler>(cx: &mut Context<'_, H>, peer: PeerId, socket: EndpointId) {
+    ///     let _ = cx.io.send(peer, b"bye"); // leaves before the socket is closed
+    ///     cx.close_endpoint(socket);
+    /// }
+    /// ```
     pub fn close_endpoint(&mut self, id: EndpointId) {
         self.io.endpoints.close(id);
     }
@@ -490,6 +704,16 @@ impl<H: Handler> Slot<'_, H> {
     ///
     /// # Errors
     /// [`SendError::TooLong`] if the room is smaller than that; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, SendError};
+    /// fn list<H: Handler>(io: &mut Io<H>, to: PeerId, items: &[u8]) -> Result<(), SendError> {
+    ///     let mut slot = io.slot(to, 1200)?;
+    ///     let len = items.len().min(slot.len());
+    ///     slot[..len].copy_from_slice(&items[..len]);
+    ///     slot.commit(len) // what was not used of the room is given back
+    /// }
+    /// ```
     pub fn commit(mut self, len: usize) -> Result<(), SendError> {
         if len > self.max {
             return Err(SendError::TooLong { max: self.max });

@@ -30,33 +30,80 @@ pub struct Control {
 
 impl Control {
     /// Asks the shards to drain by `deadline`. The first deadline given stands. Ring their bells after.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use shardgram_core::{control::Control, mailbox::Postbox};
+    /// fn drain<M>(control: &Control, postboxes: &[Postbox<M>]) {
+    ///     control.drain(Instant::now() + Duration::from_secs(5));
+    ///     postboxes.iter().for_each(|shard| shard.bell().wake());
+    /// }
+    /// ```
     pub fn drain(&self, deadline: Instant) {
         let _ = self.drain.set(deadline);
     }
 
     /// Asks the shards to end without draining. Ring their bells after.
+    ///
+    /// ```
+    /// let control = shardgram_core::control::Control::default();
+    /// control.stop();
+    /// assert!(control.stopping());
+    /// ```
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
 
     /// The deadline of the drain, if one was asked for.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let control = shardgram_core::control::Control::default();
+    /// assert_eq!(control.draining(), None);
+    /// let first = Instant::now();
+    /// control.drain(first);
+    /// control.drain(first + Duration::from_secs(9));
+    /// assert_eq!(control.draining(), Some(first));
+    /// ```
     #[inline]
     pub fn draining(&self) -> Option<Instant> {
         self.drain.get().copied()
     }
 
     /// Whether the shards are to end at once.
+    ///
+    /// ```
+    /// fn goes_on(control: &shardgram_core::control::Control) -> bool {
+    ///     !control.stopping() && control.draining().is_none()
+    /// }
+    /// ```
     #[inline]
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
     /// Asks the shards to read what the kernel counts. Ring their bells after.
+    ///
+    /// ```
+    /// let control = shardgram_core::control::Control::default();
+    /// assert_eq!(control.refresh(), 1); // the shards answer in their next turn
+    /// assert_eq!(control.refreshes(), 0);
+    /// ```
     pub fn refresh(&self) -> u64 {
         self.refresh_asked.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// How many answers there were to [`Control::refresh`], of all shards together.
+    ///
+    /// ```
+    /// use shardgram_core::{control::Control, mailbox::Postbox};
+    /// fn refresh<M>(control: &Control, postboxes: &[Postbox<M>]) {
+    ///     let before = control.refreshes();
+    ///     control.refresh();
+    ///     postboxes.iter().for_each(|shard| shard.bell().ring());
+    ///     while control.refreshes() < before + postboxes.len() as u64 { std::thread::yield_now(); }
+    /// }
+    /// ```
     pub fn refreshes(&self) -> u64 {
         self.refresh_done.load(Ordering::Acquire)
     }

@@ -7,8 +7,19 @@ use std::time::Duration;
 use crate::peers::PeerId;
 
 /// The largest UDP payload IPv4 can carry: 65,535 less 20 bytes of IP and 8 of UDP header (RFC 768, RFC 791).
+///
+/// ```
+/// use shardgram_core::datagram::{MAX_PAYLOAD_V4, MAX_PAYLOAD_V6};
+/// assert!(MAX_PAYLOAD_V4 < MAX_PAYLOAD_V6); // IPv6 does not count its header
+/// ```
 pub const MAX_PAYLOAD_V4: usize = 65_507;
 /// The largest UDP payload IPv6 carries without a jumbogram: 65,535 less 8 bytes of UDP header (RFC 8200).
+///
+/// ```
+/// use shardgram_core::{Config, datagram::MAX_PAYLOAD_V6};
+/// let config = Config::new().max_datagram(MAX_PAYLOAD_V6 as u32);
+/// assert!(config.validate().is_ok());
+/// ```
 pub const MAX_PAYLOAD_V6: usize = 65_527;
 
 /// Which socket of a shard: a listener, by its place in [`crate::Config::listen`], or an endpoint.
@@ -28,21 +39,44 @@ impl SocketId {
     const ENDPOINT: u32 = 1 << 31;
 
     /// The listener with this index.
+    ///
+    /// ```
+    /// use shardgram_core::datagram::SocketId;
+    /// let first = SocketId::listener(0); // of the addresses in Config::listen
+    /// assert_eq!(first.as_listener(), Some(0));
+    /// ```
     pub const fn listener(index: u16) -> Self {
         Self(index as u32)
     }
 
     /// The endpoint in this slot (below 2^31).
+    ///
+    /// ```
+    /// use shardgram_core::datagram::SocketId;
+    /// assert_ne!(SocketId::endpoint(0), SocketId::listener(0));
+    /// ```
     pub const fn endpoint(slot: u32) -> Self {
         Self(slot | Self::ENDPOINT)
     }
 
     /// The listener's index, or `None` for an endpoint.
+    ///
+    /// ```
+    /// use shardgram_core::Path;
+    /// fn came_by_listener(path: &Path) -> bool { path.socket.as_listener().is_some() }
+    /// ```
     pub const fn as_listener(self) -> Option<u16> {
         if self.0 & Self::ENDPOINT == 0 { Some(self.0 as u16) } else { None }
     }
 
     /// The endpoint's slot, or `None` for a listener.
+    ///
+    /// ```
+    /// use shardgram_core::datagram::SocketId;
+    /// fn of_endpoint<S>(sockets: &[Option<S>], id: SocketId) -> Option<&S> {
+    ///     sockets.get(id.as_endpoint()? as usize)?.as_ref()
+    /// }
+    /// ```
     pub const fn as_endpoint(self) -> Option<u32> {
         if self.0 & Self::ENDPOINT == 0 { None } else { Some(self.0 & !Self::ENDPOINT) }
     }
@@ -82,6 +116,13 @@ pub struct Path {
 
 impl Path {
     /// The longest payload this path's address family can carry, in bytes.
+    ///
+    /// ```
+    /// use shardgram_core::{Path, datagram::SocketId};
+    /// let (local, remote) = ("[::1]:53".parse().unwrap(), "[::1]:4000".parse().unwrap());
+    /// let path = Path { local, remote, socket: SocketId::listener(0) };
+    /// assert_eq!(path.max_payload(), 65_527);
+    /// ```
     pub fn max_payload(&self) -> usize {
         if self.remote.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 }
     }
@@ -111,6 +152,15 @@ pub struct Meta {
 }
 
 /// A place in a receive buffer of the driver.
+///
+/// ```
+/// use shardgram_core::datagram::RxSlice;
+/// fn bytes(buffers: &[Vec<u8>], at: RxSlice) -> &[u8] {
+///     &buffers[at.buffer as usize][at.start as usize..][..at.len as usize]
+/// }
+/// let at = RxSlice { buffer: 0, start: 1, len: 2 };
+/// assert_eq!(bytes(&[b"abcd".to_vec()], at), b"bc");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RxSlice {
     /// The driver's number of the buffer.
@@ -146,12 +196,26 @@ pub struct Datagram<'b> {
 
 impl Datagram<'_> {
     /// The 4-tuple it came by.
+    ///
+    /// ```
+    /// use shardgram_core::Datagram;
+    /// fn is_local(datagram: &Datagram<'_>) -> bool {
+    ///     datagram.path().remote.ip().is_loopback()
+    /// }
+    /// ```
     #[inline]
     pub fn path(&self) -> Path {
         self.path
     }
 
     /// What the kernel said about it.
+    ///
+    /// ```
+    /// use shardgram_core::Datagram;
+    /// fn congestion_experienced(datagram: &Datagram<'_>) -> bool {
+    ///     datagram.meta().ecn == 0b11
+    /// }
+    /// ```
     #[inline]
     pub fn meta(&self) -> Meta {
         self.meta

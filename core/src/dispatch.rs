@@ -73,7 +73,10 @@ impl<H: Handler> Dispatch<H> {
     /// Closes the peers that callbacks asked to close, which may ask for more.
     #[cold]
     fn settle(&mut self) {
-        while let Some(peer) = self.io.closing.pop() {
+        // After a panic the rest is left to the fresh handler, which is told of every peer.
+        while !self.panicked
+            && let Some(peer) = self.io.closing.pop()
+        {
             self.close(peer, CloseReason::Asked);
         }
     }

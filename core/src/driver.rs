@@ -8,12 +8,117 @@
 //! | [`Driver::turn`] carries out the whole outbox before it waits | yes | yes | yes |
 //! | one kernel entry for sends and wait | yes | one a send, one a wait | no kernel |
 //! | order of sends to one peer is kept | yes | yes | yes, until the network reorders |
-//! | a sleeping shard is woken by an arrival, a deadline, or its [`Bell`](crate::mailbox::Bell) | yes | yes | yes |
+//! | a sleeping shard is woken by an arrival, a deadline, or its [`Bell`] | yes | yes | yes |
 //! | deadlines are kept to | microseconds | a millisecond (epoll's) | exactly |
-//! | a datagram longer than [`Config::max_datagram`](crate::Config::max_datagram) is flagged | yes | yes | yes |
+//! | a datagram longer than [`Config::max_datagram`] is flagged | yes | yes | yes |
 //! | replies leave from the address written to | yes | yes | yes |
 //! | every receive buffer comes back after its callback or its send | yes | yes | yes |
 //! | what failed is reported with its peer, and ends nothing else | yes | yes | yes |
+//!
+//! [`Bell`]: crate::mailbox::Bell
+//! [`Config::max_datagram`]: crate::Config::max_datagram
+//!
+//! # A whole driver
+//!
+//! In memory, with one listener and one receive buffer. It has no sockets to give to endpoints.
+//!
+//! ```
+//! use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Instant};
+//!
+//! use shardgram_core::datagram::{RxSlice, SocketId};
+//! use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
+//! use shardgram_core::outbox::{Outbox, Source, TrainLimits};
+//! use shardgram_core::shard_loop::{Secrets, Setup, ShardLoop, Turn};
+//! use shardgram_core::{Config, Endpoint, Meta, PeerError, ShardInfo, mailbox::mailboxes};
+//! # use shardgram_core::{Accept, Context, Datagram, Handler, PeerId};
+//! # struct Echo;
+//! # impl Handler for Echo {
+//! #     type Peer = (); type Timer = (); type Message = ();
+//! #     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+//! #         Accept::Peer(())
+//! #     }
+//! #     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
+//! #         let len = datagram.len();
+//! #         let _ = cx.io.reply(datagram, len);
+//! #     }
+//! # }
+//!
+//! #[derive(Default)]
+//! struct Memory {
+//!     arriving: VecDeque<(SocketAddr, Vec<u8>)>,
+//!     buffer: Vec<u8>,
+//!     sent: Vec<(SocketAddr, Vec<u8>)>,
+//!     failed: Vec<SendFailure>,
+//! }
+//!
+//! impl Driver for Memory {
+//!     fn capabilities(&self) -> Capabilities { Capabilities::new(TrainLimits::SINGLE) }
+//!     fn now(&self) -> Instant { Instant::now() }
+//!     fn open(&mut self, _: SocketId, _: &Endpoint) -> Result<SocketAddr, i32> { Err(95) } // EOPNOTSUPP
+//!     fn close(&mut self, _: SocketId) {}
+//!     fn wake(&mut self, _: u16) {} // there is only one shard
+//!
+//!     fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
+//!         for train in outbox.trains() {
+//!             if train.path.socket.as_listener().is_none() {
+//!                 let fault = SendFault::Peer(PeerError::NotOpened { errno: 9 }); // EBADF
+//!                 self.failed.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault });
+//!                 continue;
+//!             }
+//!             for source in outbox.sources(train) { // one, since trains are of single datagrams
+//!                 let bytes = match source {
+//!                     Source::Outbox { start, len } => outbox.bytes(start, len),
+//!                     Source::Buffer(RxSlice { start, len, .. }) => {
+//!                         &self.buffer[start as usize..][..len as usize]
+//!                     }
+//!                 };
+//!                 self.sent.push((train.path.remote, bytes.to_vec()));
+//!             }
+//!         }
+//!         // It cannot block; others would sleep here until `at`, or until their bell is rung.
+//!         let nothing = self.arriving.is_empty() && self.failed.is_empty();
+//!         let asleep = matches!(wait, Wait::Until(at) if nothing && at.is_none_or(|at| at > self.now()));
+//!         Ok(if asleep { Turned::Asleep } else { Turned::Awake })
+//!     }
+//!
+//!     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
+//!         self.failed.drain(..).for_each(|failure| sink.send_failed(failure));
+//!         for _ in 0..budget {
+//!             let Some((remote, bytes)) = self.arriving.pop_front() else { return };
+//!             self.buffer = bytes;
+//!             let (socket, meta, bytes) = (SocketId::listener(0), Meta::default(), &mut self.buffer);
+//!             let arrival =
+//!                 Arrival { socket, remote, local: None, meta, segment: 0, bytes, buffer: 0, start: 0 };
+//!             let fate = sink.datagram(arrival);
+//!             if fate.stop || fate.kept > 0 {
+//!                 return; // a reply lies in the only buffer, which is free again after the next turn
+//!             }
+//!         }
+//!     }
+//!
+//!     fn has_more(&self) -> bool { !self.arriving.is_empty() }
+//!     fn kernel_dropped(&mut self) -> u64 { 0 }
+//! }
+//!
+//! let (postboxes, mut mailboxes) = mailboxes(1, 16);
+//! let setup = Setup {
+//!     info: ShardInfo::new(0, 1),
+//!     listeners: Arc::new(["192.0.2.1:9000".parse().unwrap()]),
+//!     mailbox: mailboxes.remove(0),
+//!     postboxes,
+//!     control: Arc::default(),
+//!     stats: Arc::default(),
+//!     secrets: Secrets { table: (1, 2), cookies: (3, 4) },
+//!     start: Instant::now(),
+//! };
+//! let client: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+//! let arriving = VecDeque::from([(client, b"hello".to_vec())]);
+//! let driver = Memory { arriving, ..Memory::default() };
+//! let mut shard = ShardLoop::new(driver, setup, &Config::new(), |_| Echo).expect("a shard");
+//! assert!(matches!(shard.turn(), Turn::Ran)); // the datagram comes, and the handler queues its reply
+//! assert!(matches!(shard.turn(), Turn::Asleep)); // the reply leaves, and nothing is left to do
+//! assert_eq!(shard.driver().sent, [(client, b"hello".to_vec())]);
+//! ```
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,24 +131,70 @@ use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::PeerId;
 
 /// What carries the datagrams of one shard.
+///
+/// See the [module documentation](self) for a whole driver.
+///
+/// ```
+/// use shardgram_core::{driver::{Driver, Wait}, outbox::Outbox};
+/// fn flush<D: Driver>(driver: &mut D, outbox: &Outbox) -> std::io::Result<bool> {
+///     driver.turn(outbox, Wait::Poll)?;
+///     Ok(driver.has_more())
+/// }
+/// ```
 pub trait Driver {
     /// What it can do. Asked once.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Driver, outbox::TrainLimits};
+    /// fn sends_trains(driver: &impl Driver) -> bool {
+    ///     driver.capabilities().trains != TrainLimits::SINGLE
+    /// }
+    /// ```
     fn capabilities(&self) -> Capabilities;
 
     /// The time. Asked once a turn.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::driver::{Driver, Wait};
+    /// fn a_while(driver: &impl Driver) -> Wait {
+    ///     Wait::Until(Some(driver.now() + Duration::from_millis(5)))
+    /// }
+    /// ```
     fn now(&self) -> Instant;
 
     /// Opens the socket of an endpoint and begins to receive on it; says which address it got.
     ///
     /// # Errors
     /// The system's error number.
+    ///
+    /// ```
+    /// use shardgram_core::{Endpoint, datagram::SocketId, driver::Driver};
+    /// fn open_first(driver: &mut impl Driver) -> Result<u16, i32> {
+    ///     let endpoint = Endpoint::bound(([127, 0, 0, 1], 0).into());
+    ///     Ok(driver.open(SocketId::endpoint(0), &endpoint)?.port())
+    /// }
+    /// ```
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32>;
 
-    /// Closes the socket of an endpoint, if it is open. Nothing of it is handed over afterwards, and its number may be
-    /// opened anew at once.
+    /// Closes the socket of an endpoint, if it is open. Nothing of it is handed over afterwards, and its
+    /// number may be opened anew at once.
+    ///
+    /// ```
+    /// use shardgram_core::{datagram::SocketId, driver::Driver};
+    /// fn close_all(driver: &mut impl Driver, slots: u32) {
+    ///     (0..slots).for_each(|slot| driver.close(SocketId::endpoint(slot)));
+    /// }
+    /// ```
     fn close(&mut self, socket: SocketId);
 
     /// Wakes another shard of the same server, with the next [`Driver::turn`] at the latest.
+    ///
+    /// ```
+    /// fn wake_all(driver: &mut impl shardgram_core::driver::Driver, claimed: &mut Vec<u16>) {
+    ///     claimed.drain(..).for_each(|shard| driver.wake(shard));
+    /// }
+    /// ```
     fn wake(&mut self, shard: u16);
 
     /// Sends all that the outbox holds, then waits as told. When it returns nothing refers to the outbox
@@ -52,19 +203,56 @@ pub trait Driver {
     ///
     /// # Errors
     /// Only what ends the shard. What befalls one socket or one peer is reported by [`Driver::receive`].
+    ///
+    /// ```
+    /// use shardgram_core::{driver::{Driver, Turned, Wait}, outbox::Outbox};
+    /// fn sleep<D: Driver>(driver: &mut D, outbox: &Outbox) -> std::io::Result<bool> {
+    ///     let until = driver.now() + std::time::Duration::from_millis(20);
+    ///     Ok(driver.turn(outbox, Wait::Until(Some(until)))? == Turned::Asleep)
+    /// }
+    /// ```
     fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned>;
 
     /// Hands over up to `budget` arrivals, and all failures that are known.
+    ///
+    /// ```
+    /// use shardgram_core::driver::{Driver, Sink};
+    /// fn failures_only(driver: &mut impl Driver, sink: &mut impl Sink) {
+    ///     driver.receive(0, sink);
+    /// }
+    /// ```
     fn receive(&mut self, budget: usize, sink: &mut impl Sink);
 
     /// Whether more is known to wait than was handed over, so that the next turn must not sleep.
+    ///
+    /// ```
+    /// use shardgram_core::driver::{Driver, Wait};
+    /// fn wait(driver: &impl Driver) -> Wait {
+    ///     if driver.has_more() { Wait::Poll } else { Wait::Until(None) }
+    /// }
+    /// ```
     fn has_more(&self) -> bool;
 
     /// Datagrams the system dropped because a receive buffer was full, on all sockets since the start.
+    ///
+    /// ```
+    /// fn refresh(driver: &mut impl shardgram_core::driver::Driver, stats: &shardgram_core::Stats) {
+    ///     stats.kernel_dropped.set(driver.kernel_dropped());
+    /// }
+    /// ```
     fn kernel_dropped(&mut self) -> u64;
 }
 
 /// Fixed facts of a driver.
+///
+/// ```
+/// use shardgram_core::{driver::Capabilities, outbox::TrainLimits};
+/// fn capabilities(offload: bool) -> Capabilities {
+///     let long = TrainLimits { datagrams: 64, bytes: 65_507 };
+///     Capabilities::new(if offload { long } else { TrainLimits::SINGLE })
+/// }
+/// assert_eq!(capabilities(true).trains.datagrams, 64);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -74,12 +262,30 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Trains of up to this length.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Capabilities, outbox::TrainLimits};
+    /// assert_eq!(Capabilities::new(TrainLimits::SINGLE).trains.datagrams, 1);
+    /// ```
     pub fn new(trains: TrainLimits) -> Self {
         Self { trains }
     }
 }
 
 /// How long [`Driver::turn`] may sleep.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use shardgram_core::driver::Wait;
+/// /// As poll(2) wants it: `None` is for ever.
+/// fn timeout(wait: Wait, now: Instant) -> Option<Duration> {
+///     match wait {
+///         Wait::Poll => Some(Duration::ZERO),
+///         Wait::Until(deadline) => deadline.map(|at| at.saturating_duration_since(now)),
+///     }
+/// }
+/// assert_eq!(timeout(Wait::Poll, Instant::now()), Some(Duration::ZERO));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
     /// Not at all: take what is there.
@@ -89,6 +295,18 @@ pub enum Wait {
 }
 
 /// What [`Driver::turn`] came to.
+///
+/// ```
+/// use std::time::Instant;
+/// use shardgram_core::driver::{Turned, Wait};
+/// fn without_blocking(wait: Wait, now: Instant) -> Turned {
+///     match wait {
+///         Wait::Until(at) if at.is_none_or(|at| at > now) => Turned::Asleep,
+///         _ => Turned::Awake,
+///     }
+/// }
+/// assert_eq!(without_blocking(Wait::Until(None), Instant::now()), Turned::Asleep);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turned {
     /// Something may have come, or the wait is over.
@@ -100,6 +318,16 @@ pub enum Turned {
 }
 
 /// A datagram, or a train of them, as it came from the network.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use shardgram_core::{Meta, datagram::SocketId, driver::Arrival};
+/// fn single(remote: SocketAddr, bytes: &mut [u8]) -> Arrival<'_> {
+///     let (socket, meta) = (SocketId::listener(0), Meta::default());
+///     Arrival { socket, remote, local: None, meta, segment: 0, bytes, buffer: 0, start: 0 }
+/// }
+/// assert_eq!(single(([127, 0, 0, 1], 9).into(), &mut [1, 2, 3]).bytes.len(), 3);
+/// ```
 #[derive(Debug)]
 pub struct Arrival<'a> {
     /// The socket it came by.
@@ -122,6 +350,17 @@ pub struct Arrival<'a> {
 }
 
 /// What is to become of the buffer of an [`Arrival`].
+///
+/// ```
+/// use shardgram_core::driver::Fate;
+/// fn take_back(fate: Fate, buffer: u32, free: &mut Vec<u32>, kept: &mut [u32]) -> bool {
+///     match fate.kept {
+///         0 => free.push(buffer),
+///         sends => kept[buffer as usize] = sends,
+///     }
+///     !fate.stop
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fate {
     /// How many queued sends refer to the buffer. With 0 it may be used again at once; otherwise after
@@ -132,6 +371,15 @@ pub struct Fate {
 }
 
 /// A train that could not be sent.
+///
+/// ```
+/// use shardgram_core::driver::{SendFailure, SendFault};
+/// use shardgram_core::{PeerError, outbox::Train};
+/// fn refused(train: &Train) -> SendFailure {
+///     let fault = SendFault::Peer(PeerError::Refused);
+///     SendFailure { peer: train.peer, datagrams: train.datagrams, fault }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SendFailure {
     /// Whose it was, `None` for a stateless answer.
@@ -143,6 +391,18 @@ pub struct SendFailure {
 }
 
 /// Why a train could not be sent.
+///
+/// ```
+/// use shardgram_core::{PeerError, driver::SendFault};
+/// fn fault(errno: i32) -> SendFault {
+///     match errno {
+///         11 => SendFault::SocketFull, // EAGAIN
+///         111 => SendFault::Peer(PeerError::Refused), // ECONNREFUSED
+///         errno => SendFault::Peer(PeerError::Other { errno }),
+///     }
+/// }
+/// assert_eq!(fault(11), SendFault::SocketFull);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SendFault {
     /// The socket's buffer is full. The peer is not to blame and hears nothing.
@@ -152,19 +412,79 @@ pub enum SendFault {
 }
 
 /// Where a driver hands over what arrived. The shard loop implements it.
+///
+/// See the [module documentation](self) for its use in a driver. One for a driver's own tests:
+///
+/// ```
+/// use shardgram_core::driver::{Arrival, Fate, SendFailure, Sink};
+/// #[derive(Default)]
+/// struct Count { datagrams: u32, failed: u32 }
+/// impl Sink for Count {
+///     fn datagram(&mut self, _: Arrival<'_>) -> Fate {
+///         self.datagrams += 1;
+///         Fate { kept: 0, stop: false }
+///     }
+///     fn send_failed(&mut self, failure: SendFailure) { self.failed += failure.datagrams; }
+///     fn malformed(&mut self) {}
+///     fn too_late(&mut self, _: u32) {}
+///     fn rearmed(&mut self, _: bool) {}
+/// }
+/// let mut sink = Count::default();
+/// sink.malformed();
+/// assert_eq!((sink.datagrams, sink.failed), (0, 0));
+/// ```
 pub trait Sink {
     /// A datagram or a train.
+    ///
+    /// ```
+    /// use shardgram_core::driver::{Arrival, Sink};
+    /// fn hand_over(sink: &mut impl Sink, arrival: Arrival<'_>, free: &mut Vec<u32>) -> bool {
+    ///     let buffer = arrival.buffer;
+    ///     let fate = sink.datagram(arrival);
+    ///     if fate.kept == 0 { free.push(buffer); }
+    ///     !fate.stop
+    /// }
+    /// ```
     fn datagram(&mut self, arrival: Arrival<'_>) -> Fate;
 
     /// Something was received that has no usable source address or impossible control data.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::driver::Sink;
+    /// fn check(sink: &mut impl Sink, source: Option<SocketAddr>) -> Option<SocketAddr> {
+    ///     if source.is_none() { sink.malformed(); }
+    ///     source
+    /// }
+    /// ```
     fn malformed(&mut self);
 
     /// So many datagrams had been received on an endpoint when it was closed.
+    ///
+    /// ```
+    /// fn drop_queue(sink: &mut impl shardgram_core::driver::Sink, closed: &mut Vec<Vec<u8>>) {
+    ///     sink.too_late(closed.drain(..).count() as u32);
+    /// }
+    /// ```
     fn too_late(&mut self, datagrams: u32);
 
     /// A train could not be sent.
+    ///
+    /// ```
+    /// use shardgram_core::driver::{SendFailure, Sink};
+    /// fn report(sink: &mut impl Sink, failures: &mut Vec<SendFailure>) {
+    ///     failures.drain(..).for_each(|failure| sink.send_failed(failure));
+    /// }
+    /// ```
     fn send_failed(&mut self, failure: SendFailure);
 
     /// A receive ended and was armed again; `exhausted` if the receive buffers had run out.
+    ///
+    /// ```
+    /// fn receive_ended(sink: &mut impl shardgram_core::driver::Sink, errno: i32) {
+    ///     const NO_BUFFERS: i32 = 105; // ENOBUFS
+    ///     sink.rearmed(errno == NO_BUFFERS);
+    /// }
+    /// ```
     fn rearmed(&mut self, exhausted: bool);
 }

@@ -24,6 +24,12 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// On a free port, with addresses of the family of `remote`.
+    ///
+    /// ```
+    /// use shardgram_core::Endpoint;
+    /// let endpoint = Endpoint::towards("192.0.2.1:53".parse().unwrap());
+    /// assert_eq!(endpoint.bind_address(), "0.0.0.0:0".parse().unwrap());
+    /// ```
     pub fn towards(remote: SocketAddr) -> Self {
         let any = if remote.is_ipv4() {
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
@@ -34,11 +40,25 @@ impl Endpoint {
     }
 
     /// On this address; port 0 takes a free one.
+    ///
+    /// ```
+    /// use shardgram_core::Endpoint;
+    /// let endpoint = Endpoint::bound("127.0.0.1:0".parse().unwrap());
+    /// assert!(endpoint.bind_address().ip().is_loopback());
+    /// ```
     pub fn bound(bind: SocketAddr) -> Self {
         Self { bind, any_source: false }
     }
 
     /// Whether datagrams from any address are welcome. Default: no.
+    ///
+    /// ```
+    /// use shardgram_core::{Endpoint, EndpointId, Full, Handler, Io};
+    /// fn discover<H: Handler>(io: &mut Io<H>) -> Result<EndpointId, Full<Endpoint>> {
+    ///     let endpoint = Endpoint::bound(([0, 0, 0, 0], 5353).into());
+    ///     io.endpoint(endpoint.any_source(true)) // strangers' answers go to Handler::accept
+    /// }
+    /// ```
     #[must_use]
     pub fn any_source(mut self, yes: bool) -> Self {
         self.any_source = yes;
@@ -46,6 +66,13 @@ impl Endpoint {
     }
 
     /// The address asked for.
+    ///
+    /// ```
+    /// use shardgram_core::{Endpoint, Full};
+    /// fn refused(Full(endpoint): Full<Endpoint>) -> String {
+    ///     format!("no more endpoints for {}", endpoint.bind_address())
+    /// }
+    /// ```
     pub fn bind_address(&self) -> SocketAddr {
         self.bind
     }

@@ -133,7 +133,7 @@ pub enum CloseReason {
     Asked,
     /// Nothing came from it for [`crate::Config::idle_timeout`].
     Idle,
-    /// Its endpoint was closed.
+    /// The endpoint it was answered along was closed.
     EndpointClosed,
     /// The handler that made it panicked and was replaced.
     Restarted,

@@ -4,9 +4,22 @@ use std::net::{IpAddr, SocketAddr};
 
 /// 2^32 divided by the golden ratio: multiplying by it spreads neighbouring ports and addresses
 /// over the upper half of the word (Knuth, The Art of Computer Programming, volume 3, 6.4).
+///
+/// ```
+/// use shardgram_core::flow::{MULTIPLIER, SHIFT, flow_shard};
+/// let word = u32::from_be_bytes([192, 0, 2, 7]) ^ 4000;
+/// let shard = (word.wrapping_mul(MULTIPLIER) >> SHIFT) % 4;
+/// assert_eq!(shard, u32::from(flow_shard(([192, 0, 2, 7], 4000).into(), 4)));
+/// ```
 pub const MULTIPLIER: u32 = 0x9E37_79B1;
 
 /// Bits that are shifted out after the multiplication; what stays is the well mixed upper half.
+///
+/// ```
+/// use shardgram_core::flow::{MULTIPLIER, SHIFT};
+/// let mixed = 1_u32.wrapping_mul(MULTIPLIER) >> SHIFT;
+/// assert!(mixed <= u32::from(u16::MAX)); // see MULTIPLIER for the whole sum
+/// ```
 pub const SHIFT: u32 = 16;
 
 /// The shard that a datagram from `source` belongs to, in `0..shards`.

@@ -10,8 +10,10 @@ use crate::peers::PeerId;
 /// One value per shard, made on the shard's thread, so it needs no `Send`. Callbacks run one at a time;
 /// each may queue sends, set timers and send messages, and must not block.
 ///
-/// A callback that panics costs the shard's peers: they are closed as [`CloseReason::Restarted`] and a
-/// fresh handler takes over with the same sockets.
+/// A callback that panics costs the shard its peers, timers and endpoints. At the end of the turn a fresh
+/// handler takes over with the same listeners and the same mailbox: it gets [`Handler::on_start`] first,
+/// and then [`Handler::on_closed`] with [`CloseReason::Restarted`] for each peer the failed one still had.
+/// What the failed one had queued still leaves.
 ///
 /// ```
 /// use shardgram_core::{Accept, Context, Datagram, Handler, PeerId};
@@ -35,53 +37,247 @@ use crate::peers::PeerId;
 /// ```
 pub trait Handler: Sized + 'static {
     /// State the library keeps beside each peer and drops with it; `()` for none.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// struct Session { user: u64, last_sequence: u32 }
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// type Peer = Session; // in the impl of Handler
+    /// # type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<Session> {
+    /// #     Accept::Done
+    /// # }
+    /// # }
+    /// ```
     type Peer: 'static;
     /// What a timer brings back.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// enum Wake { Resend(PeerId), Save }
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// type Timer = Wake; // in the impl of Handler
+    /// # type Peer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Done
+    /// # }
+    /// # }
+    /// ```
     type Timer: 'static;
     /// What other shards and [handles](Origin::Handle) may send.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// enum Order { Announce(String), Kick(PeerId) }
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// type Message = Order; // in the impl of Handler
+    /// # type Peer = (); type Timer = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Done
+    /// # }
+    /// # }
+    /// ```
     type Message: Send + 'static;
 
     /// A datagram of a 4-tuple that has no peer. With [`Accept::Peer`] a peer is made and this datagram
     /// then goes to [`Handler::on_datagram`]. Its source may be forged: keep nothing for it that it did
     /// not earn ([`crate::Io::cookie`]).
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+    ///     if cx.io.verify(first.path(), first) {
+    ///         return Accept::Peer(());
+    ///     }
+    ///     let cookie = cx.io.cookie(first.path());
+    ///     let _ = cx.io.answer(first.path(), &cookie);
+    ///     Accept::Done
+    /// }
+    /// # }
+    /// ```
     fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<Self::Peer>;
 
     /// A datagram of a peer.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = u64; type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<u64> {
+    /// #     Accept::Peer(0)
+    /// # }
+    /// fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+    ///     if let Some(bytes) = cx.peers.get_mut(from) {
+    ///         *bytes += datagram.len() as u64;
+    ///     }
+    ///     let _ = cx.io.reply(datagram, 1);
+    /// }
+    /// # }
+    /// ```
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
         let _ = (cx, from, datagram);
     }
 
-    /// A timer that [`crate::Io::set_timer`] or [`crate::Io::set_peer_timer`] set. Never early.
+    /// A timer that [`crate::Io::set_timer`] or [`crate::Io::set_peer_timer`] set. Never early, and never in
+    /// the turn in which it was set.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = PeerId; type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_timer(&mut self, cx: &mut Context<'_, Self>, peer: PeerId) {
+    ///     if cx.io.send(peer, b"are you there?").is_ok() {
+    ///         let _ = cx.io.set_peer_timer(peer, cx.io.now() + std::time::Duration::from_secs(15), peer);
+    ///     }
+    /// }
+    /// # }
+    /// ```
     fn on_timer(&mut self, cx: &mut Context<'_, Self>, timer: Self::Timer) {
         let _ = (cx, timer);
     }
 
     /// A message. Those of one sender come in the order in which it sent them.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = PeerId;
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_message(&mut self, cx: &mut Context<'_, Self>, from: Origin, kick: PeerId) {
+    ///     if from == Origin::Handle {
+    ///         cx.io.close(kick);
+    ///     }
+    /// }
+    /// # }
+    /// ```
     fn on_message(&mut self, cx: &mut Context<'_, Self>, from: Origin, message: Self::Message) {
         let _ = (cx, from, message);
     }
 
     /// Something went wrong with one peer. It stays open.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
+    ///     if matches!(error, PeerError::Refused | PeerError::NotOpened { .. }) {
+    ///         cx.io.close(peer);
+    ///     }
+    /// }
+    /// # }
+    /// ```
     fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
         let _ = (cx, peer, error);
     }
 
     /// A peer is gone; here is its state. Its id is stale already.
+    ///
+    /// A handler that took over from one that panicked hears of the other's peers here, as
+    /// [`CloseReason::Restarted`], after its own [`Handler::on_start`].
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game { saved: Vec<String> }
+    /// # impl Handler for Game {
+    /// # type Peer = String; type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<String> {
+    /// #     Accept::Done
+    /// # }
+    /// fn on_closed(&mut self, _: &mut Context<'_, Self>, peer: PeerId, name: String, why: CloseReason) {
+    ///     println!("{name} ({peer}) left: {why:?}");
+    ///     self.saved.push(name);
+    /// }
+    /// # }
+    /// ```
     fn on_closed(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, state: Self::Peer, why: CloseReason) {
         let _ = (cx, peer, state, why);
     }
 
-    /// Before the first datagram, on the shard's thread.
+    /// Before any other callback, on the shard's thread. There are no peers yet: those of a handler that
+    /// panicked, from which this one takes over, come to [`Handler::on_closed`] right after.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+    ///     let server = ([192, 0, 2, 1], 9000).into();
+    ///     let Ok(socket) = cx.io.endpoint(Endpoint::towards(server)) else { return };
+    ///     let _ = cx.open(Via::Endpoint(socket), server, ());
+    /// }
+    /// # }
+    /// ```
     fn on_start(&mut self, cx: &mut Context<'_, Self>) {
         let _ = cx;
     }
 
     /// After each turn's datagrams, messages and timers, before what they queued leaves.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game { news: Vec<u8> }
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_turn_end(&mut self, cx: &mut Context<'_, Self>) {
+    ///     let news = std::mem::take(&mut self.news); // all that this turn brought
+    ///     if let (false, Ok(news)) = (news.is_empty(), cx.io.share(&news)) {
+    ///         for (peer, _state) in cx.peers.iter() {
+    ///             let _ = cx.io.send_shared(peer, news);
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
     fn on_turn_end(&mut self, cx: &mut Context<'_, Self>) {
         let _ = cx;
     }
 
-    /// The server drains: say what it takes. Whatever is decided, the shard ends at `deadline`.
+    /// The server drains: say what it takes. Whatever is decided, the shard ends at `deadline`. A handler
+    /// that takes over during the drain is asked anew.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # use std::time::Instant;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_drain(&mut self, cx: &mut Context<'_, Self>, _deadline: Instant) -> Drain {
+    ///     for (peer, _state) in cx.peers.iter() {
+    ///         let _ = cx.io.send(peer, b"going down: finish your game");
+    ///     }
+    ///     Drain::WhenPeersGone
+    /// }
+    /// # }
+    /// ```
     fn on_drain(&mut self, cx: &mut Context<'_, Self>, deadline: Instant) -> Drain {
         let _ = (cx, deadline);
         Drain::WhenIdle
@@ -115,7 +311,8 @@ pub enum Accept<P> {
     Reply(usize),
     /// One more path of that peer, which may live on another shard: there the datagram is forwarded.
     /// Answers keep going along the old path until [`crate::Io::use_path`], so a replayed copy from a
-    /// forged address steals no conversation (RFC 9000 section 9.3).
+    /// forged address steals no conversation (RFC 9000 section 9.3). A peer that has all the paths it may
+    /// have ([`crate::Config::max_paths_per_peer`]) loses the oldest of those it does not use.
     PathOf(PeerId),
     /// Refused; the reason becomes a counter's label. 31 different reasons are kept apart.
     Drop(&'static str),
@@ -170,6 +367,12 @@ pub struct ShardInfo {
 
 impl ShardInfo {
     /// Shard `shard` of `shards`.
+    ///
+    /// ```
+    /// use shardgram_core::ShardInfo;
+    /// let last = ShardInfo::new(3, 4);
+    /// assert_eq!(last.shard + 1, last.shards);
+    /// ```
     pub fn new(shard: u16, shards: u16) -> Self {
         Self { shard, shards }
     }

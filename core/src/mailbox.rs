@@ -37,9 +37,26 @@ pub(crate) struct Forwarded {
 }
 
 /// Wakes a shard's thread from any other: what a driver provides.
+///
+/// ```
+/// use std::sync::mpsc::Sender;
+/// use shardgram_core::mailbox::WakeFn;
+/// fn by_channel(wakes: Sender<()>) -> WakeFn {
+///     Box::new(move || drop(wakes.send(())))
+/// }
+/// ```
 pub type WakeFn = Box<dyn Fn() + Send + Sync>;
 
 /// The sleeping flag of a shard and the way to wake it.
+///
+/// ```
+/// use shardgram_core::mailbox::Bell;
+/// let (wakes, woken) = std::sync::mpsc::channel();
+/// let bell = Bell::default();
+/// bell.connect(Box::new(move || drop(wakes.send(())))); // by the driver
+/// bell.wake(); // by whoever has something for the shard
+/// assert!(woken.try_recv().is_ok());
+/// ```
 #[derive(Default)]
 pub struct Bell {
     sleeping: AtomicBool,
@@ -48,6 +65,14 @@ pub struct Bell {
 
 impl Bell {
     /// Connects it to a driver. Only the first call counts.
+    ///
+    /// ```
+    /// use std::sync::mpsc::Sender;
+    /// use shardgram_core::mailbox::Bell;
+    /// fn attach(bell: &Bell, wakes: Sender<()>) {
+    ///     bell.connect(Box::new(move || drop(wakes.send(()))));
+    /// }
+    /// ```
     pub fn connect(&self, wake: WakeFn) {
         let _ = self.wake.set(wake);
     }
@@ -70,6 +95,15 @@ impl Bell {
     }
 
     /// Wakes the shard if it sleeps. From any thread.
+    ///
+    /// ```
+    /// # use shardgram_core::mailbox::Bell;
+    /// # let (wakes, woken) = std::sync::mpsc::channel();
+    /// let bell = Bell::default();
+    /// # bell.connect(Box::new(move || drop(wakes.send(()))));
+    /// bell.ring();
+    /// assert!(woken.try_recv().is_err()); // the shard is awake: there is nobody to wake
+    /// ```
     pub fn ring(&self) {
         if self.claim() {
             self.wake();
@@ -77,6 +111,13 @@ impl Bell {
     }
 
     /// Wakes the shard, whatever its flag says: for whoever claimed it, and for what must not be missed.
+    ///
+    /// ```
+    /// use shardgram_core::mailbox::Postbox;
+    /// fn wake_all<M>(postboxes: &[Postbox<M>]) {
+    ///     postboxes.iter().for_each(|postbox| postbox.bell().wake());
+    /// }
+    /// ```
     pub fn wake(&self) {
         if let Some(wake) = self.wake.get() {
             wake();
@@ -110,6 +151,15 @@ impl InFlight {
 }
 
 /// The way into one shard's mailbox.
+///
+/// ```
+/// use shardgram_core::mailbox::{Postbox, mailboxes};
+/// fn anywhere(postboxes: &[Postbox<u32>], message: u32) -> bool {
+///     postboxes.iter().any(|shard| shard.post(message).is_ok())
+/// }
+/// let (postboxes, _mailboxes) = mailboxes(2, 1);
+/// assert_eq!([1, 2, 3].map(|message| anywhere(&postboxes, message)), [true, true, false]);
+/// ```
 pub struct Postbox<M> {
     messages: Sender<(Origin, M)>,
     forwards: Sender<Box<Forwarded>>,
@@ -141,6 +191,13 @@ impl<M> Postbox<M> {
     ///
     /// # Errors
     /// Gives the message back if the mailbox is full or its shard has ended.
+    ///
+    /// ```
+    /// use shardgram_core::{Full, mailbox::mailboxes};
+    /// let (postboxes, _mailboxes) = mailboxes(1, 1);
+    /// assert_eq!(postboxes[0].post("first"), Ok(()));
+    /// assert_eq!(postboxes[0].post("second"), Err(Full("second")));
+    /// ```
     pub fn post(&self, message: M) -> Result<(), Full<M>> {
         self.put_message(Origin::Handle, message)?;
         self.bell.ring();
@@ -175,12 +232,25 @@ impl<M> Postbox<M> {
     }
 
     /// The bell of the shard this leads to.
+    ///
+    /// ```
+    /// use shardgram_core::mailbox::mailboxes;
+    /// let (postboxes, mailboxes) = mailboxes::<()>(1, 8);
+    /// assert!(std::sync::Arc::ptr_eq(postboxes[0].bell(), mailboxes[0].bell()));
+    /// ```
     pub fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }
 }
 
 /// A shard's end of its mailbox.
+///
+/// ```
+/// use shardgram_core::{Full, mailbox::mailboxes};
+/// let (postboxes, mailboxes) = mailboxes(1, 8);
+/// drop(mailboxes); // the shard has ended: nobody will read what is posted
+/// assert_eq!(postboxes[0].post(7), Err(Full(7)));
+/// ```
 pub struct Mailbox<M> {
     messages: Receiver<(Origin, M)>,
     forwards: Receiver<Box<Forwarded>>,
@@ -195,7 +265,14 @@ impl<M> std::fmt::Debug for Mailbox<M> {
     }
 }
 
-/// The mailboxes of a server's shards, for `len` messages each, and the ways into them.
+/// The mailboxes of a server's shards, for `len` messages each, and the ways into them. Forwarded datagrams
+/// have bounds of their own beside: 1,024 of them and 8 MiB.
+///
+/// ```
+/// use shardgram_core::mailbox::mailboxes;
+/// let (postboxes, mailboxes) = mailboxes::<String>(4, 1024);
+/// assert_eq!((postboxes.len(), mailboxes.len()), (4, 4));
+/// ```
 pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<M>>) {
     let in_flight = InFlight::default();
     let pair = |_| {
@@ -217,6 +294,14 @@ pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<
 
 impl<M> Mailbox<M> {
     /// The bell of the shard whose mailbox this is.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use shardgram_core::{mailbox::Bell, shard_loop::Setup};
+    /// fn bell_of<M>(setup: &Setup<M>) -> Arc<Bell> {
+    ///     Arc::clone(setup.mailbox.bell()) // for the driver, before the setup goes to the loop
+    /// }
+    /// ```
     pub fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }

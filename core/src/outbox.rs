@@ -13,6 +13,16 @@ use crate::routes::Route;
 const NONE: u32 = u32::MAX;
 
 /// Where bytes to send lie.
+///
+/// ```
+/// use shardgram_core::outbox::{Outbox, Source};
+/// fn bytes<'a>(outbox: &'a Outbox, buffers: &'a [Vec<u8>], source: Source) -> &'a [u8] {
+///     match source {
+///         Source::Outbox { start, len } => outbox.bytes(start, len),
+///         Source::Buffer(at) => &buffers[at.buffer as usize][at.start as usize..][..at.len as usize],
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// In the outbox: [`Outbox::bytes`].
@@ -41,6 +51,13 @@ struct Piece {
 }
 
 /// Datagrams to one destination that leave in one send.
+///
+/// ```
+/// use shardgram_core::outbox::Train;
+/// fn describe(train: &Train) -> String {
+///     format!("{} datagrams of {} bytes to {}", train.datagrams, train.segment, train.path.remote)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Train {
     /// The peer they go to, `None` for stateless answers.
@@ -58,6 +75,13 @@ pub struct Train {
 }
 
 /// How long trains may be. A driver says so in [`crate::driver::Capabilities`].
+///
+/// ```
+/// use shardgram_core::outbox::TrainLimits;
+/// // What the kernel cuts apart: UDP_SEGMENT takes 64 datagrams, and IPv4 65,507 bytes.
+/// let limits = TrainLimits { datagrams: 64, bytes: 65_507 };
+/// assert_ne!(limits, TrainLimits::SINGLE);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TrainLimits {
     /// Most datagrams in a train; 1 where there is no segmentation offload.
@@ -68,11 +92,26 @@ pub struct TrainLimits {
 
 impl TrainLimits {
     /// One datagram a train.
+    ///
+    /// ```
+    /// use shardgram_core::outbox::TrainLimits;
+    /// assert_eq!(TrainLimits::SINGLE.datagrams, 1);
+    /// ```
     pub const SINGLE: Self = Self { datagrams: 1, bytes: u32::MAX };
 }
 
 /// The queue of one turn. Callbacks fill it through [`crate::Io`], the driver carries it out and the loop
 /// empties it.
+///
+/// ```
+/// use shardgram_core::outbox::Outbox;
+/// fn log(outbox: &Outbox) {
+///     for train in outbox.trains() {
+///         let pieces = outbox.sources(train).count();
+///         println!("{} bytes to {} in {pieces} pieces", train.bytes, train.path.remote);
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Outbox {
     arena: Vec<u8>,
@@ -100,11 +139,27 @@ impl Outbox {
     }
 
     /// The trains, in the order in which they were begun.
+    ///
+    /// ```
+    /// fn stateless(outbox: &shardgram_core::outbox::Outbox) -> usize {
+    ///     outbox.trains().iter().filter(|train| train.peer.is_none()).count()
+    /// }
+    /// ```
     pub fn trains(&self) -> &[Train] {
         &self.trains
     }
 
     /// Where the bytes of a train lie, in order.
+    ///
+    /// ```
+    /// use shardgram_core::outbox::{Outbox, Source, Train};
+    /// fn buffers<'a>(outbox: &'a Outbox, train: &Train) -> impl Iterator<Item = u32> + 'a {
+    ///     outbox.sources(train).filter_map(|source| match source {
+    ///         Source::Buffer(at) => Some(at.buffer),
+    ///         Source::Outbox { .. } => None,
+    ///     })
+    /// }
+    /// ```
     pub fn sources(&self, train: &Train) -> impl Iterator<Item = Source> + '_ {
         let mut at = train.first;
         std::iter::from_fn(move || {
@@ -115,6 +170,13 @@ impl Outbox {
     }
 
     /// The only source of a train that has one, without walking.
+    ///
+    /// ```
+    /// use shardgram_core::outbox::{Outbox, Train};
+    /// fn needs_a_list(outbox: &Outbox, train: &Train) -> bool {
+    ///     outbox.single_source(train).is_none() // sendmsg with several pieces, otherwise with one
+    /// }
+    /// ```
     #[inline]
     pub fn single_source(&self, train: &Train) -> Option<Source> {
         (train.first == train.last).then(|| self.pieces[train.first as usize].source)
@@ -124,17 +186,39 @@ impl Outbox {
     ///
     /// # Panics
     /// If the range did not come from a [`Source::Outbox`] of this turn.
+    ///
+    /// ```
+    /// use shardgram_core::outbox::{Outbox, Source};
+    /// fn copied(outbox: &Outbox, source: Source) -> Option<&[u8]> {
+    ///     let Source::Outbox { start, len } = source else { return None };
+    ///     Some(outbox.bytes(start, len))
+    /// }
+    /// ```
     #[inline]
     pub fn bytes(&self, start: u32, len: u32) -> &[u8] {
         &self.arena[start as usize..][..len as usize]
     }
 
     /// Whether nothing is queued.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Wait, outbox::Outbox};
+    /// fn may_skip_the_kernel(outbox: &Outbox, wait: Wait, has_more: bool) -> bool {
+    ///     outbox.is_empty() && wait == Wait::Poll && has_more
+    /// }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.trains.is_empty()
     }
 
     /// How many datagrams are queued.
+    ///
+    /// ```
+    /// use shardgram_core::outbox::Outbox;
+    /// fn summary(outbox: &Outbox) -> String {
+    ///     format!("{} datagrams in {} sends", outbox.datagrams(), outbox.trains().len())
+    /// }
+    /// ```
     pub fn datagrams(&self) -> usize {
         self.trains.iter().map(|t| t.datagrams as usize).sum()
     }

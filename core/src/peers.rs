@@ -15,11 +15,25 @@ pub struct PeerId {
 
 impl PeerId {
     /// The shard it lives on.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn forward<H: Handler<Message = PeerId>>(io: &mut Io<H>, peer: PeerId) -> bool {
+    ///     io.tell(peer.shard(), peer).is_ok()
+    /// }
+    /// ```
     pub fn shard(self) -> u16 {
         self.shard
     }
 
     /// Its slot there, below [`crate::Config::max_peers`]: dense, so it may index a table of one's own.
+    ///
+    /// ```
+    /// fn seen(bits: &mut [u64], peer: shardgram_core::PeerId) {
+    ///     let slot = peer.slot() as usize;
+    ///     bits[slot / 64] |= 1 << (slot % 64);
+    /// }
+    /// ```
     pub fn slot(self) -> u32 {
         self.slot
     }
@@ -63,12 +77,26 @@ impl<P> Peers<P> {
     }
 
     /// The state of a peer, `None` if it was closed or lives on another shard.
+    ///
+    /// ```
+    /// use shardgram_core::{PeerId, Peers};
+    /// fn name(peers: &Peers<String>, id: PeerId) -> &str {
+    ///     peers.get(id).map_or("nobody", String::as_str)
+    /// }
+    /// ```
     #[inline]
     pub fn get(&self, id: PeerId) -> Option<&P> {
         self.slots.get(self.index(id)?)?.state.as_ref()
     }
 
     /// The state of a peer, to change.
+    ///
+    /// ```
+    /// use shardgram_core::{PeerId, Peers};
+    /// fn score(peers: &mut Peers<u32>, id: PeerId, points: u32) {
+    ///     if let Some(score) = peers.get_mut(id) { *score += points; }
+    /// }
+    /// ```
     #[inline]
     pub fn get_mut(&mut self, id: PeerId) -> Option<&mut P> {
         let index = self.index(id)?;
@@ -76,21 +104,48 @@ impl<P> Peers<P> {
     }
 
     /// Whether this peer is here and open.
+    ///
+    /// ```
+    /// use shardgram_core::{PeerId, Peers};
+    /// fn forget_gone<P>(peers: &Peers<P>, invited: &mut Vec<PeerId>) {
+    ///     invited.retain(|id| peers.contains(*id));
+    /// }
+    /// ```
     pub fn contains(&self, id: PeerId) -> bool {
         self.get(id).is_some()
     }
 
     /// How many peers there are.
+    ///
+    /// ```
+    /// use shardgram_core::{Accept, Peers};
+    /// fn admit(peers: &Peers<()>) -> Accept<()> {
+    ///     if peers.len() < 100 { Accept::Peer(()) } else { Accept::Drop("the room is full") }
+    /// }
+    /// ```
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// fn may_rest<P>(peers: &shardgram_core::Peers<P>) -> bool {
+    ///     peers.is_empty()
+    /// }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// All peers, in the order of their slots. Takes time with the most peers there ever were.
+    ///
+    /// ```
+    /// use shardgram_core::{PeerId, Peers};
+    /// fn others<P>(peers: &Peers<P>, me: PeerId) -> impl Iterator<Item = PeerId> {
+    ///     peers.iter().map(|(id, _state)| id).filter(move |id| *id != me)
+    /// }
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (PeerId, &P)> {
         let shard = self.shard;
         self.slots.iter().enumerate().filter_map(move |(slot, s)| {
@@ -100,6 +155,12 @@ impl<P> Peers<P> {
     }
 
     /// All peers, to change.
+    ///
+    /// ```
+    /// fn new_round(peers: &mut shardgram_core::Peers<u32>) {
+    ///     peers.iter_mut().for_each(|(_id, score)| *score = 0);
+    /// }
+    /// ```
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut P)> {
         let shard = self.shard;
         self.slots.iter_mut().enumerate().filter_map(move |(slot, s)| {

@@ -1,7 +1,8 @@
 //! One turn of a shard, written once for every driver.
 //!
-//! A turn carries out what the last one queued and waits; then come datagrams, messages and timers, each
-//! under a budget; then [`Handler::on_turn_end`]. What they queue leaves with the next turn.
+//! A turn carries out what the last one queued and waits; then come datagrams, messages, timers and the
+//! search for idle peers, each under a budget; then [`Handler::on_turn_end`]. What they queue leaves with the
+//! next turn. After a panic a fresh handler takes over where the turn ends: see [`Handler`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,15 @@ const DRAIN_POLL: Duration = Duration::from_millis(1);
 const QUIET_TURNS: u32 = 2;
 
 /// Keys that keep remote parties from guessing hashes and cookies.
+///
+/// ```
+/// use std::hash::{BuildHasher, Hasher, RandomState};
+/// use shardgram_core::shard_loop::Secrets;
+/// let draw = || RandomState::new().build_hasher().finish(); // seeded by the system
+/// let cookies = (draw(), draw()); // once for all shards
+/// let secrets = Secrets { table: (draw(), draw()), cookies };
+/// assert_ne!(secrets.table, secrets.cookies);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Secrets {
     /// For the peer table.
@@ -43,6 +53,23 @@ pub struct Secrets {
 }
 
 /// What a shard is made of, beside its driver and its handler.
+///
+/// ```
+/// # use std::{sync::Arc, time::Instant};
+/// # use shardgram_core::{ShardInfo, mailbox::mailboxes, shard_loop::{Secrets, Setup}};
+/// let (postboxes, mut mailboxes) = mailboxes::<()>(1, 1024);
+/// let setup = Setup {
+///     info: ShardInfo::new(0, 1),
+///     listeners: Arc::new(["127.0.0.1:9000".parse().unwrap()]),
+///     mailbox: mailboxes.remove(0),
+///     postboxes,
+///     control: Arc::default(),
+///     stats: Arc::default(),
+///     secrets: Secrets { table: (1, 2), cookies: (3, 4) }, // of random bits, outside of tests
+///     start: Instant::now(),
+/// };
+/// assert_eq!(setup.postboxes.len(), usize::from(setup.info.shards));
+/// ```
 #[derive(Debug)]
 pub struct Setup<M> {
     /// Which shard.
@@ -64,6 +91,14 @@ pub struct Setup<M> {
 }
 
 /// How a shard ended.
+///
+/// ```
+/// use shardgram_core::shard_loop::Ending;
+/// fn ended_well(ending: &Ending) -> bool {
+///     matches!(ending, Ending::Drained | Ending::Stopped)
+/// }
+/// assert!(!ended_well(&Ending::DrainDeadline));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Ending {
@@ -80,6 +115,13 @@ pub enum Ending {
 }
 
 /// What one turn came to.
+///
+/// ```
+/// use shardgram_core::{Handler, ShardInfo, driver::Driver, shard_loop::{ShardLoop, Turn}};
+/// fn settle<D: Driver, H: Handler, F: Fn(ShardInfo) -> H>(shard: &mut ShardLoop<D, H, F>) {
+///     while let Turn::Ran = shard.turn() {} // until it sleeps or has ended
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Turn {
     /// It ran; there may be more to do.
@@ -99,6 +141,19 @@ struct Draining {
 }
 
 /// A shard: a driver, a handler, and the loop between them.
+///
+/// See the [documentation of drivers](crate::driver) for one that runs to its end.
+///
+/// ```
+/// use shardgram_core::{Config, Handler, ShardInfo, driver::Driver};
+/// use shardgram_core::shard_loop::{Ending, Setup, ShardLoop};
+/// fn serve<D: Driver, H: Handler + Default>(driver: D, setup: Setup<H::Message>) -> Ending {
+///     match ShardLoop::new(driver, setup, &Config::new(), |_| H::default()) {
+///         Ok(shard) => shard.run(),
+///         Err(ending) => ending,
+///     }
+/// }
+/// ```
 pub struct ShardLoop<D, H: Handler, F> {
     // Dropped first: it stops the kernel from writing to what the rest owns.
     driver: D,
@@ -127,6 +182,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     ///
     /// # Errors
     /// If the factory or `on_start` panics.
+    ///
+    /// ```
+    /// # use shardgram_core::{Config, Handler, ShardInfo, driver::Driver};
+    /// # use shardgram_core::shard_loop::{Ending, Setup, ShardLoop};
+    /// fn starts<D: Driver, H: Handler + From<u16>>(driver: D, setup: Setup<H::Message>) -> bool {
+    ///     ShardLoop::new(driver, setup, &Config::new(), |info| H::from(info.shard)).is_ok()
+    /// }
+    /// ```
     pub fn new(driver: D, setup: Setup<H::Message>, config: &Config, make: F) -> Result<Self, Ending> {
         let now = driver.now();
         let limits = driver.capabilities().trains;
@@ -171,6 +234,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// Runs until it ends.
+    ///
+    /// ```
+    /// # use shardgram_core::{Handler, ShardInfo, driver::Driver, shard_loop::ShardLoop};
+    /// fn serve<D: Driver, H: Handler, F: Fn(ShardInfo) -> H>(shard: ShardLoop<D, H, F>) {
+    ///     let ending = shard.run();
+    ///     println!("{ending:?}");
+    /// }
+    /// ```
     pub fn run(mut self) -> Ending {
         loop {
             if let Turn::Ended(ending) = self.turn() {
@@ -180,6 +251,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// One turn.
+    ///
+    /// ```
+    /// # use shardgram_core::{Handler, ShardInfo, driver::Driver};
+    /// # use shardgram_core::shard_loop::{Ending, ShardLoop, Turn};
+    /// type Of<D, H> = ShardLoop<D, H, fn(ShardInfo) -> H>;
+    /// fn step<D: Driver, H: Handler>(shard: &mut Of<D, H>) -> Option<Ending> {
+    ///     if let Turn::Ended(ending) = shard.turn() { Some(ending) } else { None }
+    /// }
+    /// ```
     pub fn turn(&mut self) -> Turn {
         match self.carry_out() {
             Ok(Turned::Awake) => {}
@@ -205,6 +285,13 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// The driver, for tests that look at it between turns.
+    ///
+    /// ```
+    /// # use shardgram_core::{Handler, ShardInfo, driver::Driver, shard_loop::ShardLoop};
+    /// fn busy<D: Driver, H: Handler, F: Fn(ShardInfo) -> H>(shard: &ShardLoop<D, H, F>) -> bool {
+    ///     shard.driver().has_more()
+    /// }
+    /// ```
     pub fn driver(&self) -> &D {
         &self.driver
     }
@@ -324,7 +411,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn sweep_idle(&mut self) {
-        let Some(sweep) = &mut self.idle else { return };
+        let Some(sweep) = self.idle.as_mut().filter(|_| !self.stage.panicked) else { return };
         let now = self.stage.io.now;
         let Some(range) = sweep.due(now, self.stage.peers.extent()) else { return };
         let timeout = sweep.timeout;

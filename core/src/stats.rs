@@ -8,23 +8,45 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter with one writer.
+///
+/// ```
+/// use shardgram_core::stats::Counter;
+/// let counter = Counter::default();
+/// counter.add(2);
+/// counter.add(3);
+/// assert_eq!(counter.get(), 5);
+/// ```
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds `n`. Only the owning shard may call this.
+    ///
+    /// ```
+    /// fn delivered(stats: &shardgram_core::Stats, datagrams: u64) { stats.delivered.add(datagrams); }
+    /// ```
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// The value now.
+    ///
+    /// ```
+    /// fn has_restarted(stats: &shardgram_core::Stats) -> bool { stats.restarts.get() > 0 }
+    /// ```
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Replaces the value, for figures that are read from elsewhere.
+    ///
+    /// ```
+    /// let counter = shardgram_core::stats::Counter::default();
+    /// counter.set(7); // as the kernel said
+    /// assert_eq!(counter.get(), 7);
+    /// ```
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
@@ -33,6 +55,14 @@ impl Counter {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of one shard.
+        ///
+        /// ```
+        /// use shardgram_core::Stats;
+        /// let stats = Stats::default();
+        /// stats.received.add(3);
+        /// stats.delivered.add(3);
+        /// assert_eq!(stats.snapshot().unaccounted(), 0);
+        /// ```
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Stats {
@@ -57,6 +87,12 @@ macro_rules! counters {
 
         impl Stats {
             /// Reads all counters.
+            ///
+            /// ```
+            /// use shardgram_core::Stats;
+            /// fn line(stats: &Stats) -> String { stats.snapshot().to_string() }
+            /// assert!(line(&Stats::default()).starts_with("received=0 sent=0"));
+            /// ```
             pub fn snapshot(&self) -> Snapshot {
                 Snapshot {
                     $($name: self.$name.get(),)*
@@ -67,6 +103,15 @@ macro_rules! counters {
 
         impl Snapshot {
             /// Adds another shard's.
+            ///
+            /// ```
+            /// use shardgram_core::{Snapshot, Stats};
+            /// fn total(shards: &[Stats]) -> Snapshot {
+            ///     let mut total = Snapshot::default();
+            ///     shards.iter().for_each(|shard| total.add(&shard.snapshot()));
+            ///     total
+            /// }
+            /// ```
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
                 for (reason, count) in &other.refused {
@@ -78,6 +123,14 @@ macro_rules! counters {
             }
 
             /// Every counter with its name, refusals as `refused.<reason>`.
+            ///
+            /// ```
+            /// use shardgram_core::Snapshot;
+            /// let snapshot = Snapshot { received: 2, refused: vec![("empty", 2)], ..Snapshot::default() };
+            /// let named = snapshot.named();
+            /// assert!(named.contains(&("received".to_owned(), 2)));
+            /// assert!(named.contains(&("refused.empty".to_owned(), 2)));
+            /// ```
             pub fn named(&self) -> Vec<(String, u64)> {
                 let mut all = vec![$((stringify!($name).to_owned(), self.$name),)*];
                 all.extend(self.refused.iter().map(|(r, n)| (format!("refused.{r}"), *n)));
@@ -104,12 +157,12 @@ counters! {
     dropped_port_zero,
     /// Outcome: dropped, the peer table was full.
     dropped_peers_full,
-    /// Outcome: dropped, the peer may have no more paths, or is gone, or lives on another shard while the
-    /// datagram came by an endpoint.
+    /// Outcome: dropped, there was no room for one more path and the peer has no unused one to give up, or
+    /// the peer is gone, or lives on another shard while the datagram came by an endpoint.
     dropped_paths_full,
     /// Outcome: dropped, an endpoint got it from an address it does not speak with.
     dropped_foreign,
-    /// Outcome: dropped, the mailbox of the shard it belongs to was full.
+    /// Outcome: dropped, the shard it belongs to had no room for more forwarded datagrams.
     dropped_forward_full,
     /// Outcome: dropped, the handler panicked in `accept`.
     dropped_panicked,
@@ -165,6 +218,12 @@ counters! {
 
 impl Snapshot {
     /// Datagrams that were received and are in none of the outcomes: nought between turns.
+    ///
+    /// ```
+    /// use shardgram_core::Snapshot;
+    /// let snapshot = Snapshot { received: 5, delivered: 3, stateless: 1, ..Snapshot::default() };
+    /// assert_eq!(snapshot.unaccounted(), 1); // one is being handled
+    /// ```
     pub fn unaccounted(&self) -> i64 {
         let refused: u64 = self.refused.iter().map(|(_, n)| n).sum();
         let outcomes = self.delivered
@@ -183,6 +242,12 @@ impl Snapshot {
     }
 
     /// Datagrams whose send failed.
+    ///
+    /// ```
+    /// use shardgram_core::Snapshot;
+    /// let snapshot = Snapshot { send_failed_full: 1, send_failed_refused: 2, ..Snapshot::default() };
+    /// assert_eq!(snapshot.send_failed(), 3);
+    /// ```
     pub fn send_failed(&self) -> u64 {
         self.send_failed_full
             + self.send_failed_refused
@@ -192,11 +257,23 @@ impl Snapshot {
     }
 
     /// Datagrams that left.
+    ///
+    /// ```
+    /// use shardgram_core::Snapshot;
+    /// let snapshot = Snapshot { submitted: 10, send_failed_refused: 2, ..Snapshot::default() };
+    /// assert_eq!(snapshot.sent(), 8);
+    /// ```
     pub fn sent(&self) -> u64 {
         self.submitted.saturating_sub(self.send_failed())
     }
 
     /// Peers open now.
+    ///
+    /// ```
+    /// use shardgram_core::Snapshot;
+    /// let snapshot = Snapshot { peers_opened: 10, peers_closed: 4, ..Snapshot::default() };
+    /// assert_eq!(snapshot.peers(), 6);
+    /// ```
     pub fn peers(&self) -> u64 {
         self.peers_opened.saturating_sub(self.peers_closed)
     }
