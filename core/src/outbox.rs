@@ -228,6 +228,7 @@ impl Outbox {
     }
 
     /// Forgets what was carried out.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.arena.clear();
         self.trains.clear();
@@ -238,6 +239,7 @@ impl Outbox {
     }
 
     /// Copies bytes into the outbox.
+    #[inline]
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Result<Source, SendError> {
         if bytes.len() > self.arena_limit - self.arena.len() {
             return Err(SendError::Full);
@@ -287,6 +289,7 @@ impl Outbox {
     }
 
     /// Queues a datagram to a peer along `path`.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         peer: PeerId,
@@ -304,6 +307,7 @@ impl Outbox {
         Ok(())
     }
 
+    #[inline]
     fn push_piece(&mut self, source: Source) -> Result<u32, SendError> {
         if !self.has_room() {
             return Err(SendError::Full);
@@ -315,6 +319,7 @@ impl Outbox {
         Ok(self.pieces.len() as u32 - 1)
     }
 
+    #[inline]
     fn begin(&mut self, peer: Option<PeerId>, path: Path, len: u32, piece: u32) {
         self.trains.push(Train {
             peer,

@@ -6,10 +6,11 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use io_uring::opcode;
 use io_uring::squeue::Flags;
-use io_uring::types::{Fd, Fixed};
+use io_uring::types::{Fd, Fixed, Timespec};
 use shardgram_core::datagram::Path;
 use shardgram_sys::addr;
 use shardgram_sys::cmsg::{ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
@@ -28,6 +29,7 @@ pub(crate) struct Operands {
     plain: Box<libc::msghdr>,
     with_control: Box<libc::msghdr>,
     event_count: Box<u64>,
+    timer: Box<Timespec>,
     sends: Box<[SendOperand]>,
     used: usize,
 }
@@ -80,6 +82,7 @@ impl Operands {
             plain: template(0),
             with_control: template(RECV_CONTROL_SPACE),
             event_count: Box::new(0),
+            timer: Box::new(Timespec::new()),
             sends: (0..sends).map(send).collect(),
             used: 0,
         }
@@ -118,6 +121,17 @@ impl Operands {
             .user_data(UserData::new(Kind::Event, 0).bits());
         // SAFETY: eight bytes that are boxed, used for nothing else, and dropped after the ring; one such
         // read is outstanding at most.
+        unsafe { ring.push(&entry) }
+    }
+
+    /// Sets a timer that completes after so long, whatever else does.
+    pub(crate) fn push_timer(&mut self, ring: &mut Ring, after: Duration) -> io::Result<()> {
+        *self.timer = Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const *self.timer)
+            .build()
+            .user_data(UserData::new(Kind::Timer, 0).bits());
+        // SAFETY: the time is boxed and dropped after the ring; the kernel reads it at the submission, and
+        // one such timer is outstanding at most.
         unsafe { ring.push(&entry) }
     }
 

@@ -16,9 +16,11 @@ pub(crate) enum Kind {
     Event,
     /// The wake-up of another shard failed; the index is that shard.
     WakeFailed,
+    /// The timer that outlasts waits.
+    Timer,
 }
 
-const KINDS: [Kind; 5] = [Kind::Receive, Kind::Send, Kind::Wake, Kind::Event, Kind::WakeFailed];
+const KINDS: [Kind; 6] = [Kind::Receive, Kind::Send, Kind::Wake, Kind::Event, Kind::WakeFailed, Kind::Timer];
 const GENERATION_MASK: u32 = (1 << 24) - 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
