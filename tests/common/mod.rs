@@ -175,12 +175,17 @@ impl Bed {
     }
 
     pub fn tell<M: Send>(&mut self, server: &Served<M>, shard: u16, message: M) {
-        let full = match (self, server) {
+        assert!(self.try_tell(server, shard, message), "the mailbox has room");
+    }
+
+    /// As [`Bed::tell`]; false if the mailbox has no room.
+    pub fn try_tell<M: Send>(&mut self, server: &Served<M>, shard: u16, message: M) -> bool {
+        let told = match (self, server) {
             (_, Served::Real(handle)) => handle.tell(shard, message),
             (Self::Sim(_), Served::Sim(node)) => node.tell(shard, message),
             _ => unreachable!("a server of this bed"),
         };
-        assert!(full.is_ok(), "the mailbox has room");
+        told.is_ok()
     }
 
     pub fn stats<M: Send>(&mut self, server: &Served<M>) -> Snapshot {
