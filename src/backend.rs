@@ -2,6 +2,7 @@
 
 use shardgram_core::Backend;
 
+use crate::drivers::{Refused, uring_refusal};
 use crate::error::StartError;
 
 /// The driver that was taken, never [`Backend::Auto`], and why not the better one.
@@ -20,27 +21,14 @@ pub(crate) fn choose(asked: Backend) -> Result<Choice, StartError> {
         Backend::Mio => Ok(mio(None)),
         Backend::Uring => match uring_refusal() {
             None => Ok(uring),
-            Some((_, reason)) => Err(StartError::BackendRefused { backend: asked, reason }),
+            Some(refused) => Err(StartError::BackendRefused { backend: asked, reason: refused.reason }),
         },
         _ => Ok(match uring_refusal() {
             None => uring,
-            Some((brief, reason)) => {
+            Some(Refused { brief, reason }) => {
                 tracing::warn!(reason, "io_uring cannot be used: serving with mio");
                 mio(Some(brief))
             }
         }),
     }
-}
-
-/// What refuses io_uring: in a word, and in full.
-#[cfg(target_os = "linux")]
-fn uring_refusal() -> Option<(String, String)> {
-    let refusal = shardgram_shard::probe().err()?;
-    Some((refusal.brief(), refusal.to_string()))
-}
-
-/// What refuses io_uring: in a word, and in full.
-#[cfg(not(target_os = "linux"))]
-fn uring_refusal() -> Option<(String, String)> {
-    Some(("not_linux".to_owned(), "io_uring is there on Linux only".to_owned()))
 }

@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod drivers;
 mod error;
 mod handle;
 mod server;

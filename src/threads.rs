@@ -13,32 +13,14 @@ use shardgram_core::control::Control;
 use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::mailboxes;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
-use shardgram_core::{Backend, Config, Handler, ShardInfo, Stats};
-use shardgram_fallback::MioDriver;
+use shardgram_core::{Config, Handler, ShardInfo, Stats};
 use shardgram_sys::{SocketOptions, affinity};
 
+use crate::drivers::{Drive, Fleet, Parts};
 use crate::error::StartError;
 use crate::handle::{Handle, Remote};
 use crate::server::Server;
 use crate::signals::SignalDrain;
-
-/// The drivers' ways of waking each other.
-#[derive(Clone)]
-enum Fleet {
-    #[cfg(target_os = "linux")]
-    Uring(Arc<shardgram_shard::Fleet>),
-    Mio(Arc<shardgram_fallback::Fleet>),
-}
-
-impl Fleet {
-    fn new(backend: Backend, shards: u16) -> io::Result<Self> {
-        match backend {
-            #[cfg(target_os = "linux")]
-            Backend::Uring => Ok(Self::Uring(shardgram_shard::Fleet::new(shards)?)),
-            _ => Ok(Self::Mio(shardgram_fallback::Fleet::new(shards))),
-        }
-    }
-}
 
 /// What one shard's thread is given.
 struct Shard<M> {
@@ -143,38 +125,39 @@ fn serve<H: Handler>(
         return Ending::Stopped;
     }
     let Shard { config, options, sockets, setup, fleet } = shard;
-    let bell = setup.mailbox.bell();
-    let result = match fleet {
-        #[cfg(target_os = "linux")]
-        Fleet::Uring(fleet) => {
-            shardgram_shard::UringDriver::new(number, sockets, &config, options, bell, fleet)
-                .map(|driver| run(driver, setup, &config, make, report))
-        }
-        Fleet::Mio(fleet) => MioDriver::new(number, sockets, &config, &options, bell, fleet)
-            .map(|driver| run(driver, setup, &config, make, report)),
-    };
-    result.unwrap_or_else(|source| {
+    // The mailbox goes to the loop, the driver only needs its bell.
+    let bell = Arc::clone(setup.mailbox.bell());
+    let parts = Parts { shard: number, sockets, config: &config, options, bell: &bell };
+    let serving = Serving { setup, config: &config, make, report };
+    fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));
         Ending::Stopped
     })
 }
 
-fn run<D: Driver, H: Handler>(
-    driver: D,
+/// A shard that lacks nothing but its driver.
+struct Serving<'a, H: Handler, F> {
     setup: Setup<H::Message>,
-    config: &Config,
-    make: &impl Fn(ShardInfo) -> H,
-    report: &mpsc::Sender<Started>,
-) -> Ending {
-    let shard = setup.info.shard;
-    match ShardLoop::new(driver, setup, config, make) {
-        Ok(shard_loop) => {
-            let _ = report.send(Ok(()));
-            shard_loop.run()
-        }
-        Err(ending) => {
-            let _ = report.send(Err(StartError::HandlerPanicked { shard }));
-            ending
+    config: &'a Config,
+    make: &'a F,
+    report: &'a mpsc::Sender<Started>,
+}
+
+impl<H: Handler, F: Fn(ShardInfo) -> H> Drive for Serving<'_, H, F> {
+    type Outcome = Ending;
+
+    fn drive(self, driver: impl Driver) -> Ending {
+        let Self { setup, config, make, report } = self;
+        let shard = setup.info.shard;
+        match ShardLoop::new(driver, setup, config, make) {
+            Ok(shard_loop) => {
+                let _ = report.send(Ok(()));
+                shard_loop.run()
+            }
+            Err(ending) => {
+                let _ = report.send(Err(StartError::HandlerPanicked { shard }));
+                ending
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
 use crate::error::CloseReason;
 use crate::handler::{Drain, Handler, ShardInfo};
+use crate::idle::IdleSweep;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::outbox::Outbox;
 use crate::peers::Peers;
@@ -27,8 +28,6 @@ use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::timers::TimerWheel;
 
-/// Peers looked at in one step of the search for idle ones.
-const SWEEP_STEP: u32 = 1024;
 /// A shard that has drained looks this often whether the others have.
 const DRAIN_POLL: Duration = Duration::from_millis(1);
 /// Quiet turns in a row that make a shard idle: one may fall between an arrival and its completion.
@@ -542,35 +541,5 @@ impl<D, H: Handler, F> Drop for ShardLoop<D, H, F> {
                 postbox.bell().wake();
             }
         }
-    }
-}
-
-/// Looks for idle peers a slice at a time: the whole table eight times in one timeout, so that a peer is
-/// closed at most an eighth late and no turn looks at more than [`SWEEP_STEP`] of them.
-struct IdleSweep {
-    timeout: Duration,
-    next_slot: u32,
-    next_at: Instant,
-}
-
-impl IdleSweep {
-    fn new(timeout: Duration, now: Instant) -> Self {
-        Self { timeout, next_slot: 0, next_at: now + timeout / 8 }
-    }
-
-    fn deadline(&self, extent: u32) -> Option<Instant> {
-        (extent > 0).then_some(self.next_at)
-    }
-
-    fn due(&mut self, now: Instant, extent: u32) -> Option<std::ops::Range<u32>> {
-        if now < self.next_at {
-            return None;
-        }
-        let steps = extent.div_ceil(SWEEP_STEP).max(1);
-        self.next_at = now + self.timeout / 8 / steps;
-        let start = if self.next_slot >= extent { 0 } else { self.next_slot };
-        let end = (start + SWEEP_STEP).min(extent);
-        self.next_slot = end;
-        Some(start..end)
     }
 }

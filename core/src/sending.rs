@@ -1,0 +1,315 @@
+//! Sending: copies, writes in place, replies out of the receive buffer, payloads shared by many.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::context::Io;
+use crate::datagram::{Datagram, Path, RxSlice};
+use crate::error::SendError;
+use crate::handler::Handler;
+use crate::outbox::Source;
+use crate::peers::PeerId;
+
+/// Sending.
+impl<H: Handler> Io<H> {
+    /// Sends a datagram; the bytes are copied once.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is queued then.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn greet<H: Handler>(io: &mut Io<H>, peer: PeerId) {
+    ///     if let Err(error) = io.send(peer, b"hello") {
+    ///         eprintln!("no greeting for {peer}: {error}");
+    ///     }
+    /// }
+    /// ```
+    pub fn send(&mut self, to: PeerId, bytes: &[u8]) -> Result<(), SendError> {
+        let path = self.sendable(to, bytes.len())?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        self.push(to, &path, source, bytes.len())
+    }
+
+    /// Room for up to `max` zeroed bytes in the outbox, to write a datagram in place.
+    /// [`Slot::commit`] queues it, dropping it queues nothing.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, SendError};
+    /// fn number<H: Handler>(io: &mut Io<H>, to: PeerId, number: u64) -> Result<(), SendError> {
+    ///     let mut slot = io.slot(to, 8)?;
+    ///     slot.copy_from_slice(&number.to_be_bytes());
+    ///     slot.commit(8)
+    /// }
+    /// ```
+    pub fn slot(&mut self, to: PeerId, max: usize) -> Result<Slot<'_, H>, SendError> {
+        let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
+        check_length(&path, max)?;
+        let start = self.outbox.reserve(max).map_err(|e| self.refused(e))?;
+        Ok(Slot { io: self, to: Some(to), start, max })
+    }
+
+    /// Sends the first `len` bytes of a received datagram, as the handler left them, back whence it came,
+    /// out of its receive buffer: no copy.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`] if it is shorter than that; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io, SendError};
+    /// fn shout<H: Handler>(io: &mut Io<H>, mut datagram: Datagram<'_>) -> Result<(), SendError> {
+    ///     datagram.make_ascii_uppercase();
+    ///     let len = datagram.len();
+    ///     io.reply(datagram, len)
+    /// }
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "the datagram is given up together with its buffer")]
+    pub fn reply(&mut self, datagram: Datagram<'_>, len: usize) -> Result<(), SendError> {
+        if len > datagram.len() {
+            return Err(SendError::TooLong { max: datagram.len() });
+        }
+        let source = self.source_of(&datagram, len)?;
+        match datagram.peer {
+            Some(peer) => {
+                self.allowed(peer, len)?;
+                self.push(peer, &datagram.path, source, len)
+            }
+            None => self.push_stateless(datagram.path, source, len),
+        }
+    }
+
+    /// Answers the datagram at hand without a peer: no state, from the address it was sent to.
+    ///
+    /// # Errors
+    /// [`SendError::Unvalidated`] beyond the amplification limit; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Accept, Datagram, Handler, Io};
+    /// fn refuse<H: Handler>(io: &mut Io<H>, first: &Datagram<'_>) -> Accept<H::Peer> {
+    ///     let _ = io.answer(first.path(), b"version 1 only");
+    ///     Accept::Done
+    /// }
+    /// ```
+    pub fn answer(&mut self, path: Path, bytes: &[u8]) -> Result<(), SendError> {
+        check_length(&path, bytes.len())?;
+        if path.remote.port() == 0 {
+            return Err(SendError::Gone);
+        }
+        self.stranger_allowed(&path, bytes.len())?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        self.push_stateless(path, source, bytes.len())
+    }
+
+    /// Copies a payload once, to be sent to any number of peers until this turn ends.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if the outbox has no room for it.
+    ///
+    /// ```
+    /// use shardgram_core::{Context, Handler, SendError};
+    /// fn announce<H: Handler>(cx: &mut Context<'_, H>, news: &[u8]) -> Result<(), SendError> {
+    ///     let news = cx.io.share(news)?;
+    ///     cx.peers.iter().try_for_each(|(peer, _state)| cx.io.send_shared(peer, news))
+    /// }
+    /// ```
+    pub fn share(&mut self, bytes: &[u8]) -> Result<Shared, SendError> {
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        Ok(Shared { source, len: bytes.len(), shard: self.shard, turn: self.outbox.turn() })
+    }
+
+    /// Sends a shared payload; no copy.
+    ///
+    /// # Errors
+    /// [`SendError::Stale`] if it was shared in an earlier turn; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, SendError};
+    /// fn relay<H: Handler>(io: &mut Io<H>, to: &[PeerId], bytes: &[u8]) -> Result<usize, SendError> {
+    ///     let payload = io.share(bytes)?;
+    ///     Ok(to.iter().filter(|peer| io.send_shared(**peer, payload).is_ok()).count())
+    /// }
+    /// ```
+    pub fn send_shared(&mut self, to: PeerId, payload: Shared) -> Result<(), SendError> {
+        if (payload.shard, payload.turn) != (self.shard, self.outbox.turn()) {
+            return Err(SendError::Stale);
+        }
+        let path = self.sendable(to, payload.len)?;
+        self.push(to, &path, payload.source, payload.len)
+    }
+
+    fn sendable(&mut self, to: PeerId, len: usize) -> Result<Path, SendError> {
+        let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
+        check_length(&path, len)?;
+        self.allowed(to, len)?;
+        Ok(path)
+    }
+
+    fn allowed(&self, to: PeerId, len: usize) -> Result<(), SendError> {
+        if self.amplification_limit == 0 {
+            return Ok(());
+        }
+        let route = self.routes.get(to).ok_or(SendError::Gone)?;
+        if route.validated || route.allowance >= len as u64 {
+            return Ok(());
+        }
+        self.stats.send_refused_unvalidated.add(1);
+        Err(SendError::Unvalidated { left: route.allowance as usize })
+    }
+
+    pub(crate) fn stranger_allowed(&mut self, path: &Path, len: usize) -> Result<(), SendError> {
+        if self.amplification_limit == 0 {
+            return Ok(());
+        }
+        let left = match &mut self.stranger {
+            Some((stranger, left)) if stranger == path => left,
+            _ => &mut 0,
+        };
+        if *left >= len as u64 {
+            *left -= len as u64;
+            return Ok(());
+        }
+        let left = *left as usize;
+        self.stats.send_refused_unvalidated.add(1);
+        Err(SendError::Unvalidated { left })
+    }
+
+    /// Where the bytes of a reply lie: in the receive buffer, or copied if there is none behind it.
+    pub(crate) fn source_of(&mut self, datagram: &Datagram<'_>, len: usize) -> Result<Source, SendError> {
+        match datagram.at {
+            Some(at) => Ok(Source::Buffer(RxSlice { len: len as u32, ..at })),
+            None => self.outbox.copy(&datagram.bytes[..len]).map_err(|e| self.refused(e)),
+        }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        to: PeerId,
+        path: &Path,
+        source: Source,
+        len: usize,
+    ) -> Result<(), SendError> {
+        let Some(route) = self.routes.get_mut(to) else { return Err(SendError::Gone) };
+        if let Err(error) = self.outbox.push(to, route, path, source) {
+            return Err(self.refused(error));
+        }
+        if self.amplification_limit != 0 && !route.validated {
+            route.allowance = route.allowance.saturating_sub(len as u64);
+        }
+        self.count_queued(len);
+        Ok(())
+    }
+
+    pub(crate) fn push_stateless(&mut self, path: Path, source: Source, len: usize) -> Result<(), SendError> {
+        self.outbox.push_stateless(path, source).map_err(|e| self.refused(e))?;
+        self.count_queued(len);
+        Ok(())
+    }
+
+    fn count_queued(&self, len: usize) {
+        self.stats.queued.add(1);
+        self.stats.queued_bytes.add(len as u64);
+    }
+
+    fn refused(&self, error: SendError) -> SendError {
+        if error == SendError::Full {
+            self.stats.send_refused_full.add(1);
+        }
+        error
+    }
+}
+
+fn check_length(path: &Path, len: usize) -> Result<(), SendError> {
+    let max = path.max_payload();
+    if len > max { Err(SendError::TooLong { max }) } else { Ok(()) }
+}
+
+/// A payload copied once for any number of sends in this turn.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, PeerId, SendError};
+/// fn both<H: Handler>(io: &mut Io<H>, a: PeerId, b: PeerId) -> Result<(), SendError> {
+///     let news = io.share(b"news")?;
+///     io.send_shared(a, news)?;
+///     io.send_shared(b, news)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    source: Source,
+    len: usize,
+    shard: u16,
+    turn: u32,
+}
+
+/// Room in the outbox to write a datagram in place.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, PeerId, SendError};
+/// fn greet<H: Handler>(io: &mut Io<H>, to: PeerId) -> Result<(), SendError> {
+///     let mut slot = io.slot(to, 64)?;
+///     slot[..5].copy_from_slice(b"hello");
+///     slot.commit(5)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Slot<'a, H: Handler> {
+    io: &'a mut Io<H>,
+    to: Option<PeerId>,
+    start: usize,
+    max: usize,
+}
+
+impl<H: Handler> Slot<'_, H> {
+    /// Queues the first `len` bytes.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`] if the room is smaller than that; see [`SendError`] for the rest.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, SendError};
+    /// fn list<H: Handler>(io: &mut Io<H>, to: PeerId, items: &[u8]) -> Result<(), SendError> {
+    ///     let mut slot = io.slot(to, 1200)?;
+    ///     let len = items.len().min(slot.len());
+    ///     slot[..len].copy_from_slice(&items[..len]);
+    ///     slot.commit(len) // what was not used of the room is given back
+    /// }
+    /// ```
+    pub fn commit(mut self, len: usize) -> Result<(), SendError> {
+        if len > self.max {
+            return Err(SendError::TooLong { max: self.max });
+        }
+        let to = self.to.ok_or(SendError::Gone)?;
+        let path = self.io.sendable(to, len)?;
+        if !self.io.outbox.has_room() {
+            return Err(self.io.refused(SendError::Full));
+        }
+        // From here on the bytes are queued, so dropping the slot must not take them back.
+        self.to = None;
+        self.io.outbox.shrink_to(self.start + len);
+        let source = Source::Outbox { start: self.start as u32, len: len as u32 };
+        self.io.push(to, &path, source, len)
+    }
+}
+
+impl<H: Handler> Drop for Slot<'_, H> {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            self.io.outbox.shrink_to(self.start);
+        }
+    }
+}
+
+impl<H: Handler> Deref for Slot<'_, H> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.io.outbox.reserved(self.start)
+    }
+}
+
+impl<H: Handler> DerefMut for Slot<'_, H> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.io.outbox.reserved_mut(self.start)
+    }
+}

@@ -1,0 +1,57 @@
+//! The drivers there are here: which can be had, how their shards wake each other, and how one is made.
+//!
+//! One file for Linux and one for every other system; both give the same names.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other;
+
+use std::io;
+use std::net::UdpSocket;
+
+use shardgram_core::Config;
+use shardgram_core::driver::Driver;
+use shardgram_core::mailbox::Bell;
+use shardgram_sys::SocketOptions;
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{Fleet, uring_refusal};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use other::{Fleet, uring_refusal};
+
+/// Why io_uring cannot be used.
+pub(crate) struct Refused {
+    /// In a word, for the ready line.
+    pub(crate) brief: String,
+    /// In full, with what would help.
+    pub(crate) reason: String,
+}
+
+/// What a shard's driver is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) shard: u16,
+    pub(crate) sockets: Vec<UdpSocket>,
+    pub(crate) config: &'a Config,
+    pub(crate) options: SocketOptions,
+    pub(crate) bell: &'a Bell,
+}
+
+/// What is to be done with a driver, whichever it is.
+pub(crate) trait Drive {
+    type Outcome;
+    fn drive(self, driver: impl Driver) -> Self::Outcome;
+}
+
+impl Parts<'_> {
+    /// Makes the mio driver and hands it on.
+    fn with_mio<T: Drive>(
+        self,
+        fleet: std::sync::Arc<shardgram_fallback::Fleet>,
+        then: T,
+    ) -> io::Result<T::Outcome> {
+        let Parts { shard, sockets, config, options, bell } = self;
+        let driver = shardgram_fallback::MioDriver::new(shard, sockets, config, &options, bell, fleet)?;
+        Ok(then.drive(driver))
+    }
+}
