@@ -376,7 +376,7 @@ impl<H: Handler> Context<'_, H> {
         if socket.as_listener().is_some() && owner != self.io.shard {
             return Err(OpenError::NotHere { shard: owner });
         }
-        let path = Path { local, remote, socket };
+        let path = Path { local: SocketAddr::new(local.ip(), local.port()), remote, socket };
         if let Some(peer) = self.io.routes.find(&path).and_then(|slot| self.peers.in_slot(slot)) {
             return Err(OpenError::InUse(peer));
         }

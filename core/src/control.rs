@@ -100,7 +100,7 @@ impl Control {
     /// fn refresh<M>(control: &Control, postboxes: &[Postbox<M>]) {
     ///     let before = control.refreshes();
     ///     control.refresh();
-    ///     postboxes.iter().for_each(|shard| shard.bell().ring());
+    ///     postboxes.iter().for_each(|shard| shard.bell().wake());
     ///     while control.refreshes() < before + postboxes.len() as u64 { std::thread::yield_now(); }
     /// }
     /// ```

@@ -24,6 +24,8 @@ pub(crate) struct Dispatch<H: Handler> {
     pub(crate) panicked: bool,
     /// Datagrams handed over in this turn.
     pub(crate) arrivals: u64,
+    /// Peers that are closed and of which no handler has heard, because the last one failed.
+    pub(crate) orphans: Vec<(PeerId, H::Peer)>,
 }
 
 /// Runs a callback; a panic in it is reported and leaves `None`.
@@ -83,8 +85,27 @@ impl<H: Handler> Dispatch<H> {
 
     /// Closes a peer and tells the handler.
     pub(crate) fn close(&mut self, peer: PeerId, why: CloseReason) {
-        let Some(state) = self.take_peer(peer) else { return };
-        self.call_once(|handler, cx| handler.on_closed(cx, peer, state, why));
+        if let Some(state) = self.take_peer(peer) {
+            self.tell_closed(peer, state, why);
+        }
+    }
+
+    /// Tells the handler of a closed peer, or has it told of when there is one that has not failed.
+    fn tell_closed(&mut self, peer: PeerId, state: H::Peer, why: CloseReason) {
+        if self.panicked {
+            self.orphans.push((peer, state));
+        } else {
+            self.call_once(|handler, cx| handler.on_closed(cx, peer, state, why));
+        }
+    }
+
+    /// Tells a fresh handler of the peers its predecessor lost. If it fails in turn, the rest wait for the
+    /// next one.
+    pub(crate) fn tell_of_orphans(&mut self) {
+        for (peer, state) in std::mem::take(&mut self.orphans) {
+            self.tell_closed(peer, state, CloseReason::Restarted);
+        }
+        self.settle();
     }
 
     /// Takes a peer out of all tables, with its paths and timers.
@@ -106,14 +127,14 @@ impl<H: Handler> Dispatch<H> {
     }
 
     /// Takes all peers out, for a handler that takes over from a failed one.
-    pub(crate) fn take_all_peers(&mut self) -> Vec<(PeerId, H::Peer)> {
-        let slots = 0..self.peers.extent();
-        slots
-            .filter_map(|slot| {
-                let peer = self.peers.in_slot(slot)?;
-                Some((peer, self.take_peer(peer)?))
-            })
-            .collect()
+    pub(crate) fn orphan_all_peers(&mut self) {
+        for slot in 0..self.peers.extent() {
+            if let Some(peer) = self.peers.in_slot(slot)
+                && let Some(state) = self.take_peer(peer)
+            {
+                self.orphans.push((peer, state));
+            }
+        }
     }
 
     /// Drops the timers that no peer owns.
@@ -139,8 +160,9 @@ impl<H: Handler> Dispatch<H> {
         }
         self.io.endpoints.vacate(slot);
         for (peer, state) in orphans {
-            self.call(|handler, cx| handler.on_closed(cx, peer, state, CloseReason::EndpointClosed));
+            self.tell_closed(peer, state, CloseReason::EndpointClosed);
         }
+        self.settle();
     }
 
     /// Takes a peer's paths off an endpoint, and the peer out if it answered along one of them.
@@ -338,7 +360,8 @@ impl<H: Handler> Dispatch<H> {
             Some(index) => *self.io.listeners.get(usize::from(index))?,
             None => self.io.endpoints.in_slot(arrival.socket.as_endpoint()?)?.bind_address(),
         };
-        let local = arrival.local.map_or(bound, |ip| SocketAddr::new(ip, bound.port()));
+        // Without a scope: that of a link-local peer stands in its own address.
+        let local = SocketAddr::new(arrival.local.unwrap_or(bound.ip()), bound.port());
         (local.is_ipv4() == arrival.remote.is_ipv4()).then_some(local)
     }
 

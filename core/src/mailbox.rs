@@ -310,6 +310,10 @@ impl<M> Mailbox<M> {
         self.messages.is_empty() && self.forwards.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len() + self.forwards.len()
+    }
+
     pub(crate) fn in_flight(&self) -> &InFlight {
         &self.in_flight
     }

@@ -375,7 +375,7 @@ mod tests {
     }
 
     fn bed(limits: TrainLimits) -> Bed {
-        let (mut table, mut routes) = (Peers::new(0, 4), Routes::new(4, 1, (1, 2)));
+        let (mut table, mut routes) = (Peers::new(0, 4), Routes::new(0, 4, 1, (1, 2)));
         let peers = (0..2)
             .map(|i| {
                 let peer = table.insert(()).expect("room");

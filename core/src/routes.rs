@@ -41,6 +41,14 @@ pub(crate) struct Route {
     pub(crate) allowance: u64,
 }
 
+impl Route {
+    /// Whether it is that of this peer, and not of another in the slot or of one on another shard.
+    #[inline]
+    fn is_of(&self, peer: PeerId, shard: u16) -> bool {
+        self.first != NONE && self.generation == peer.generation() && peer.shard() == shard
+    }
+}
+
 /// What identifies a path, in words: socket and remote port; then for IPv4 both addresses, for IPv6 the
 /// remote one, the local one, and the remote scope. The socket tells the families apart.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +137,7 @@ pub(crate) struct Routes {
     record_limit: usize,
     routes: Vec<Route>,
     max_paths_per_peer: u8,
+    shard: u16,
 }
 
 /// Why a path was not added.
@@ -143,7 +152,7 @@ pub(crate) enum AddPath {
 }
 
 impl Routes {
-    pub(crate) fn new(max_peers: usize, max_paths_per_peer: u8, key: (u64, u64)) -> Self {
+    pub(crate) fn new(shard: u16, max_peers: usize, max_paths_per_peer: u8, key: (u64, u64)) -> Self {
         let extra = if max_paths_per_peer > 1 { max_peers.div_ceil(8) } else { 0 };
         let record_limit = max_peers + extra;
         let slots = (record_limit * 4 / 3 + 1).next_power_of_two();
@@ -156,6 +165,7 @@ impl Routes {
             record_limit,
             routes: Vec::with_capacity(max_peers),
             max_paths_per_peer,
+            shard,
         }
     }
 
@@ -267,24 +277,22 @@ impl Routes {
     /// Makes answers go along `path` from now on. False if it is not a path of that peer.
     pub(crate) fn use_path(&mut self, peer: PeerId, path: &Path) -> bool {
         let Some(record) = self.find_record(path) else { return false };
-        if self.records[record as usize].slot != peer.slot() {
-            return false;
-        }
-        let Some(route) = self.get_mut(peer) else { return false };
+        let slot = self.records[record as usize].slot;
+        let Some(route) = self.get_mut(peer).filter(|_| slot == peer.slot()) else { return false };
         route.active = record;
         true
     }
 
     #[inline]
     pub(crate) fn get(&self, peer: PeerId) -> Option<&Route> {
-        self.routes.get(peer.slot() as usize).filter(|r| r.first != NONE && r.generation == peer.generation())
+        let shard = self.shard;
+        self.routes.get(peer.slot() as usize).filter(|route| route.is_of(peer, shard))
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, peer: PeerId) -> Option<&mut Route> {
-        self.routes
-            .get_mut(peer.slot() as usize)
-            .filter(|r| r.first != NONE && r.generation == peer.generation())
+        let shard = self.shard;
+        self.routes.get_mut(peer.slot() as usize).filter(|route| route.is_of(peer, shard))
     }
 
     /// The route in a slot, whoever lives there.
@@ -423,7 +431,7 @@ mod tests {
     #[test]
     fn a_table_agrees_with_a_map_through_random_churn() {
         let seed = 42_u64;
-        let (mut peers, mut routes) = (Peers::new(0, 500), Routes::new(500, 1, (1, 2)));
+        let (mut peers, mut routes) = (Peers::new(0, 500), Routes::new(0, 500, 1, (1, 2)));
         let mut model: HashMap<Path, PeerId> = HashMap::new();
         let mut x = seed;
         for _ in 0..200_000 {
@@ -465,7 +473,7 @@ mod tests {
 
     #[test]
     fn paths_of_one_peer_are_bounded_and_go_with_it() {
-        let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(8, 2, (1, 2)));
+        let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(0, 8, 2, (1, 2)));
         let peer = peers.insert(()).expect("room");
         assert!(routes.insert(peer, path(0), 0));
         assert_eq!(routes.add_path(peer, path(2)), AddPath::Added { lost: None });

@@ -199,7 +199,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             shard: info.shard,
             clock: CoarseClock::new(setup.start),
             outbox: Outbox::new(config.outbox_bytes as usize, config.outbox_datagrams as usize, limits),
-            routes: Routes::new(max_peers, config.max_paths_per_peer, setup.secrets.table),
+            routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
             endpoints: Endpoints::new(config.max_endpoints as usize),
             listeners: setup.listeners,
@@ -213,7 +213,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;
         let peers = Peers::new(info.shard, max_peers);
-        let mut stage = Dispatch { handler, peers, io, panicked: false, arrivals: 0 };
+        let mut stage = Dispatch { handler, peers, io, panicked: false, arrivals: 0, orphans: Vec::new() };
         stage.call(|handler, cx| handler.on_start(cx)).ok_or(Ending::TooManyRestarts)?;
         Ok(Self {
             driver,
@@ -297,14 +297,18 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
 
     /// Sends what is queued, waits, and reads the clock.
     fn carry_out(&mut self) -> io::Result<Turned> {
-        let closes = self.carry_out_requests();
+        let (closes, failures) = self.carry_out_requests();
         self.wake_neighbours();
-        let wait = if closes.is_empty() { self.wait() } else { Wait::Poll };
+        let to_tell = !closes.is_empty() || !failures.is_empty();
+        let wait = if to_tell { Wait::Poll } else { self.wait() };
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
             self.mailbox.bell().awake();
             self.stage.io.stats.turns.add(1);
             self.stage.io.now = self.driver.now();
+            for (slot, errno) in failures {
+                self.stage.endpoint_failed(slot, errno);
+            }
             self.close_endpoints(&closes);
         }
         Ok(turned)
@@ -319,26 +323,22 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         result
     }
 
-    /// Opens the endpoints that were asked for; gives back those to close once the outbox is carried out.
-    /// What handlers ask for when they hear of a failure is for the next turn.
-    fn carry_out_requests(&mut self) -> Vec<u32> {
-        let mut closes = Vec::new();
+    /// Opens the endpoints that were asked for. Gives back those to close once the outbox is carried out,
+    /// and those that could not be opened, of which handlers hear in the turn.
+    fn carry_out_requests(&mut self) -> (Vec<u32>, Vec<(u32, i32)>) {
+        let (mut closes, mut failures) = (Vec::new(), Vec::new());
         for request in self.stage.io.endpoints.take_requests() {
             match request {
-                Request::Open(slot) => self.open_endpoint(slot),
                 Request::Close(slot) => closes.push(slot),
+                Request::Open(slot) => {
+                    let endpoint = *self.stage.io.endpoints.config(slot);
+                    let outcome = self.driver.open(SocketId::endpoint(slot), &endpoint);
+                    self.stage.io.endpoints.opened(slot, outcome);
+                    failures.extend(outcome.err().map(|errno| (slot, errno)));
+                }
             }
         }
-        closes
-    }
-
-    fn open_endpoint(&mut self, slot: u32) {
-        let endpoint = *self.stage.io.endpoints.config(slot);
-        let outcome = self.driver.open(SocketId::endpoint(slot), &endpoint);
-        self.stage.io.endpoints.opened(slot, outcome);
-        if let Err(errno) = outcome {
-            self.stage.endpoint_failed(slot, errno);
-        }
+        (closes, failures)
     }
 
     fn close_endpoints(&mut self, slots: &[u32]) {
@@ -418,7 +418,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let Some(peer) = self.stage.peers.in_slot(slot) else { continue };
             let io = &self.stage.io;
             let idle = io.routes.get(peer).is_some_and(|r| io.clock.since(r.last_seen, now) >= timeout);
-            if idle {
+            if idle && !self.stage.panicked {
                 self.stage.close(peer, CloseReason::Idle);
             }
         }
@@ -454,16 +454,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.driver.close(SocketId::endpoint(slot));
             self.stage.io.endpoints.vacate(slot);
         }
-        let orphans = self.stage.take_all_peers();
+        self.stage.orphan_all_peers();
         self.stage.drop_timers();
         self.stage.panicked = false;
         self.stage.io.closing.clear();
         self.report(false);
         self.draining = None;
         self.stage.call(|handler, cx| handler.on_start(cx));
-        for (peer, state) in orphans {
-            self.stage.call(|handler, cx| handler.on_closed(cx, peer, state, CloseReason::Restarted));
-        }
+        self.stage.tell_of_orphans();
         None
     }
 
@@ -519,7 +517,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
 
     /// Handles the mail that is left, closes what is open, and sends what that queued.
     fn finish(&mut self) {
-        while let Some(mail) = self.mailbox.take() {
+        // Only what is there now: handling it may bring more, without end.
+        for _ in 0..self.mailbox.len() {
+            let Some(mail) = self.mailbox.take() else { break };
             self.stage.mail(mail);
             self.mailbox.handled();
         }

@@ -207,7 +207,9 @@ impl UringDriver {
                 Kind::Send if entry.result() < 0 => {
                     let train = outbox.trains().get(data.index as usize);
                     let train = train.filter(|_| data == UserData::send(data.index, self.turn));
-                    self.failures.push(failure(train, -entry.result()));
+                    let socket = train.and_then(|t| self.sockets.get(self.sockets.slot_of(t.path.socket)?));
+                    let names_source = socket.is_some_and(|socket| socket.wildcard);
+                    self.failures.push(failure(train, -entry.result(), names_source));
                 }
                 Kind::Event => self.event_armed = false,
                 Kind::Timer => self.coarse_timer = None,
@@ -285,12 +287,13 @@ impl UringDriver {
             return false;
         };
         let exhausted = result == -libc::ENOBUFS;
-        if result < 0 && !exhausted && result != -libc::ECANCELED {
+        let failed = result < 0 && !exhausted && result != -libc::ECANCELED;
+        if failed {
             socket.failures += 1;
             tracing::debug!(errno = -result, id = ?socket.id, "a receive ended and is armed again");
         }
         if !cqueue::more(flags) {
-            if socket.failures > RECEIVE_FAILURES {
+            if failed && socket.failures > RECEIVE_FAILURES {
                 socket.arm = Arm::Resting;
                 self.resting.push_back((Instant::now() + REST, data.index));
             } else {
@@ -355,11 +358,10 @@ impl UringDriver {
 
 /// The failure of a train's send. A completion that the kernel kept back for want of room may come when its
 /// turn is over and nobody knows any more whose it was.
-fn failure(train: Option<&Train>, errno: i32) -> SendFailure {
-    // Where the source address is named, EINVAL says that it is an address of this host no longer (ip(7)).
-    let names_source = |train: &Train| train.path.socket.as_listener().is_some();
+fn failure(train: Option<&Train>, errno: i32, names_source: bool) -> SendFailure {
     let fault = match errno {
-        libc::EINVAL if train.is_some_and(names_source) => SendFault::Peer(PeerError::Unreachable),
+        // Where the source address is named, it says that this host has it no longer (ip(7)).
+        libc::EINVAL if names_source => SendFault::Peer(PeerError::Unreachable),
         errno => send_fault(errno),
     };
     SendFailure { peer: train.and_then(|t| t.peer), datagrams: train.map_or(1, |t| t.datagrams), fault }

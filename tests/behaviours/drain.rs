@@ -157,7 +157,42 @@ fn start_drain<M: Send>(bed: &mut Bed, server: &Served<M>, within: Duration) {
     }
 }
 
+/// Always has something left to tell itself.
+struct Restless;
+
+impl Handler for Restless {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Done
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, (): ()) {
+        let myself = cx.io.shard();
+        let _ = cx.io.tell(myself, ());
+    }
+}
+
+fn a_handler_that_never_rests_ends_at_the_deadline(mut bed: Bed) {
+    let server = bed.serve(loopback(), |_| Restless);
+    bed.tell(&server, 0, ());
+    start_drain(&mut bed, &server, Duration::from_millis(50));
+    match server {
+        Served::Real(handle) => {
+            let report = handle.wait().unwrap();
+            assert!(matches!(report.shards[0].ending, Ending::DrainDeadline));
+        }
+        Served::Sim(node) => bed.until("the end", |bed| match bed {
+            Bed::Sim(sim) => sim.ended(&node).is_some(),
+            Bed::Real(_) => unreachable!("a simulated node"),
+        }),
+    }
+}
+
 on_all_drivers!(
+    a_handler_that_never_rests_ends_at_the_deadline,
     a_handler_may_see_its_peers_off,
     the_deadline_holds_when_peers_stay,
     no_shard_ends_while_mail_is_under_way

@@ -4,8 +4,8 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::common::{Bed, Peer};
 use shardgram::{
-    Accept, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, OpenError, PeerError,
-    PeerId, Via,
+    Accept, Backend, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, OpenError,
+    PeerError, PeerId, Via,
 };
 
 #[derive(Debug, PartialEq)]
@@ -147,14 +147,14 @@ fn a_socket_that_cannot_be_opened_is_reported_to_its_peers(mut bed: Bed) {
 
 /// Keeps an endpoint on one port: opens it at its start, and again whenever it is closed.
 struct Stubborn {
-    port: u16,
+    own: SocketAddr,
     peer: SocketAddr,
     seen: Sender<Seen>,
 }
 
 impl Stubborn {
     fn open(&mut self, cx: &mut Context<'_, Self>) {
-        let id = cx.io.endpoint(Endpoint::bound(([127, 0, 0, 1], self.port).into())).unwrap();
+        let id = cx.io.endpoint(Endpoint::bound(self.own)).unwrap();
         let peer = cx.open(Via::Endpoint(id), self.peer, id).unwrap();
         cx.io.send(peer, b"open").unwrap();
     }
@@ -193,11 +193,11 @@ impl Handler for Stubborn {
 
 fn a_port_is_opened_anew_after_its_close_and_after_a_restart(mut bed: Bed) {
     let friend = bed.peer("127.0.0.1:0".parse().unwrap());
-    let port = free_port(&bed);
+    let own = quiet_addresses(&bed, 1)[0];
     let (sender, seen) = channel();
     let to = friend.address();
     let config = Config::new().max_endpoints(1);
-    let server = bed.serve(config, move |_| Stubborn { port, peer: to, seen: sender.clone() });
+    let server = bed.serve(config, move |_| Stubborn { own, peer: to, seen: sender.clone() });
     let (at, _) = bed.receive(&friend);
     for (panic, why) in [
         (false, CloseReason::EndpointClosed),
@@ -213,15 +213,96 @@ fn a_port_is_opened_anew_after_its_close_and_after_a_restart(mut bed: Bed) {
     assert_eq!((stats.restarts, stats.send_failed()), (2, 0));
 }
 
-/// A port that nobody has now. In the simulator ports are handed out from the top, and there are few.
-fn free_port(bed: &Bed) -> u16 {
-    match bed {
-        Bed::Real(_) => std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
-        Bed::Sim(_) => 4_000,
+/// Opens an endpoint that cannot be, and says when its turn ended after it heard so.
+struct Hopeful {
+    failed: bool,
+    ended: Sender<()>,
+}
+
+impl Handler for Hopeful {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Done
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        let id = cx.io.endpoint(Endpoint::bound("203.0.113.9:0".parse().unwrap())).unwrap();
+        cx.open(Via::Endpoint(id), ([127, 0, 0, 1], 9).into(), ()).unwrap();
+    }
+
+    fn on_peer_error(&mut self, _: &mut Context<'_, Self>, _: PeerId, _: PeerError) {
+        self.failed = true;
+    }
+
+    fn on_turn_end(&mut self, _: &mut Context<'_, Self>) {
+        if self.failed {
+            let _ = self.ended.send(());
+        }
     }
 }
 
+fn a_turn_in_which_an_opening_failed_has_an_end(mut bed: Bed) {
+    let (sender, ended) = channel();
+    let config = Config::new().idle_timeout(None);
+    let client = bed.serve(config, move |_| Hopeful { failed: false, ended: sender.clone() });
+    bed.until("the end of the turn", |_| ended.try_recv().is_ok());
+    bed.drain(client);
+}
+
+/// Opens as many endpoints as there are ports to bind.
+struct Crowd(Vec<SocketAddr>);
+
+impl Handler for Crowd {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Done
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        for address in &self.0 {
+            cx.io.endpoint(Endpoint::bound(*address).any_source(true)).unwrap();
+        }
+    }
+}
+
+fn all_ports_are_free_when_the_server_has_ended(mut bed: Bed) {
+    let addresses = quiet_addresses(&bed, 300).split_off(100);
+    for _ in 0..3 {
+        let ports = addresses.clone();
+        let client = bed.serve(Config::new(), move |_| Crowd(ports.clone()));
+        let stats = bed.stats(&client);
+        assert_eq!(stats.restarts, 0);
+        bed.drain(client);
+        let taken = addresses.iter().filter(|address| std::net::UdpSocket::bind(**address).is_err()).count();
+        assert_eq!(taken, 0, "ports are free at once");
+    }
+}
+
+mod ports {
+    on_real_drivers!(all_ports_are_free_when_the_server_has_ended);
+    use super::all_ports_are_free_when_the_server_has_ended;
+}
+
+/// Addresses that nobody has and nobody takes: below the ports that are handed out, and on an address of
+/// this test's own for each driver, since tests run at once.
+fn quiet_addresses(bed: &Bed, count: usize) -> Vec<SocketAddr> {
+    let ip = match bed {
+        Bed::Real(Backend::Uring) => [127, 77, 0, 1],
+        Bed::Real(_) => [127, 77, 0, 2],
+        Bed::Sim(_) => return (4_000..).take(count).map(|port| ([127, 0, 0, 1], port).into()).collect(),
+    };
+    let free = |address: &SocketAddr| std::net::UdpSocket::bind(address).is_ok();
+    (20_000..30_000).map(|port| (ip, port).into()).filter(free).take(count).collect()
+}
+
 on_all_drivers!(
+    a_turn_in_which_an_opening_failed_has_an_end,
     a_port_is_opened_anew_after_its_close_and_after_a_restart,
     an_endpoint_speaks_and_hears_its_peer_only,
     an_endpoint_for_anyone_accepts,

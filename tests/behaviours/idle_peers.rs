@@ -49,4 +49,47 @@ fn silence_closes_a_peer(mut bed: Bed) {
     bed.drain(server);
 }
 
-on_all_drivers!(silence_closes_a_peer);
+/// Panics when it hears of the first closed peer; its successors hear of the rest.
+struct Fainting {
+    first: bool,
+    heard: Sender<CloseReason>,
+}
+
+impl Handler for Fainting {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Peer(())
+    }
+
+    fn on_closed(&mut self, _: &mut Context<'_, Self>, _: PeerId, (): (), why: CloseReason) {
+        let _ = self.heard.send(why);
+        assert!(!self.first, "the first handler fails over the first peer");
+    }
+}
+
+fn a_panic_over_one_idle_peer_hides_no_other(mut bed: Bed) {
+    let (sender, heard) = channel();
+    let lives = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let config = loopback().idle_timeout(Some(Duration::from_millis(100)));
+    let server = bed.serve(config, move |_| {
+        let life = lives.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Fainting { first: life == 0, heard: sender.clone() }
+    });
+    let at = bed.address(&server);
+    let peers: Vec<_> = (0..5).map(|_| bed.peer(at)).collect();
+    peers.iter().for_each(|peer| bed.send(peer, at, b"hello"));
+    let mut reasons = Vec::new();
+    bed.until("all five are heard of", |_| {
+        reasons.extend(heard.try_iter());
+        reasons.len() == 5
+    });
+    assert_eq!(reasons[0], CloseReason::Idle);
+    assert!(reasons[1..].contains(&CloseReason::Restarted), "{reasons:?}");
+    let stats = bed.drain(server);
+    assert_eq!((stats.peers_opened, stats.peers_closed, stats.restarts), (5, 5, 1));
+}
+
+on_all_drivers!(silence_closes_a_peer, a_panic_over_one_idle_peer_hides_no_other);

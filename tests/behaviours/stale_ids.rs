@@ -1,6 +1,6 @@
 //! A stale id finds nothing and sends nothing, even when its slot has a new owner.
 use crate::common::{Bed, loopback};
-use shardgram::{Accept, CloseReason, Context, Datagram, Handler, PeerId, SendError};
+use shardgram::{Accept, CloseReason, Context, Datagram, Handler, Origin, PeerId, SendError};
 
 /// Keeps the id of every peer it closed and tries each of them on every datagram.
 #[derive(Default)]
@@ -57,4 +57,55 @@ fn nothing_reaches_the_new_owner_of_a_slot(mut bed: Bed) {
     assert_eq!(stats.restarts, 0, "no assertion in the handler failed");
 }
 
-on_all_drivers!(nothing_reaches_the_new_owner_of_a_slot);
+/// Tells its neighbour of each peer; the neighbour tries everything with the id.
+struct Gossip;
+
+impl Handler for Gossip {
+    type Peer = ();
+    type Timer = ();
+    type Message = PeerId;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        let neighbour = 1 - cx.io.shard();
+        cx.io.tell(neighbour, from).unwrap();
+        let len = datagram.len();
+        cx.io.reply(datagram, len).unwrap();
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, foreign: PeerId) {
+        let own = cx.peers.iter().map(|(id, ())| id).find(|id| id.slot() == foreign.slot());
+        let path = own.and_then(|id| cx.io.path(id));
+        assert!(!cx.peers.contains(foreign));
+        assert_eq!(cx.io.path(foreign), None);
+        assert_eq!(cx.io.send(foreign, b"secret"), Err(SendError::Gone));
+        assert_eq!(cx.io.slot(foreign, 1).err(), Some(SendError::Gone));
+        let at = cx.io.now();
+        assert!(cx.io.set_peer_timer(foreign, at, ()).is_err());
+        if let Some(path) = path {
+            assert_eq!(cx.io.use_path(foreign, path), Err(SendError::Gone));
+        }
+        cx.io.validated(foreign);
+        cx.io.close(foreign);
+    }
+}
+
+fn an_id_of_another_shard_is_nobody_here(mut bed: Bed) {
+    let server = bed.serve(loopback().shards(2), |_| Gossip);
+    let at = bed.address(&server);
+    // Both shards have peers in the same slots and generations.
+    let peers: Vec<_> = (0..20).map(|_| bed.peer(at)).collect();
+    for round in 0..5_u8 {
+        for peer in &peers {
+            assert_eq!(bed.ask(peer, at, &[round]), [round]);
+        }
+    }
+    let stats = bed.drain(server);
+    assert_eq!((stats.messages, stats.sent(), stats.peers_closed), (100, 100, 20));
+    assert_eq!(stats.restarts, 0, "no assertion in the handler failed");
+}
+
+on_all_drivers!(nothing_reaches_the_new_owner_of_a_slot, an_id_of_another_shard_is_nobody_here);
