@@ -56,6 +56,8 @@ pub struct Io<H: Handler> {
     pub(crate) now: Instant,
     pub(crate) shard: u16,
     pub(crate) clock: CoarseClock,
+    /// `now` in milliseconds, for what is kept per peer.
+    pub(crate) stamp: u32,
     pub(crate) outbox: Outbox,
     pub(crate) routes: Routes,
     pub(crate) timers: TimerWheel<H::Timer>,
@@ -406,7 +408,7 @@ impl<H: Handler> Context<'_, H> {
             return None;
         }
         let peer = self.peers.insert(state).ok()?;
-        let stamp = self.io.clock.stamp(self.io.now);
+        let stamp = self.io.stamp;
         self.io.routes.insert(peer, path, stamp);
         if let Some(slot) = path.socket.as_endpoint() {
             self.io.endpoints.path_added(slot, peer);

@@ -237,7 +237,7 @@ impl<H: Handler> Dispatch<H> {
 
     #[inline]
     fn deliver(&mut self, peer: PeerId, datagram: Datagram<'_>) {
-        let stamp = self.io.clock.stamp(self.io.now);
+        let stamp = self.io.stamp;
         let gain = u64::from(self.io.amplification_limit) * datagram.len() as u64;
         if let Some(route) = self.io.routes.get_mut(peer) {
             route.last_seen = stamp;

@@ -79,7 +79,8 @@ impl Bell {
 
     /// The shard is about to sleep; after this it must look once more for anything to do.
     pub(crate) fn going_to_sleep(&self) {
-        self.sleeping.store(true, Ordering::SeqCst);
+        self.sleeping.store(true, Ordering::Relaxed);
+        // Orders the flag before the look that follows, as `claim` orders the message before the flag.
         fence(Ordering::SeqCst);
     }
 
@@ -91,7 +92,7 @@ impl Bell {
     /// Whether the shard sleeps and nobody has taken it on to wake it: then the caller has.
     pub(crate) fn claim(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst)
+        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel)
     }
 
     /// Wakes the shard if it sleeps. From any thread.
@@ -321,6 +322,10 @@ impl<M> Mailbox<M> {
     /// The next item, forwarded datagrams first: they are the older traffic. [`Mailbox::handled`] has to
     /// follow.
     pub(crate) fn take(&self) -> Option<Mail<M>> {
+        // Looking is cheaper than trying, and mostly there is nothing.
+        if self.is_empty() {
+            return None;
+        }
         if let Ok(forwarded) = self.forwards.try_recv() {
             self.forward_bytes.fetch_sub(forwarded.bytes.len() as u64, Ordering::Relaxed);
             return Some(Mail::Forward(forwarded));

@@ -194,10 +194,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let limits = driver.capabilities().trains;
         let max_peers = config.max_peers as usize;
         let info = setup.info;
+        let clock = CoarseClock::new(setup.start);
         let io = Io {
             now,
             shard: info.shard,
-            clock: CoarseClock::new(setup.start),
+            clock,
+            stamp: clock.stamp(now),
             outbox: Outbox::new(config.outbox_bytes as usize, config.outbox_datagrams as usize, limits),
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
@@ -305,7 +307,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if turned == Turned::Awake {
             self.mailbox.bell().awake();
             self.stage.io.stats.turns.add(1);
-            self.stage.io.now = self.driver.now();
+            let io = &mut self.stage.io;
+            io.now = self.driver.now();
+            io.stamp = io.clock.stamp(io.now);
             for (slot, errno) in failures {
                 self.stage.endpoint_failed(slot, errno);
             }

@@ -168,6 +168,9 @@ impl<T> TimerWheel<T> {
 
     /// The next timer that is due at `now`, in order of time as far as ticks tell.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<TimerId> {
+        if self.nodes.is_empty() {
+            return None;
+        }
         if self.lists[DUE].head == NONE {
             self.advance(self.floor_tick(now));
         }

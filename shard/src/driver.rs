@@ -262,17 +262,16 @@ impl UringDriver {
     /// do not come near, share one that stays.
     fn timeout(&mut self, deadline: Option<Instant>) -> io::Result<Option<Duration>> {
         let Some(at) = deadline else { return Ok(None) };
-        let left = at.saturating_duration_since(Instant::now());
-        match self.coarse_timer {
-            Some(set) if set <= at => return Ok(None),
-            None if left > COARSE => {
-                self.engine.operands.push_timer(&mut self.engine.ring, left)?;
-                self.coarse_timer = Some(at);
-                return Ok(None);
-            }
-            _ => {}
+        if self.coarse_timer.is_some_and(|set| set <= at) {
+            return Ok(None);
         }
-        Ok(Some(left))
+        let left = at.saturating_duration_since(Instant::now());
+        if self.coarse_timer.is_some() || left <= COARSE {
+            return Ok(Some(left));
+        }
+        self.engine.operands.push_timer(&mut self.engine.ring, left)?;
+        self.coarse_timer = Some(at);
+        Ok(None)
     }
 
     fn hand_over(&mut self, done: Completed, sink: &mut impl Sink) -> bool {
