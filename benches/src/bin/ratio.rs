@@ -7,7 +7,7 @@
 //! on a core) by the datagrams it says it received. Ratios are taken round by round, so that a processor
 //! that changes its speed changes both sides alike.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -84,8 +84,6 @@ impl Server {
     }
 }
 
-use std::io::Read;
-
 struct Programs {
     echo: PathBuf,
     loadgen: PathBuf,
@@ -95,21 +93,14 @@ struct Programs {
 impl Programs {
     /// Builds them, and finds them beside this one.
     fn build() -> Self {
-        let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--release",
-                "--quiet",
-                "-p",
-                "shardgram",
-                "--example",
-                "echo",
-                "--example",
-                "loadgen",
-            ])
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the examples do not build");
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        for what in [
+            &["-p", "shardgram", "--example", "echo", "--example", "loadgen"][..],
+            &["-p", "shardgram-benches", "--bin", "bare_uring"],
+        ] {
+            let status = Command::new(&cargo).args(["build", "--release", "--quiet"]).args(what).status();
+            assert!(status.is_ok_and(|status| status.success()), "{what:?} does not build");
+        }
         let here = std::env::current_exe().expect("a path");
         let folder = here.parent().expect("a folder");
         let examples = folder.join("examples");
