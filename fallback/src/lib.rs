@@ -23,12 +23,6 @@
 
 mod buffers;
 mod driver;
-#[cfg(unix)]
-#[path = "errno/unix.rs"]
-mod errno;
-#[cfg(windows)]
-#[path = "errno/windows.rs"]
-mod errno;
 mod recv;
 mod send;
 mod sockets;

@@ -305,7 +305,7 @@ impl Filled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errno;
+    use shardgram_sys::errno;
 
     fn arrivals(len: usize, stride: usize, capacity: usize) -> Vec<(usize, usize, usize, Option<usize>)> {
         let mut from = RecvMeta::default();

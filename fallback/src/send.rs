@@ -12,8 +12,8 @@ use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
 
 use crate::buffers::Buffers;
-use crate::errno;
 use crate::sockets::{Socket, Sockets};
+use shardgram_sys::errno;
 
 /// Sends everything, in order, and notes what failed.
 pub(crate) fn carry_out(

@@ -11,10 +11,10 @@ use mio::{Interest, Registry, Token};
 use quinn_udp::UdpSocketState;
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
+use shardgram_sys::SocketOptions;
 use shardgram_sys::socket::{default_path_mtu, drop_count, endpoint as open_endpoint};
-use shardgram_sys::{BindError, SocketOptions};
 
-use crate::errno;
+use shardgram_sys::errno;
 
 /// A socket with what quinn-udp knows of it.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Sockets {
         let address = endpoint.bind_address();
         let socket = open_endpoint(Some(address), address, options).map_err(|error| {
             tracing::debug!(%address, %error, "an endpoint was not opened");
-            bind_errno(&error)
+            error.errno()
         })?;
         let add = || {
             let socket = Socket::new(socket, id)?;
@@ -243,22 +243,6 @@ impl Sockets {
     /// What the kernel dropped at all sockets there ever were.
     pub(crate) fn dropped(&mut self) -> u64 {
         self.dropped_before + self.places.iter_mut().flatten().map(Socket::dropped).sum::<u64>()
-    }
-}
-
-/// The system's number behind an error that names its cause.
-fn bind_errno(error: &BindError) -> i32 {
-    match error {
-        BindError::AddressInUse { .. } => errno::EADDRINUSE,
-        BindError::AddressNotAvailable { .. } => errno::EADDRNOTAVAIL,
-        BindError::PermissionDenied { .. } => errno::EACCES,
-        BindError::DescriptorLimit => errno::EMFILE,
-        BindError::FamilyUnsupported { .. } => errno::EAFNOSUPPORT,
-        BindError::System { source, .. } | BindError::Hook { source, .. } => {
-            source.raw_os_error().unwrap_or(errno::EIO)
-        }
-        // The rest are arguments that no system was asked about.
-        _ => errno::EINVAL,
     }
 }
 

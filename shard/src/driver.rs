@@ -184,19 +184,18 @@ impl UringDriver {
     fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
         for _ in 0..SUBMIT_TRIES {
             self.engine.ring.submit()?;
-            self.reap(outbox)?;
+            self.reap(outbox);
             if self.engine.ring.is_submitted() {
                 self.engine.operands.submitted();
                 return Ok(());
             }
         }
-        Err(io::Error::other("the kernel has had no memory for a submission for a long time"))
+        Err(Ring::out_of_memory())
     }
 
     /// Takes completions out of the queue: failures of sends are noted with their trains, receives wait
     /// to be handed over.
-    fn reap(&mut self, outbox: &Outbox) -> io::Result<()> {
-        let mut failed_wakes = Vec::new();
+    fn reap(&mut self, outbox: &Outbox) {
         for entry in self.engine.ring.completions() {
             let Some(data) = UserData::from_bits(entry.user_data()) else { continue };
             match data.kind {
@@ -213,16 +212,14 @@ impl UringDriver {
                 }
                 Kind::Event => self.event_armed = false,
                 Kind::Timer => self.coarse_timer = None,
-                Kind::WakeFailed if entry.result() < 0 => failed_wakes.push(data.index as u16),
+                Kind::WakeFailed if entry.result() < 0 => {
+                    if let Some(event) = self.fleet.event(data.index as u16) {
+                        event.ring();
+                    }
+                }
                 Kind::Send | Kind::WakeFailed | Kind::Wake => {}
             }
         }
-        for shard in failed_wakes {
-            if let Some(event) = self.fleet.event(shard) {
-                event.ring();
-            }
-        }
-        Ok(())
     }
 
     /// Takes back the receive buffers that this turn's sends referred to.
@@ -248,7 +245,7 @@ impl UringDriver {
             let deadline = [deadline, rest].into_iter().flatten().min();
             let timeout = self.timeout(deadline)?;
             self.engine.ring.submit_and_wait(timeout)?;
-            self.reap(outbox)?;
+            self.reap(outbox);
             if self.engine.ring.is_submitted() {
                 self.engine.operands.submitted();
                 return Ok(());

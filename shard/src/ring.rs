@@ -123,7 +123,12 @@ impl Ring {
             }
             self.submit()?;
         }
-        Err(io::Error::other("the kernel has had no memory for a submission for a long time"))
+        Err(Self::out_of_memory())
+    }
+
+    /// What ends a shard when [`SUBMIT_TRIES`] did not suffice.
+    pub(crate) fn out_of_memory() -> io::Error {
+        io::Error::other("the kernel has had no memory for a submission for a long time")
     }
 
     /// Submits what is queued and lets the kernel work off what has arrived, without waiting. Entries may

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::errno;
+
 /// Why an address could not be bound. Each message is one line: the cause, then the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,19 +106,19 @@ impl BindError {
     /// The system's error number, for callers that report failures by it.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::AddressInUse { .. } => libc::EADDRINUSE,
-            Self::AddressNotAvailable { .. } => libc::EADDRNOTAVAIL,
-            Self::PermissionDenied { .. } => libc::EACCES,
-            Self::DescriptorLimit => libc::EMFILE,
-            Self::FamilyUnsupported { .. } => libc::EAFNOSUPPORT,
+            Self::AddressInUse { .. } => errno::EADDRINUSE,
+            Self::AddressNotAvailable { .. } => errno::EADDRNOTAVAIL,
+            Self::PermissionDenied { .. } => errno::EACCES,
+            Self::DescriptorLimit => errno::EMFILE,
+            Self::FamilyUnsupported { .. } => errno::EAFNOSUPPORT,
             Self::Hook { source, .. } | Self::System { source, .. } => {
-                source.raw_os_error().unwrap_or(libc::EIO)
+                source.raw_os_error().unwrap_or(errno::EIO)
             }
             Self::NoShards
             | Self::NotUnicast { .. }
             | Self::MappedAddress { .. }
             | Self::ScopeMissing { .. }
-            | Self::FamilyMismatch { .. } => libc::EINVAL,
+            | Self::FamilyMismatch { .. } => errno::EINVAL,
         }
     }
 

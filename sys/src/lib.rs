@@ -28,6 +28,9 @@ pub mod affinity;
 mod bind_error;
 #[cfg(target_os = "linux")]
 pub mod cmsg;
+#[cfg_attr(unix, path = "errno/unix.rs")]
+#[cfg_attr(windows, path = "errno/windows.rs")]
+pub mod errno;
 pub mod interfaces;
 #[cfg(unix)]
 #[allow(unsafe_code)]

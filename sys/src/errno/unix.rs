@@ -1,0 +1,3 @@
+//! Error numbers where the C library names them.
+
+pub use libc::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EINVAL, EIO, EMFILE, ENOBUFS};
