@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server};
+use shardgram::{TierPolicy, WaitPolicy};
 
 /// An echo server. SIGINT and SIGTERM drain it; a second one stops it at once.
 #[derive(Parser)]
@@ -24,6 +25,16 @@ struct Options {
     /// auto, uring or mio.
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// When peers get sockets of their own: listener (never), connected (at once) or adaptive (when they
+    /// send much).
+    #[arg(long, default_value = "listener")]
+    tier: TierPolicy,
+    /// Peers with sockets of their own, at most.
+    #[arg(long, value_name = "N")]
+    max_connected: Option<u32>,
+    /// How shards wait: block, spin, or spin:50us to spin for so long and then block.
+    #[arg(long, default_value = "block")]
+    wait: WaitPolicy,
     /// Print counters every so many seconds.
     #[arg(long, value_name = "SECONDS")]
     stats: Option<u64>,
@@ -48,6 +59,11 @@ impl Handler for Echo {
 
 fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::new().shards(options.shards).cores(options.cores).backend(options.backend);
+    let config = config.tier(options.tier).wait(options.wait);
+    let config = match options.max_connected {
+        Some(peers) => config.max_connected(peers),
+        None => config,
+    };
     let config = config.drain_on_signals(Some(Duration::from_secs(5)));
     let server = Server::bind(options.listen.into_iter().fold(config, Config::listen))?;
     let ready = server.ready_line();

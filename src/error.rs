@@ -32,6 +32,19 @@ pub enum StartError {
         /// What refuses it, and what would help.
         reason: String,
     },
+    /// More peers with sockets of their own were asked for than there can be descriptors.
+    #[error(
+        "{asked} connected peers were asked for, and the limit of {limit} descriptors leaves room for {fits}: \
+         ask for {fits} at most, or raise the limit (ulimit -n)"
+    )]
+    TooManyConnected {
+        /// How many were asked for.
+        asked: u32,
+        /// How many fit.
+        fits: u64,
+        /// The limit of descriptors (RLIMIT_NOFILE).
+        limit: u64,
+    },
     /// This program aborts on panics, so a panicking handler could not be replaced.
     #[error("panics abort this program: build it with panic = \"unwind\" in its Cargo profile")]
     PanicAbort,

@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod connected;
 mod drivers;
 mod error;
 mod handle;
@@ -53,6 +54,6 @@ pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
     Accept, Backend, CloseReason, Config, ConfigError, Context, Datagram, Drain, Endpoint, EndpointId, Full,
     Handler, Io, Meta, OpenError, Origin, Path, PeerError, PeerId, Peers, SendError, ShardInfo, Shared, Slot,
-    Snapshot, TimerId, Via,
+    Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

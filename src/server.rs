@@ -1,12 +1,15 @@
 //! A server between its two steps: bound, and not yet running.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shardgram_core::{Backend, Config, Handler, ShardInfo};
-use shardgram_sys::{AffinityError, ListenerGroup, SocketHook, SocketOptions, Steering, affinity};
+use shardgram_sys::{
+    AffinityError, ListenerGroup, ListenerSocket, SocketHook, SocketOptions, Steering, affinity,
+};
 
 use crate::backend::{self, Choice};
+use crate::connected::Connected;
 use crate::error::{ServeError, StartError};
 use crate::handle::{Handle, Report};
 use crate::threads;
@@ -26,9 +29,10 @@ use crate::threads;
 pub struct Server {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
-    pub(crate) listeners: Arc<[SocketAddr]>,
-    /// Bound sockets of each shard, in the order of the listeners.
-    pub(crate) sockets: Vec<Vec<UdpSocket>>,
+    pub(crate) addresses: Arc<[SocketAddr]>,
+    /// The sockets of each shard, in the order of the addresses.
+    pub(crate) listeners: Vec<Vec<ListenerSocket>>,
+    pub(crate) connected: Connected,
     pub(crate) choice: Choice,
     warnings: Vec<String>,
 }
@@ -70,8 +74,9 @@ impl Server {
             return Err(StartError::PanicAbort);
         }
         check_cores(&config)?;
-        raise_limits();
+        let descriptors = raise_limits();
         let choice = backend::choose(config.backend_choice())?;
+        let connected = Connected::decide(&config, choice.backend, descriptors)?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
         let options = SocketOptions {
             receive_buffer,
@@ -83,10 +88,11 @@ impl Server {
             ..SocketOptions::default()
         };
         let mut server = Self {
-            sockets: (0..config.shard_count()).map(|_| Vec::new()).collect(),
+            listeners: (0..config.shard_count()).map(|_| Vec::new()).collect(),
+            connected,
             config,
             options,
-            listeners: Arc::new([]),
+            addresses: Arc::new([]),
             choice,
             warnings: Vec::new(),
         };
@@ -96,7 +102,7 @@ impl Server {
 
     fn bind_listeners(&mut self) -> Result<(), StartError> {
         let mut bound = Vec::new();
-        for &address in self.config.listen_addrs() {
+        for (listen, &address) in self.config.listen_addrs().iter().enumerate() {
             let mut group = ListenerGroup::bind(address, self.config.shard_count(), &self.options)?;
             bound.push(group.local_addr());
             self.warnings.extend(group.warnings().iter().map(ToString::to_string));
@@ -104,7 +110,7 @@ impl Server {
                 tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
             }
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                self.sockets[shard].push(socket);
+                self.listeners[shard].push(ListenerSocket { listen: listen as u16, local: None, socket });
             }
         }
         self.warnings.sort();
@@ -112,7 +118,7 @@ impl Server {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        self.listeners = bound.into();
+        self.addresses = bound.into();
         Ok(())
     }
 
@@ -129,7 +135,7 @@ impl Server {
     /// # }
     /// ```
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.listeners
+        &self.addresses
     }
 
     /// The backend that will serve: never [`Backend::Auto`].
@@ -179,15 +185,20 @@ impl Server {
     /// use shardgram::{Backend, Config, Server};
     /// # fn main() -> Result<(), shardgram::StartError> {
     /// let server = Server::bind(Config::new().shards(2).backend(Backend::Mio))?;
-    /// assert_eq!(server.ready_line(), "listening on nothing shards=2 backend=mio");
+    /// assert_eq!(server.ready_line(), "listening on nothing shards=2 backend=mio tier=listener");
     /// # Ok(())
     /// # }
     /// ```
     pub fn ready_line(&self) -> String {
-        let addresses: Vec<_> = self.listeners.iter().map(ToString::to_string).collect();
+        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
         let addresses = if addresses.is_empty() { "nothing".to_owned() } else { addresses.join(",") };
         let shards = self.config.shard_count();
         let mut line = format!("listening on {addresses} shards={shards} backend={}", self.choice.backend);
+        match &self.connected.way {
+            Some(way) => line.push_str(&format!(" tier={} accept={way}", self.config.tier_policy())),
+            // Whatever the policy: peers have no sockets of their own here.
+            None => line.push_str(" tier=listener"),
+        }
         if let Some(reason) = &self.choice.reason {
             line.push_str(" reason=");
             line.push_str(reason);
@@ -246,11 +257,12 @@ fn check_cores(config: &Config) -> Result<(), StartError> {
 
 /// Every socket is a descriptor; the soft limit of many systems is 1,024.
 #[cfg(unix)]
-fn raise_limits() {
-    if let Err(error) = shardgram_sys::limits::raise_descriptor_limit() {
-        tracing::debug!(%error, "the limit of descriptors cannot be raised");
-    }
+fn raise_limits() -> Option<u64> {
+    let raised = shardgram_sys::limits::raise_descriptor_limit();
+    raised.inspect_err(|error| tracing::warn!(%error, "the limit of descriptors cannot be raised")).ok()
 }
 
 #[cfg(not(unix))]
-fn raise_limits() {}
+fn raise_limits() -> Option<u64> {
+    None
+}

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::datagram::MAX_PAYLOAD_V6;
 use crate::error::ConfigError;
 
+/// Most connected peers that may be asked for.
+const MAX_CONNECTED: u64 = 1 << 20;
+
 /// Which driver serves.
 ///
 /// ```
@@ -47,6 +50,95 @@ impl std::str::FromStr for Backend {
     }
 }
 
+/// When peers get sockets of their own, where the driver has them ([`Config::max_connected`]).
+///
+/// ```
+/// use shardgram_core::config::TierPolicy;
+/// assert_eq!("adaptive".parse(), Ok(TierPolicy::Adaptive));
+/// assert_eq!(TierPolicy::default().to_string(), "listener");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum TierPolicy {
+    /// When the handler says so: [`crate::Accept::Connect`], [`crate::Io::promote`].
+    #[default]
+    Listener,
+    /// As soon as they are made.
+    Connected,
+    /// When they have sent 64 datagrams without a pause of a second. They give their sockets up to others
+    /// when they have been silent for a second.
+    Adaptive,
+}
+
+impl std::fmt::Display for TierPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Listener => "listener",
+            Self::Connected => "connected",
+            Self::Adaptive => "adaptive",
+        })
+    }
+}
+
+impl std::str::FromStr for TierPolicy {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "listener" => Ok(Self::Listener),
+            "connected" => Ok(Self::Connected),
+            "adaptive" => Ok(Self::Adaptive),
+            other => Err(format!("unknown tier '{other}': it is listener, connected or adaptive")),
+        }
+    }
+}
+
+/// How a shard waits when there is nothing to do.
+///
+/// ```
+/// use std::time::Duration;
+/// use shardgram_core::config::WaitPolicy;
+/// assert_eq!("spin:50us".parse(), Ok(WaitPolicy::SpinFor(Duration::from_micros(50))));
+/// assert_eq!("spin".parse(), Ok(WaitPolicy::Spin));
+/// assert_eq!(WaitPolicy::default().to_string(), "block");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum WaitPolicy {
+    /// It sleeps in the kernel. Costs no processor time, and a wake-up of some microseconds.
+    #[default]
+    Block,
+    /// It looks again and again for so long after the last thing that happened, then sleeps.
+    SpinFor(Duration),
+    /// It never sleeps: a core of its own for each shard, always at 100 %.
+    Spin,
+}
+
+impl std::fmt::Display for WaitPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Block => f.write_str("block"),
+            Self::Spin => f.write_str("spin"),
+            Self::SpinFor(time) => write!(f, "spin:{}", humantime::format_duration(*time)),
+        }
+    }
+}
+
+impl std::str::FromStr for WaitPolicy {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "block" => Ok(Self::Block),
+            "spin" => Ok(Self::Spin),
+            other => {
+                let time = other.strip_prefix("spin:").and_then(|time| humantime::parse_duration(time).ok());
+                let wrong =
+                    || format!("unknown wait '{other}': it is block, spin, or spin:50us and the like");
+                time.map(Self::SpinFor).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr, $low:expr => $high:expr;)*) => {
         /// What a server listens on and every bound it keeps. Invalid combinations are refused when the
@@ -64,6 +156,10 @@ macro_rules! settings {
             pub(crate) backend: Backend,
             pub(crate) idle_timeout: Option<Duration>,
             pub(crate) drain_on_signals: Option<Duration>,
+            pub(crate) tier: TierPolicy,
+            pub(crate) wait: WaitPolicy,
+            pub(crate) max_connected: Option<u32>,
+            pub(crate) max_connected_per_address: Option<u32>,
             $(pub(crate) $name: $type,)*
         }
 
@@ -75,6 +171,10 @@ macro_rules! settings {
                     backend: Backend::Auto,
                     idle_timeout: Some(Duration::from_secs(120)),
                     drain_on_signals: None,
+                    tier: TierPolicy::Listener,
+                    wait: WaitPolicy::Block,
+                    max_connected: None,
+                    max_connected_per_address: None,
                     $($name: $default,)*
                 }
             }
@@ -154,12 +254,22 @@ settings! {
     outbox_bytes: u32 = 4 << 20, 64 << 10 => 1 << 30;
     /// Datagrams that may be queued in one turn. Default 16,384, range 1 to 1,048,576. 160 bytes each.
     outbox_datagrams: u32 = 16_384, 1 => 1 << 20;
+    /// Bytes that may wait for one peer when a socket's buffer is full, a datagram counting 128 beside its own.
+    /// Default 256 KiB, range 4 KiB to 64 MiB. Beyond it sends are refused as [`crate::SendError::Full`], and
+    /// [`crate::Handler::on_writable`] says when there is room.
+    send_queue_bytes: u32 = 256 << 10, 4 << 10 => 64 << 20;
+    /// The same for all peers of a shard together. Default 16 MiB, range 64 KiB to 1 GiB.
+    send_backlog_bytes: u32 = 16 << 20, 64 << 10 => 1 << 30;
     /// Messages waiting for a shard. Default 4,096, range 1 to 1,048,576. When it is full the sender gets
     /// its message back. Forwarded datagrams have a bound of their own: 1,024 of them and 8 MiB.
     mailbox_len: u32 = 4_096, 1 => 1 << 20;
     /// Timers per shard. Default 262,144, range 1 to 16,777,216. About 64 bytes each beside the value,
     /// reserved and not touched until used.
     max_timers: u32 = 262_144, 1 => 1 << 24;
+    /// Local addresses under a wildcard that get listeners of their own, for each address listened on. Default
+    /// 64, range 0 to 4,096. Each costs a descriptor per shard. Datagrams for further ones are served all the
+    /// same, by the wildcard's listeners; their peers get no sockets of their own. io_uring only.
+    max_local_addresses: u16 = 64, 0 => 4_096;
     /// Endpoints (client sockets) per shard. Default 16,384, range 0 to 1,048,576. Each is a descriptor.
     max_endpoints: u32 = 16_384, 0 => 1 << 20;
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
@@ -259,6 +369,59 @@ impl Config {
         self
     }
 
+    /// When peers get sockets of their own. Default [`TierPolicy::Listener`]: when the handler says so.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, config::TierPolicy};
+    /// assert_eq!(Config::new().tier(TierPolicy::Adaptive).tier_policy(), TierPolicy::Adaptive);
+    /// ```
+    #[must_use]
+    pub fn tier(mut self, tier: TierPolicy) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    /// How a shard waits when there is nothing to do. Default [`WaitPolicy::Block`].
+    ///
+    /// ```
+    /// use shardgram_core::{Config, config::WaitPolicy};
+    /// assert_eq!(Config::new().wait(WaitPolicy::Spin).wait_policy(), WaitPolicy::Spin);
+    /// ```
+    #[must_use]
+    pub fn wait(mut self, wait: WaitPolicy) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Peers with sockets of their own, in the whole process, divided evenly among the shards. Range 0 to
+    /// 1,048,576. Each costs a descriptor, about 2 KiB of kernel memory, and 10 to 70 us to make. More than
+    /// the limit of descriptors (`ulimit -n`) leaves room for is refused when the server is bound, with the
+    /// number that fits. Default: 4,096, or as many as fit.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_connected(100).connected_limits(), (Some(100), None));
+    /// ```
+    #[must_use]
+    pub fn max_connected(mut self, peers: u32) -> Self {
+        self.max_connected = Some(peers);
+        self
+    }
+
+    /// Of those, at one local address. Range 0 to 1,048,576. Making one takes about 10 ns longer for every
+    /// socket its address has. Default: 4,096; 32 on systems where every connected socket makes the others'
+    /// datagrams dearer (before Linux 6.13).
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_connected_per_address(100).connected_limits(), (None, Some(100)));
+    /// ```
+    #[must_use]
+    pub fn max_connected_per_address(mut self, peers: u32) -> Self {
+        self.max_connected_per_address = Some(peers);
+        self
+    }
+
     /// Says what is wrong with it, if anything is.
     ///
     /// # Errors
@@ -275,6 +438,16 @@ impl Config {
             let low = u64::from(self.receive_buffers.next_power_of_two() / 2);
             let value = u64::from(self.receive_buffers);
             return Err(ConfigError::OutOfRange { field: "receive_buffers", value, low, high: low * 2 });
+        }
+        let connected = [
+            ("max_connected", self.max_connected),
+            ("max_connected_per_address", self.max_connected_per_address),
+        ];
+        for (field, value) in connected {
+            let value = u64::from(value.unwrap_or(0));
+            if value > MAX_CONNECTED {
+                return Err(ConfigError::OutOfRange { field, value, low: 0, high: MAX_CONNECTED });
+            }
         }
         if !self.cores.is_empty() && self.cores.len() != usize::from(self.shards) {
             let (cores, shards) = (self.cores.len(), usize::from(self.shards));
@@ -394,6 +567,42 @@ impl Config {
     /// ```
     pub fn socket_bytes(&self) -> (usize, usize) {
         (self.receive_socket_bytes as usize, self.send_socket_bytes as usize)
+    }
+    /// Local addresses under a wildcard that get listeners of their own.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_local_addresses(8).local_address_limit(), 8);
+    /// ```
+    pub fn local_address_limit(&self) -> u16 {
+        self.max_local_addresses
+    }
+    /// When peers get sockets of their own.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, config::TierPolicy};
+    /// assert_eq!(Config::new().tier_policy(), TierPolicy::Listener);
+    /// ```
+    pub fn tier_policy(&self) -> TierPolicy {
+        self.tier
+    }
+    /// How a shard waits.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, config::WaitPolicy};
+    /// assert_eq!(Config::new().wait_policy(), WaitPolicy::Block);
+    /// ```
+    pub fn wait_policy(&self) -> WaitPolicy {
+        self.wait
+    }
+    /// Connected peers in all and for each local address, as far as they were set.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().connected_limits(), (None, None));
+    /// ```
+    pub fn connected_limits(&self) -> (Option<u32>, Option<u32>) {
+        (self.max_connected, self.max_connected_per_address)
     }
     /// The deadline of a drain that a signal starts.
     ///

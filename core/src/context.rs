@@ -8,13 +8,16 @@ use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::backlog::Backlog;
 use crate::clock::CoarseClock;
+use crate::config::TierPolicy;
 use crate::cookie::CookieJar;
 use crate::datagram::{Path, SocketId};
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
 use crate::handler::{Handler, Origin};
+use crate::links::Links;
 use crate::mailbox::Postbox;
 use crate::outbox::Outbox;
 use crate::peers::{PeerId, Peers};
@@ -43,6 +46,27 @@ pub struct Context<'a, H: Handler> {
     pub io: &'a mut Io<H>,
 }
 
+/// In which way the datagrams of a peer come and go.
+///
+/// ```
+/// use shardgram_core::{Handler, Io, PeerId, Tier};
+/// fn describe<H: Handler>(io: &Io<H>, peer: PeerId) -> &'static str {
+///     match io.tier(peer) {
+///         Some(Tier::Connected) => "a socket of its own",
+///         Some(Tier::Listener) => "the listener's",
+///         None => "gone",
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tier {
+    /// By the listener, which it shares. It costs nothing in the kernel.
+    Listener,
+    /// By a socket of its own: its flood fills only its own queue, and errors of the network reach
+    /// [`Handler::on_peer_error`].
+    Connected,
+}
+
 /// Sends, timers, messages, endpoints, and the time.
 ///
 /// ```
@@ -59,6 +83,12 @@ pub struct Io<H: Handler> {
     /// `now` in milliseconds, for what is kept per peer.
     pub(crate) stamp: u32,
     pub(crate) outbox: Outbox,
+    /// What waits for room in a socket.
+    pub(crate) backlog: Backlog,
+    /// Peers that were refused a send for want of room.
+    pub(crate) refused: Vec<PeerId>,
+    pub(crate) links: Links,
+    pub(crate) tier_policy: TierPolicy,
     pub(crate) routes: Routes,
     pub(crate) timers: TimerWheel<H::Timer>,
     pub(crate) endpoints: Endpoints,
@@ -192,7 +222,14 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn use_path(&mut self, peer: PeerId, path: Path) -> Result<(), SendError> {
-        if self.routes.use_path(peer, &path) { Ok(()) } else { Err(SendError::Gone) }
+        let before = self.routes.active_path(peer);
+        if !self.routes.use_path(peer, &path) {
+            return Err(SendError::Gone);
+        }
+        if before != Some(path) {
+            self.demote(peer); // its own socket serves the old path
+        }
+        Ok(())
     }
 
     /// Sixteen bytes that only someone who receives at this path can know. Good for one to two minutes, on

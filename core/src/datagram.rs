@@ -32,11 +32,12 @@ pub const MAX_PAYLOAD_V6: usize = 65_527;
 /// assert_eq!(SocketId::endpoint(3).as_listener(), None);
 /// assert_eq!(SocketId::endpoint(3).as_endpoint(), Some(3));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SocketId(u32);
 
 impl SocketId {
     const ENDPOINT: u32 = 1 << 31;
+    const CONNECTED: u32 = 1 << 30;
 
     /// The listener with this index.
     ///
@@ -49,7 +50,7 @@ impl SocketId {
         Self(index as u32)
     }
 
-    /// The endpoint in this slot (below 2^31).
+    /// The endpoint in this slot (below 2^30).
     ///
     /// ```
     /// use shardgram_core::datagram::SocketId;
@@ -59,17 +60,40 @@ impl SocketId {
         Self(slot | Self::ENDPOINT)
     }
 
-    /// The listener's index, or `None` for an endpoint.
+    /// The socket of a peer's own in this slot (below 2^30). It never stands in a [`Path`]: a peer keeps its
+    /// path when it gets a socket and when it loses it.
+    ///
+    /// ```
+    /// use shardgram_core::datagram::SocketId;
+    /// assert_eq!(SocketId::connected(3).as_connected(), Some(3));
+    /// assert_eq!(SocketId::connected(3).as_endpoint(), None);
+    /// ```
+    pub const fn connected(slot: u32) -> Self {
+        Self(slot | Self::CONNECTED)
+    }
+
+    /// The slot of a connected socket, or `None` for any other.
+    ///
+    /// ```
+    /// use shardgram_core::driver::Arrival;
+    /// fn by_a_socket_of_its_own(arrival: &Arrival<'_>) -> bool { arrival.socket.as_connected().is_some() }
+    /// ```
+    #[inline]
+    pub const fn as_connected(self) -> Option<u32> {
+        if self.0 & Self::CONNECTED == 0 { None } else { Some(self.0 & !Self::CONNECTED) }
+    }
+
+    /// The listener's index, or `None` for any other socket.
     ///
     /// ```
     /// use shardgram_core::Path;
     /// fn came_by_listener(path: &Path) -> bool { path.socket.as_listener().is_some() }
     /// ```
     pub const fn as_listener(self) -> Option<u16> {
-        if self.0 & Self::ENDPOINT == 0 { Some(self.0 as u16) } else { None }
+        if self.0 & (Self::ENDPOINT | Self::CONNECTED) == 0 { Some(self.0 as u16) } else { None }
     }
 
-    /// The endpoint's slot, or `None` for a listener.
+    /// The endpoint's slot, or `None` for any other socket.
     ///
     /// ```
     /// use shardgram_core::datagram::SocketId;

@@ -2,15 +2,18 @@
 //! panicking handler from taking the shard with it.
 
 use std::any::Any;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::config::TierPolicy;
 use crate::context::{Context, Io};
 use crate::datagram::{Datagram, Meta, Path, RxSlice, SocketId};
 use crate::driver::{Arrival, Fate, SendFailure, SendFault, Sink};
 use crate::error::{CloseReason, PeerError};
 use crate::flow::flow_shard;
 use crate::handler::{Accept, Handler, Origin};
+use crate::idle::Gone;
+use crate::links::State;
 use crate::mailbox::{Forwarded, Mail};
 use crate::peers::{PeerId, Peers};
 use crate::routes::AddPath;
@@ -26,6 +29,8 @@ pub(crate) struct Dispatch<H: Handler> {
     pub(crate) arrivals: u64,
     /// Peers that are closed and of which no handler has heard, because the last one failed.
     pub(crate) orphans: Vec<(PeerId, H::Peer)>,
+    /// Local addresses that went and whose peers are being closed.
+    pub(crate) gone: Vec<Gone>,
 }
 
 /// Runs a callback; a panic in it is reported and leaves `None`.
@@ -117,12 +122,16 @@ impl<H: Handler> Dispatch<H> {
                 endpoints.path_removed(slot);
             }
         };
+        let link = routes.get(peer).and_then(|route| route.link());
         if let Some(mut head) = routes.remove(peer, left) {
             for timer in timers.take_all(&mut head) {
                 let _ = guarded(move || drop(timer));
             }
         }
         stats.peers_closed.add(1);
+        if let Some(slot) = link {
+            self.io.unlink(slot);
+        }
         Some(state)
     }
 
@@ -239,6 +248,9 @@ impl<H: Handler> Dispatch<H> {
     fn deliver(&mut self, peer: PeerId, datagram: Datagram<'_>) {
         let stamp = self.io.stamp;
         let gain = u64::from(self.io.amplification_limit) * datagram.len() as u64;
+        if self.io.tier_policy == TierPolicy::Adaptive {
+            self.io.warm(peer);
+        }
         if let Some(route) = self.io.routes.get_mut(peer) {
             route.last_seen = stamp;
             route.allowance = route.allowance.saturating_add(gain);
@@ -277,7 +289,12 @@ impl<H: Handler> Dispatch<H> {
         }
         let decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
         match decision {
-            Some(Accept::Peer(state) | Accept::Connect(state)) => self.new_peer(state, datagram),
+            Some(Accept::Peer(state)) => drop(self.new_peer(state, datagram)),
+            Some(Accept::Connect(state)) => {
+                if let Some(peer) = self.new_peer(state, datagram) {
+                    self.io.promote(peer);
+                }
+            }
             Some(Accept::Done) => self.io.stats.stateless.add(1),
             Some(Accept::Reply(len)) => self.reply_stateless(&datagram, len),
             Some(Accept::PathOf(peer)) => self.join_path(peer, datagram),
@@ -287,24 +304,26 @@ impl<H: Handler> Dispatch<H> {
         self.io.stranger = None;
     }
 
-    fn new_peer(&mut self, state: H::Peer, datagram: Datagram<'_>) {
+    fn new_peer(&mut self, state: H::Peer, datagram: Datagram<'_>) -> Option<PeerId> {
         // `accept` may have opened a peer on this very path; then that is the one, and there is no second.
         if let Some(known) = self.known(&datagram.path) {
             let _ = guarded(move || drop(state));
-            return self.deliver(known, datagram);
+            self.deliver(known, datagram);
+            return Some(known);
         }
         // What `accept` left of the amplification limit is the new peer's; it gains nothing twice.
         let allowance = self.io.stranger.take().map_or(0, |(_, left)| left);
         let (peers, io) = (&mut self.peers, &mut self.io);
-        match guarded(|| Context { peers, io }.admit(datagram.path, state)).flatten() {
-            Some(peer) => {
-                if let Some(route) = self.io.routes.get_mut(peer) {
-                    route.allowance = allowance;
-                }
-                self.hand_to(peer, datagram);
-            }
-            None => self.io.stats.dropped_peers_full.add(1),
+        let Some(peer) = guarded(|| Context { peers, io }.admit(datagram.path, state)).flatten() else {
+            self.io.stats.dropped_peers_full.add(1);
+            return None;
+        };
+        if let Some(route) = self.io.routes.get_mut(peer) {
+            route.allowance = allowance;
         }
+        self.io.newcomer(peer);
+        self.hand_to(peer, datagram);
+        Some(peer)
     }
 
     fn reply_stateless(&mut self, datagram: &Datagram<'_>, len: usize) {
@@ -365,12 +384,51 @@ impl<H: Handler> Dispatch<H> {
         (local.is_ipv4() == arrival.remote.is_ipv4()).then_some(local)
     }
 
+    /// What came by a peer's own socket. Whoever else it is from, it goes where it belongs: sockets that share
+    /// a port catch others' datagrams for a moment on some systems.
+    #[inline]
+    fn by_own_socket(&mut self, slot: u32, count: u64, arrival: Arrival<'_>) {
+        let Some(link) = self.io.links.get(slot).copied() else {
+            self.io.stats.dropped_closed.add(count);
+            return;
+        };
+        if arrival.remote != link.path.remote {
+            self.io.stats.redispatched.add(count);
+            return self.train(Path { remote: arrival.remote, ..link.path }, None, arrival);
+        }
+        let owner = match link.state {
+            State::Connected(peer) => Some(peer),
+            State::Retiring | State::Vacant => None,
+        };
+        self.train(link.path, owner, arrival);
+    }
+
+    /// Tells peers of a local address that went that they are closed, in a slice of the table.
+    pub(crate) fn close_at(&mut self, slots: std::ops::Range<u32>, socket: SocketId, ip: IpAddr) {
+        for slot in slots {
+            let Some(peer) = self.peers.in_slot(slot) else { continue };
+            let path = self.io.routes.active_path(peer);
+            if path.is_some_and(|path| path.socket == socket && path.local.ip() == ip) {
+                self.close(peer, CloseReason::AddressGone);
+            }
+        }
+        self.settle();
+    }
+
+    /// Tells handlers whose sends were refused that there is room again.
+    pub(crate) fn writable(&mut self) {
+        for peer in self.io.take_writable() {
+            if self.peers.contains(peer) {
+                self.call(|handler, cx| handler.on_writable(cx, peer));
+            }
+        }
+    }
+
     /// Each datagram of an arrival in turn. A peer is looked up once for the whole train.
-    fn train(&mut self, path: Path, arrival: Arrival<'_>) {
+    fn train(&mut self, path: Path, mut known: Option<PeerId>, arrival: Arrival<'_>) {
         let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
         let mut left = datagrams_in(bytes.len(), segment);
         let (mut rest, mut start) = (bytes, start);
-        let mut known = None;
         while left > 0 {
             let size = if left > 1 { segment } else { rest.len() };
             let (bytes, tail) = rest.split_at_mut(size);
@@ -409,9 +467,11 @@ impl<H: Handler> Sink for Dispatch<H> {
         }
         if arrival.remote.port() == 0 {
             stats.dropped_port_zero.add(count);
+        } else if let Some(slot) = arrival.socket.as_connected() {
+            self.by_own_socket(slot, count, arrival);
         } else if let Some(local) = self.local_of(&arrival) {
             let path = Path { local, remote: arrival.remote, socket: arrival.socket };
-            self.train(path, arrival);
+            self.train(path, None, arrival);
         } else {
             stats.dropped_malformed.add(count);
         }
@@ -445,6 +505,28 @@ impl<H: Handler> Sink for Dispatch<H> {
         {
             self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
         }
+    }
+
+    fn retired(&mut self, socket: SocketId) {
+        if let Some(slot) = socket.as_connected() {
+            self.io.links.vacate(slot);
+        }
+    }
+
+    fn peer_error(&mut self, socket: SocketId, error: PeerError) {
+        self.io.stats.peer_errors.add(1);
+        let link = socket.as_connected().and_then(|slot| self.io.links.get(slot));
+        if let Some(State::Connected(peer)) = link.map(|link| link.state) {
+            self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
+        }
+    }
+
+    fn address_gone(&mut self, socket: SocketId, ip: IpAddr) {
+        self.gone.push(Gone { socket, ip, next_slot: 0 });
+    }
+
+    fn handover_timed_out(&mut self) {
+        self.io.stats.handovers_timed_out.add(1);
     }
 
     fn rearmed(&mut self, exhausted: bool) {

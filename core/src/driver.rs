@@ -14,6 +14,8 @@
 //! | replies leave from the address written to | yes | yes | yes |
 //! | every receive buffer comes back after its callback or its send | yes | yes | yes |
 //! | what failed is reported with its peer, and ends nothing else | yes | yes | yes |
+//! | what a full socket refuses waits in the [`Backlog`], in order | yes | yes | no socket is full |
+//! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | no |
 //!
 //! [`Bell`]: crate::mailbox::Bell
 //! [`Config::max_datagram`]: crate::Config::max_datagram
@@ -25,6 +27,7 @@
 //! ```
 //! use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Instant};
 //!
+//! use shardgram_core::backlog::Backlog;
 //! use shardgram_core::datagram::{RxSlice, SocketId};
 //! use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 //! use shardgram_core::outbox::{Outbox, Source, TrainLimits};
@@ -58,7 +61,7 @@
 //!     fn close(&mut self, _: SocketId) {}
 //!     fn wake(&mut self, _: u16) {} // there is only one shard
 //!
-//!     fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
+//!     fn turn(&mut self, outbox: &Outbox, _: &mut Backlog, wait: Wait) -> io::Result<Turned> {
 //!         for train in outbox.trains() {
 //!             if train.path.socket.as_listener().is_none() {
 //!                 let fault = SendFault::Peer(PeerError::NotOpened { errno: 9 }); // EBADF
@@ -124,7 +127,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::datagram::{Meta, SocketId};
+use crate::backlog::Backlog;
+use crate::datagram::{Meta, Path, SocketId};
 use crate::endpoints::Endpoint;
 use crate::error::PeerError;
 use crate::outbox::{Outbox, TrainLimits};
@@ -135,9 +139,9 @@ use crate::peers::PeerId;
 /// See the [module documentation](self) for a whole driver.
 ///
 /// ```
-/// use shardgram_core::{driver::{Driver, Wait}, outbox::Outbox};
-/// fn flush<D: Driver>(driver: &mut D, outbox: &Outbox) -> std::io::Result<bool> {
-///     driver.turn(outbox, Wait::Poll)?;
+/// use shardgram_core::{backlog::Backlog, driver::{Driver, Wait}, outbox::Outbox};
+/// fn flush<D: Driver>(driver: &mut D, outbox: &Outbox, backlog: &mut Backlog) -> std::io::Result<bool> {
+///     driver.turn(outbox, backlog, Wait::Poll)?;
 ///     Ok(driver.has_more())
 /// }
 /// ```
@@ -188,6 +192,35 @@ pub trait Driver {
     /// ```
     fn close(&mut self, socket: SocketId);
 
+    /// Gives a path of a listener a socket of its own: what comes along it from now on comes by `socket`,
+    /// after what the listener holds of it. The local address of the path is specific, never a wildcard.
+    ///
+    /// # Errors
+    /// See [`ConnectFault`]. The path then stays with the listener.
+    ///
+    /// ```
+    /// use shardgram_core::{Path, datagram::SocketId, driver::{ConnectFault, Driver}};
+    /// fn first(driver: &mut impl Driver, path: &Path) -> Result<(), ConnectFault> {
+    ///     driver.connect(SocketId::connected(0), path)
+    /// }
+    /// ```
+    fn connect(&mut self, socket: SocketId, path: &Path) -> Result<(), ConnectFault> {
+        let _ = (socket, path);
+        Err(ConnectFault::Unsupported)
+    }
+
+    /// Takes a connected socket out of service: what comes along its path from now on comes by the listener
+    /// again. Nothing is lost: what the socket holds is handed over as before, and then
+    /// [`Sink::retired`] says that its number may be used anew. Called after the sends of a turn.
+    ///
+    /// ```
+    /// use shardgram_core::{datagram::SocketId, driver::Driver};
+    /// fn demote(driver: &mut impl Driver, slot: u32) { driver.retire(SocketId::connected(slot)); }
+    /// ```
+    fn retire(&mut self, socket: SocketId) {
+        let _ = socket;
+    }
+
     /// Wakes another shard of the same server, with the next [`Driver::turn`] at the latest.
     ///
     /// ```
@@ -201,17 +234,21 @@ pub trait Driver {
     /// any more, and the receive buffers it referred to are the driver's again. A train for a socket that
     /// is not open fails as [`PeerError::NotOpened`].
     ///
+    /// What a socket has no room for goes into the backlog, and so does everything for a peer of whom
+    /// something waits there already: order within a peer is kept. What waits is sent as soon as its socket
+    /// has room, which also ends a wait.
+    ///
     /// # Errors
     /// Only what ends the shard. What befalls one socket or one peer is reported by [`Driver::receive`].
     ///
     /// ```
-    /// use shardgram_core::{driver::{Driver, Turned, Wait}, outbox::Outbox};
-    /// fn sleep<D: Driver>(driver: &mut D, outbox: &Outbox) -> std::io::Result<bool> {
+    /// use shardgram_core::{backlog::Backlog, driver::{Driver, Turned, Wait}, outbox::Outbox};
+    /// fn sleep<D: Driver>(driver: &mut D, outbox: &Outbox, backlog: &mut Backlog) -> std::io::Result<bool> {
     ///     let until = driver.now() + std::time::Duration::from_millis(20);
-    ///     Ok(driver.turn(outbox, Wait::Until(Some(until)))? == Turned::Asleep)
+    ///     Ok(driver.turn(outbox, backlog, Wait::Until(Some(until)))? == Turned::Asleep)
     /// }
     /// ```
-    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned>;
+    fn turn(&mut self, outbox: &Outbox, backlog: &mut Backlog, wait: Wait) -> io::Result<Turned>;
 
     /// Hands over up to `budget` arrivals, and all failures that are known.
     ///
@@ -232,6 +269,16 @@ pub trait Driver {
     /// }
     /// ```
     fn has_more(&self) -> bool;
+
+    /// Whether nothing is under way that will hand something over by itself: no peer's datagrams are held
+    /// back while it moves from a socket to another. A drain waits for that.
+    ///
+    /// ```
+    /// fn may_end(driver: &impl shardgram_core::driver::Driver) -> bool { driver.is_settled() }
+    /// ```
+    fn is_settled(&self) -> bool {
+        !self.has_more()
+    }
 
     /// Datagrams the system dropped because a receive buffer was full, on all sockets since the start.
     ///
@@ -258,6 +305,65 @@ pub trait Driver {
 pub struct Capabilities {
     /// How long trains to send may be.
     pub trains: TrainLimits,
+    /// How many sockets of peers' own there may be.
+    pub connected: ConnectedLimits,
+    /// Whether the driver can block, so that a shard that spins lets time pass ([`crate::config::WaitPolicy`]).
+    pub blocks: bool,
+}
+
+/// How many sockets of peers' own a shard may have.
+///
+/// ```
+/// use shardgram_core::driver::ConnectedLimits;
+/// assert_eq!(ConnectedLimits::NONE.total, 0);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectedLimits {
+    /// In all.
+    pub total: u32,
+    /// For each local address and port.
+    pub per_address: u32,
+}
+
+impl ConnectedLimits {
+    /// Peers stay with the listener.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::{Capabilities, ConnectedLimits}, outbox::TrainLimits};
+    /// assert_eq!(Capabilities::new(TrainLimits::SINGLE).connected, ConnectedLimits::NONE);
+    /// ```
+    pub const NONE: Self = Self { total: 0, per_address: 0 };
+}
+
+/// Why a peer got no socket of its own.
+///
+/// ```
+/// use shardgram_core::driver::ConnectFault;
+/// fn fault(errno: i32) -> ConnectFault {
+///     match errno {
+///         23 | 24 => ConnectFault::Exhausted { errno }, // ENFILE, EMFILE
+///         errno => ConnectFault::Failed { errno },
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectFault {
+    /// This driver has no such sockets, or not for this local address.
+    #[error("peers of this address have no sockets of their own")]
+    Unsupported,
+    /// The system has no more descriptors, or no memory: the next one will fail too.
+    #[error("the system has no room for more sockets (system error {errno})")]
+    Exhausted {
+        /// The system's error number.
+        errno: i32,
+    },
+    /// This one failed.
+    #[error("system error {errno}")]
+    Failed {
+        /// The system's error number.
+        errno: i32,
+    },
 }
 
 impl Capabilities {
@@ -268,7 +374,30 @@ impl Capabilities {
     /// assert_eq!(Capabilities::new(TrainLimits::SINGLE).trains.datagrams, 1);
     /// ```
     pub fn new(trains: TrainLimits) -> Self {
-        Self { trains }
+        Self { trains, connected: ConnectedLimits::NONE, blocks: true }
+    }
+
+    /// With sockets of peers' own.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::{Capabilities, ConnectedLimits}, outbox::TrainLimits};
+    /// let few = ConnectedLimits { total: 32, per_address: 32 };
+    /// assert_eq!(Capabilities::new(TrainLimits::SINGLE).connected(few).connected, few);
+    /// ```
+    #[must_use]
+    pub fn connected(self, connected: ConnectedLimits) -> Self {
+        Self { connected, ..self }
+    }
+
+    /// For a driver that cannot block: its shards never spin.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Capabilities, outbox::TrainLimits};
+    /// assert!(!Capabilities::new(TrainLimits::SINGLE).without_blocking().blocks);
+    /// ```
+    #[must_use]
+    pub fn without_blocking(self) -> Self {
+        Self { blocks: false, ..self }
     }
 }
 
@@ -416,6 +545,8 @@ pub enum SendFault {
 /// See the [module documentation](self) for its use in a driver. One for a driver's own tests:
 ///
 /// ```
+/// use std::net::IpAddr;
+/// use shardgram_core::{PeerError, datagram::SocketId};
 /// use shardgram_core::driver::{Arrival, Fate, SendFailure, Sink};
 /// #[derive(Default)]
 /// struct Count { datagrams: u32, failed: u32 }
@@ -428,6 +559,10 @@ pub enum SendFault {
 ///     fn malformed(&mut self) {}
 ///     fn too_late(&mut self, _: u32) {}
 ///     fn rearmed(&mut self, _: bool) {}
+///     fn retired(&mut self, _: SocketId) {}
+///     fn peer_error(&mut self, _: SocketId, _: PeerError) {}
+///     fn address_gone(&mut self, _: SocketId, _: IpAddr) {}
+///     fn handover_timed_out(&mut self) {}
 /// }
 /// let mut sink = Count::default();
 /// sink.malformed();
@@ -487,4 +622,48 @@ pub trait Sink {
     /// }
     /// ```
     fn rearmed(&mut self, exhausted: bool);
+
+    /// A connected socket that was retired is empty and closed: its number may be used anew.
+    ///
+    /// ```
+    /// use shardgram_core::{datagram::SocketId, driver::Sink};
+    /// fn closed(sink: &mut impl Sink, slots: &mut Vec<u32>) {
+    ///     slots.drain(..).for_each(|slot| sink.retired(SocketId::connected(slot)));
+    /// }
+    /// ```
+    fn retired(&mut self, socket: SocketId);
+
+    /// The network told a connected socket that its peer cannot be reached as it is written to.
+    ///
+    /// ```
+    /// use shardgram_core::{PeerError, datagram::SocketId, driver::Sink};
+    /// fn receive_ended(sink: &mut impl Sink, slot: u32, errno: i32) {
+    ///     const REFUSED: i32 = 111; // ECONNREFUSED
+    ///     if errno == REFUSED { sink.peer_error(SocketId::connected(slot), PeerError::Refused); }
+    /// }
+    /// ```
+    fn peer_error(&mut self, socket: SocketId, error: PeerError);
+
+    /// A local address of a listener that takes every address is this host's no longer.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use shardgram_core::{datagram::SocketId, driver::Sink};
+    /// fn interface_went(sink: &mut impl Sink, addresses: &[IpAddr]) {
+    ///     addresses.iter().for_each(|ip| sink.address_gone(SocketId::listener(0), *ip));
+    /// }
+    /// ```
+    fn address_gone(&mut self, socket: SocketId, ip: IpAddr);
+
+    /// A peer that moved to a socket of its own was handed over before it was certain that nothing of it was
+    /// left at the listener: its datagrams may be out of order.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::driver::Sink;
+    /// fn waited(sink: &mut impl Sink, so_long: Duration) {
+    ///     if so_long > Duration::from_secs(1) { sink.handover_timed_out(); }
+    /// }
+    /// ```
+    fn handover_timed_out(&mut self);
 }

@@ -22,9 +22,10 @@ pub enum SendError {
     /// The peer was closed, or its id belongs to another shard.
     #[error("the peer is gone")]
     Gone,
-    /// The outbox of this turn is full; see [`crate::Config::outbox_bytes`] and
-    /// [`crate::Config::outbox_datagrams`].
-    #[error("the outbox is full")]
+    /// The outbox of this turn is full (see [`crate::Config::outbox_bytes`] and
+    /// [`crate::Config::outbox_datagrams`]), or as much waits for this peer as may
+    /// ([`crate::Config::send_queue_bytes`]). [`crate::Handler::on_writable`] says when there is room again.
+    #[error("the outbox is full, or too much waits for this peer")]
     Full,
     /// Longer than the path can carry, or than the bytes there are.
     #[error("longer than {max} bytes")]
@@ -135,6 +136,8 @@ pub enum CloseReason {
     Idle,
     /// The endpoint it was answered along was closed.
     EndpointClosed,
+    /// The local address it spoke to is this host's no longer.
+    AddressGone,
     /// The handler that made it panicked and was replaced.
     Restarted,
     /// The server drained, or was stopped.

@@ -168,7 +168,33 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, from, message);
     }
 
-    /// Something went wrong with one peer. It stays open.
+    /// There is room again for a peer to which a send was refused as [`crate::SendError::Full`]. At most once
+    /// for all refusals of a turn.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game { unsent: Vec<Vec<u8>> }
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_writable(&mut self, cx: &mut Context<'_, Self>, peer: PeerId) {
+    ///     while let Some(news) = self.unsent.last()
+    ///         && cx.io.send(peer, news).is_ok()
+    ///     {
+    ///         self.unsent.pop();
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    fn on_writable(&mut self, cx: &mut Context<'_, Self>, peer: PeerId) {
+        let _ = (cx, peer);
+    }
+
+    /// Something went wrong with one peer. It stays open. A peer with a socket of its own
+    /// ([`crate::Tier::Connected`]) is told what the network reports; one of the listener's only what a send
+    /// of its own meets.
     ///
     /// ```
     /// # use shardgram_core::*;
@@ -301,8 +327,8 @@ pub trait Handler: Sized + 'static {
 pub enum Accept<P> {
     /// Make a peer with this state. Policy may give it a socket of its own later.
     Peer(P),
-    /// Make a peer and give it a socket of its own as soon as the caps allow. Until a driver offers that,
-    /// the same as [`Accept::Peer`].
+    /// Make a peer and give it a socket of its own as soon as the caps allow; where the driver has none for
+    /// it, the same as [`Accept::Peer`]. A socket costs, so prove the address first.
     Connect(P),
     /// No peer: it was answered with [`crate::Io::answer`], or there is nothing to say.
     Done,

@@ -1,10 +1,32 @@
-//! When to look which peers have been idle for too long.
+//! Walks over the table of peers, a slice at a time: for those idle for too long, and for those of a local
+//! address that went.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Peers looked at in one step of the search for idle ones.
+use crate::datagram::SocketId;
+
+/// Peers looked at in one step of a walk.
 const SWEEP_STEP: u32 = 1024;
+
+/// A local address that went, and how far the search for its peers has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone {
+    pub(crate) socket: SocketId,
+    pub(crate) ip: IpAddr,
+    pub(crate) next_slot: u32,
+}
+
+impl Gone {
+    /// The slots to look at next, `None` when all have been.
+    pub(crate) fn step(&mut self, extent: u32) -> Option<Range<u32>> {
+        let start = self.next_slot;
+        self.next_slot = start.saturating_add(SWEEP_STEP).min(extent);
+        (start < extent).then_some(start..self.next_slot)
+    }
+}
+
 /// Looks for idle peers a slice at a time: the whole table eight times in one timeout, so that a peer is
 /// closed at most an eighth late and no turn looks at more than [`SWEEP_STEP`] of them.
 pub(crate) struct IdleSweep {

@@ -7,6 +7,7 @@
 //! outbox gathers what it sends, the driver sends.
 #![forbid(unsafe_code)]
 
+pub mod backlog;
 pub mod clock;
 pub mod config;
 pub mod context;
@@ -26,12 +27,14 @@ mod cookie;
 mod dispatch;
 mod endpoints;
 mod idle;
+mod links;
+mod promotion;
 mod routes;
 mod sending;
 mod timers;
 
-pub use config::{Backend, Config};
-pub use context::{Context, Io};
+pub use config::{Backend, Config, TierPolicy, WaitPolicy};
+pub use context::{Context, Io, Tier};
 pub use datagram::{Datagram, Meta, Path};
 pub use endpoints::{Endpoint, EndpointId, Via};
 pub use error::{CloseReason, ConfigError, Full, OpenError, PeerError, SendError};

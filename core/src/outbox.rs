@@ -5,7 +5,7 @@
 //! train, if only of one datagram. Order within a peer is kept: a datagram joins the peer's newest train
 //! or begins a newer one.
 
-use crate::datagram::{Path, RxSlice};
+use crate::datagram::{Path, RxSlice, SocketId};
 use crate::error::SendError;
 use crate::peers::PeerId;
 use crate::routes::Route;
@@ -64,6 +64,8 @@ pub struct Train {
     pub peer: Option<PeerId>,
     /// Whence and whither.
     pub path: Path,
+    /// The socket they leave by: the path's, or the peer's own.
+    pub via: SocketId,
     /// Size of each datagram but the last, in bytes.
     pub segment: u32,
     /// All bytes.
@@ -72,6 +74,28 @@ pub struct Train {
     pub datagrams: u32,
     first: u32,
     last: u32,
+}
+
+impl Train {
+    /// One datagram of this train by itself, of so many bytes that lie elsewhere: for a driver that sends them
+    /// one by one and puts what is left into the backlog.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, outbox::Train};
+    /// fn defer_one(backlog: &mut Backlog, train: &Train, bytes: &[u8]) -> bool {
+    ///     backlog.defer(&train.one(bytes.len()), [bytes].into_iter())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn one(&self, len: usize) -> Self {
+        let len = len as u32;
+        Self { segment: len, bytes: len, datagrams: 1, first: NONE, last: NONE, ..*self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn single(peer: Option<PeerId>, path: Path, via: SocketId, len: u32) -> Self {
+        Self { peer, path, via, segment: len, bytes: len, datagrams: 1, first: NONE, last: NONE }
+    }
 }
 
 /// How long trains may be. A driver says so in [`crate::driver::Capabilities`].
@@ -285,7 +309,7 @@ impl Outbox {
     /// Queues a datagram that goes to no peer in particular.
     pub(crate) fn push_stateless(&mut self, path: Path, source: Source) -> Result<(), SendError> {
         let piece = self.push_piece(source)?;
-        self.begin(None, path, source.len(), piece);
+        self.begin(None, path, path.socket, source.len(), piece);
         Ok(())
     }
 
@@ -304,7 +328,7 @@ impl Outbox {
         }
         route.open_train = self.trains.len() as u32;
         route.open_turn = self.turn;
-        self.begin(Some(peer), *path, source.len(), piece);
+        self.begin(Some(peer), *path, route.socket(path), source.len(), piece);
         Ok(())
     }
 
@@ -321,10 +345,11 @@ impl Outbox {
     }
 
     #[inline]
-    fn begin(&mut self, peer: Option<PeerId>, path: Path, len: u32, piece: u32) {
+    fn begin(&mut self, peer: Option<PeerId>, path: Path, via: SocketId, len: u32, piece: u32) {
         self.trains.push(Train {
             peer,
             path,
+            via,
             segment: len,
             bytes: len,
             datagrams: 1,

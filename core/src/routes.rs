@@ -35,13 +35,38 @@ pub(crate) struct Route {
     /// The train of this turn that more datagrams may join, and the turn it belongs to.
     pub(crate) open_train: u32,
     pub(crate) open_turn: u32,
+    /// Slot of the socket of its own, which serves the active path.
+    link: u32,
+    /// Datagrams it sent without a long pause, as far as the policy of promotion wants to know.
+    pub(crate) heat: u16,
     paths: u8,
     pub(crate) validated: bool,
+    /// It waits to be promoted.
+    pub(crate) wishes: bool,
+    /// A send was refused for want of room, and its handler is to hear when there is some.
+    pub(crate) refused: bool,
     /// Bytes that may still be sent before the peer is validated.
     pub(crate) allowance: u64,
 }
 
 impl Route {
+    /// The slot of the peer's own socket.
+    #[inline]
+    pub(crate) fn link(&self) -> Option<u32> {
+        (self.link != NONE).then_some(self.link)
+    }
+
+    pub(crate) fn set_link(&mut self, slot: Option<u32>) {
+        self.link = slot.unwrap_or(NONE);
+    }
+
+    /// The socket by which a datagram along a path of this peer leaves. A socket of its own serves one path
+    /// only, so a peer that has others sends along them by theirs.
+    #[inline]
+    pub(crate) fn socket(&self, path: &Path) -> SocketId {
+        if self.link == NONE || self.paths > 1 { path.socket } else { SocketId::connected(self.link) }
+    }
+
     /// Whether it is that of this peer, and not of another in the slot or of one on another shard.
     #[inline]
     fn is_of(&self, peer: PeerId, shard: u16) -> bool {
@@ -187,8 +212,12 @@ impl Routes {
             last_seen: stamp,
             open_train: 0,
             open_turn: 0,
+            link: NONE,
+            heat: 0,
             paths: 1,
             validated: false,
+            wishes: false,
+            refused: false,
             allowance: 0,
         };
         match self.routes.get_mut(peer.slot() as usize) {

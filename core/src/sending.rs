@@ -26,7 +26,7 @@ impl<H: Handler> Io<H> {
     /// ```
     pub fn send(&mut self, to: PeerId, bytes: &[u8]) -> Result<(), SendError> {
         let path = self.sendable(to, bytes.len())?;
-        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(Some(to), e))?;
         self.push(to, &path, source, bytes.len())
     }
 
@@ -47,7 +47,7 @@ impl<H: Handler> Io<H> {
     pub fn slot(&mut self, to: PeerId, max: usize) -> Result<Slot<'_, H>, SendError> {
         let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
         check_length(&path, max)?;
-        let start = self.outbox.reserve(max).map_err(|e| self.refused(e))?;
+        let start = self.outbox.reserve(max).map_err(|e| self.refused(Some(to), e))?;
         Ok(Slot { io: self, to: Some(to), start, max })
     }
 
@@ -74,6 +74,7 @@ impl<H: Handler> Io<H> {
         match datagram.peer {
             Some(peer) => {
                 self.allowed(peer, len)?;
+                self.has_room_to_wait(peer, len)?;
                 self.push(peer, &datagram.path, source, len)
             }
             None => self.push_stateless(datagram.path, source, len),
@@ -98,7 +99,7 @@ impl<H: Handler> Io<H> {
             return Err(SendError::Gone);
         }
         self.stranger_allowed(&path, bytes.len())?;
-        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(None, e))?;
         self.push_stateless(path, source, bytes.len())
     }
 
@@ -115,7 +116,7 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn share(&mut self, bytes: &[u8]) -> Result<Shared, SendError> {
-        let source = self.outbox.copy(bytes).map_err(|e| self.refused(e))?;
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(None, e))?;
         Ok(Shared { source, len: bytes.len(), shard: self.shard, turn: self.outbox.turn() })
     }
 
@@ -143,6 +144,7 @@ impl<H: Handler> Io<H> {
         let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
         check_length(&path, len)?;
         self.allowed(to, len)?;
+        self.has_room_to_wait(to, len)?;
         Ok(path)
     }
 
@@ -179,7 +181,7 @@ impl<H: Handler> Io<H> {
     pub(crate) fn source_of(&mut self, datagram: &Datagram<'_>, len: usize) -> Result<Source, SendError> {
         match datagram.at {
             Some(at) => Ok(Source::Buffer(RxSlice { len: len as u32, ..at })),
-            None => self.outbox.copy(&datagram.bytes[..len]).map_err(|e| self.refused(e)),
+            None => self.outbox.copy(&datagram.bytes[..len]).map_err(|e| self.refused(datagram.peer, e)),
         }
     }
 
@@ -192,7 +194,7 @@ impl<H: Handler> Io<H> {
     ) -> Result<(), SendError> {
         let Some(route) = self.routes.get_mut(to) else { return Err(SendError::Gone) };
         if let Err(error) = self.outbox.push(to, route, path, source) {
-            return Err(self.refused(error));
+            return Err(self.refused(Some(to), error));
         }
         if self.amplification_limit != 0 && !route.validated {
             route.allowance = route.allowance.saturating_sub(len as u64);
@@ -202,7 +204,7 @@ impl<H: Handler> Io<H> {
     }
 
     pub(crate) fn push_stateless(&mut self, path: Path, source: Source, len: usize) -> Result<(), SendError> {
-        self.outbox.push_stateless(path, source).map_err(|e| self.refused(e))?;
+        self.outbox.push_stateless(path, source).map_err(|e| self.refused(None, e))?;
         self.count_queued(len);
         Ok(())
     }
@@ -212,11 +214,49 @@ impl<H: Handler> Io<H> {
         self.stats.queued_bytes.add(len as u64);
     }
 
-    fn refused(&self, error: SendError) -> SendError {
+    /// Counts a refusal for want of room, and notes whose handler is to hear when there is some.
+    fn refused(&mut self, to: Option<PeerId>, error: SendError) -> SendError {
         if error == SendError::Full {
             self.stats.send_refused_full.add(1);
+            if let Some(to) = to
+                && let Some(route) = self.routes.get_mut(to).filter(|route| !route.refused)
+            {
+                route.refused = true;
+                self.refused.push(to);
+            }
         }
         error
+    }
+
+    /// What waits for a peer may not grow beyond its bound.
+    #[inline]
+    fn has_room_to_wait(&mut self, to: PeerId, len: usize) -> Result<(), SendError> {
+        if self.backlog.holds(to) && !self.backlog.has_room(to, len) {
+            return Err(self.refused(Some(to), SendError::Full));
+        }
+        Ok(())
+    }
+
+    /// Whether a send that is refused now would be taken in the next turn.
+    fn is_writable(&self, peer: PeerId) -> bool {
+        !self.backlog.holds(peer) || self.backlog.is_half_empty(peer)
+    }
+
+    /// Whether a handler is to hear that there is room again.
+    pub(crate) fn any_writable(&self) -> bool {
+        self.refused.iter().any(|peer| self.is_writable(*peer))
+    }
+
+    /// The peers that were refused and would not be now.
+    pub(crate) fn take_writable(&mut self) -> Vec<PeerId> {
+        let (writable, refused) = self.refused.iter().partition(|peer| self.is_writable(**peer));
+        self.refused = refused;
+        for peer in &writable {
+            if let Some(route) = self.routes.get_mut(*peer) {
+                route.refused = false;
+            }
+        }
+        writable
     }
 }
 
@@ -283,7 +323,7 @@ impl<H: Handler> Slot<'_, H> {
         let to = self.to.ok_or(SendError::Gone)?;
         let path = self.io.sendable(to, len)?;
         if !self.io.outbox.has_room() {
-            return Err(self.io.refused(SendError::Full));
+            return Err(self.io.refused(Some(to), SendError::Full));
         }
         // From here on the bytes are queued, so dropping the slot must not take them back.
         self.to = None;

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backlog::Backlog;
 use crate::clock::CoarseClock;
-use crate::config::Config;
+use crate::config::{Config, WaitPolicy};
 use crate::context::Io;
 use crate::control::Control;
 use crate::cookie::CookieJar;
@@ -21,6 +22,7 @@ use crate::endpoints::{Endpoints, Request};
 use crate::error::CloseReason;
 use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
+use crate::links::Links;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::outbox::Outbox;
 use crate::peers::Peers;
@@ -168,6 +170,9 @@ pub struct ShardLoop<D, H: Handler, F> {
     max_restarts: usize,
     draining: Option<Draining>,
     refreshed: u64,
+    policy: WaitPolicy,
+    /// When something last happened, as far as a shard that spins wants to know.
+    last_active: Instant,
 }
 
 impl<D, H: Handler, F> std::fmt::Debug for ShardLoop<D, H, F> {
@@ -191,7 +196,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// ```
     pub fn new(driver: D, setup: Setup<H::Message>, config: &Config, make: F) -> Result<Self, Ending> {
         let now = driver.now();
-        let limits = driver.capabilities().trains;
+        let capabilities = driver.capabilities();
+        let limits = capabilities.trains;
         let max_peers = config.max_peers as usize;
         let info = setup.info;
         let clock = CoarseClock::new(setup.start);
@@ -201,6 +207,10 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             clock,
             stamp: clock.stamp(now),
             outbox: Outbox::new(config.outbox_bytes as usize, config.outbox_datagrams as usize, limits),
+            backlog: Backlog::new(config.send_backlog_bytes as usize, config.send_queue_bytes as usize),
+            refused: Vec::new(),
+            links: Links::new(capabilities.connected),
+            tier_policy: config.tier,
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
             endpoints: Endpoints::new(config.max_endpoints as usize),
@@ -215,7 +225,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;
         let peers = Peers::new(info.shard, max_peers);
-        let mut stage = Dispatch { handler, peers, io, panicked: false, arrivals: 0, orphans: Vec::new() };
+        let (orphans, gone) = (Vec::new(), Vec::new());
+        let mut stage = Dispatch { handler, peers, io, panicked: false, arrivals: 0, orphans, gone };
         stage.call(|handler, cx| handler.on_start(cx)).ok_or(Ending::TooManyRestarts)?;
         Ok(Self {
             driver,
@@ -231,6 +242,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             max_restarts: config.max_restarts_per_minute as usize,
             draining: None,
             refreshed: 0,
+            policy: if capabilities.blocks { config.wait } else { WaitPolicy::Block },
+            last_active: now,
         })
     }
 
@@ -268,11 +281,18 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             Err(error) => return Turn::Ended(Ending::Failed(error)),
         }
         self.stage.arrivals = 0;
+        if !self.stage.io.refused.is_empty() {
+            self.stage.writable();
+        }
         self.driver.receive(self.budget, &mut self.stage);
         self.messages();
         self.timers();
         self.sweep_idle();
+        self.sweep_gone();
         self.stage.call(|handler, cx| handler.on_turn_end(cx));
+        if self.stage.arrivals > 0 {
+            self.last_active = self.stage.io.now;
+        }
         self.refresh();
         let panicked = if self.stage.panicked { self.restart() } else { None };
         panicked.or_else(|| self.ended()).map_or(Turn::Ran, Turn::Ended)
@@ -301,7 +321,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     fn carry_out(&mut self) -> io::Result<Turned> {
         let (closes, failures) = self.carry_out_requests();
         self.wake_neighbours();
-        let to_tell = !closes.is_empty() || !failures.is_empty();
+        let to_tell = !closes.is_empty() || !failures.is_empty() || self.stage.io.links.has_retired();
         let wait = if to_tell { Wait::Poll } else { self.wait() };
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
@@ -314,16 +334,25 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 self.stage.endpoint_failed(slot, errno);
             }
             self.close_endpoints(&closes);
+            for slot in self.stage.io.links.take_retired() {
+                let socket = SocketId::connected(slot);
+                self.driver.retire(socket);
+                self.stage.io.backlog.reroute(socket);
+            }
         }
         Ok(turned)
     }
 
     fn send_and_wait(&mut self, wait: Wait) -> io::Result<Turned> {
-        let outbox = &mut self.stage.io.outbox;
-        let datagrams = outbox.datagrams() as u64;
-        let result = self.driver.turn(outbox, wait);
+        let Io { outbox, backlog, stats, .. } = &mut self.stage.io;
+        let (datagrams, waited) = (outbox.datagrams() as u64, backlog.datagrams());
+        let result = self.driver.turn(outbox, backlog, wait);
         outbox.clear();
-        self.stage.io.stats.submitted.add(datagrams);
+        stats.submitted.add(datagrams);
+        if waited + backlog.datagrams() > 0 {
+            stats.send_waiting.set(backlog.datagrams());
+            stats.send_deferred.set(backlog.deferred());
+        }
         result
     }
 
@@ -342,13 +371,25 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 }
             }
         }
+        self.stage.io.grant_wishes(&mut self.driver);
         (closes, failures)
     }
 
     fn close_endpoints(&mut self, slots: &[u32]) {
         for &slot in slots {
             self.driver.close(SocketId::endpoint(slot));
+            self.lose_waiting(slot);
             self.stage.endpoint_closed(slot);
+        }
+    }
+
+    /// What waits at an endpoint that is closed has failed.
+    fn lose_waiting(&mut self, endpoint: u32) {
+        let Io { backlog, stats, .. } = &mut self.stage.io;
+        let lost = backlog.drop_socket(SocketId::endpoint(endpoint));
+        if lost > 0 {
+            stats.send_failed_other.add(lost);
+            stats.send_waiting.set(backlog.datagrams());
         }
     }
 
@@ -360,21 +401,35 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 || self.control.refresh_asked() != self.refreshed
                 || (self.draining.is_none() && self.control.draining().is_some());
             let more = self.driver.has_more() || !self.mailbox.is_empty();
-            more || asked || self.stage.panicked || self.stage.io.endpoints.has_requests()
+            let io = &self.stage.io;
+            more || asked
+                || self.stage.panicked
+                || io.endpoints.has_requests()
+                || io.has_promotions()
+                || io.any_writable()
         };
         if busy() || self.must_not_sleep() {
             return Wait::Poll;
         }
         let deadline = self.deadline();
-        if deadline.is_some_and(|at| at <= self.stage.io.now) {
+        if deadline.is_some_and(|at| at <= self.stage.io.now) || self.spins() {
             return Wait::Poll;
         }
         self.mailbox.bell().going_to_sleep();
         if busy() { Wait::Poll } else { Wait::Until(deadline) }
     }
 
+    /// Whether the policy has the shard look again rather than sleep.
+    fn spins(&self) -> bool {
+        match self.policy {
+            WaitPolicy::Block => false,
+            WaitPolicy::Spin => true,
+            WaitPolicy::SpinFor(time) => self.stage.io.now.saturating_duration_since(self.last_active) < time,
+        }
+    }
+
     fn must_not_sleep(&self) -> bool {
-        self.draining.is_some_and(|d| d.quiet < QUIET_TURNS && self.may_end(d))
+        !self.stage.gone.is_empty() || self.draining.is_some_and(|d| d.quiet < QUIET_TURNS && self.may_end(d))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -428,6 +483,20 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
     }
 
+    /// Closes the peers of local addresses that went.
+    fn sweep_gone(&mut self) {
+        if self.stage.panicked {
+            return;
+        }
+        let extent = self.stage.peers.extent();
+        let Some(gone) = self.stage.gone.last_mut() else { return };
+        let (socket, ip) = (gone.socket, gone.ip);
+        match gone.step(extent) {
+            Some(slots) => self.stage.close_at(slots, socket, ip),
+            None => drop(self.stage.gone.pop()),
+        }
+    }
+
     /// Reads what only the driver knows, when someone asked for statistics.
     fn refresh(&mut self) {
         let asked = self.control.refresh_asked();
@@ -456,6 +525,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let _ = guarded(move || drop(failed));
         for slot in self.stage.io.endpoints.take_all() {
             self.driver.close(SocketId::endpoint(slot));
+            self.lose_waiting(slot);
             self.stage.io.endpoints.vacate(slot);
         }
         self.stage.orphan_all_peers();
@@ -497,10 +567,13 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let io = &self.stage.io;
         let idle = self.stage.arrivals == 0
             && io.outbox.is_empty()
+            && io.backlog.is_empty()
+            && !io.has_promotions()
+            && self.stage.gone.is_empty()
             && io.wakes.is_empty()
             && !io.endpoints.has_requests()
             && self.mailbox.is_empty()
-            && !self.driver.has_more();
+            && self.driver.is_settled();
         if idle && self.may_end(draining) { draining.quiet.saturating_add(1) } else { 0 }
     }
 
@@ -533,6 +606,10 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
         // A budget of nought hands over failures only, so the sends just made are accounted for.
         self.driver.receive(0, &mut self.stage);
+        // What could not leave in time has failed.
+        let Io { backlog, stats, .. } = &mut self.stage.io;
+        stats.send_failed_full.add(backlog.clear());
+        stats.send_waiting.set(0);
         self.stage.io.stats.kernel_dropped.set(self.driver.kernel_dropped());
     }
 }

@@ -170,6 +170,8 @@ counters! {
     dropped_malformed,
     /// Outcome: dropped, its endpoint was closed before it was handed over.
     dropped_closed,
+    /// Datagrams that came by a peer's own socket from somebody else. They went where they belong.
+    redispatched,
     /// Dropped by the kernel because a socket's buffer was full, and never received. Read from the kernel
     /// when the statistics are.
     kernel_dropped,
@@ -186,7 +188,11 @@ counters! {
     send_refused_full,
     /// Sends the handler was refused by the amplification limit.
     send_refused_unvalidated,
-    /// Failed: the socket's buffer was full.
+    /// Datagrams that had to wait because the socket's buffer was full.
+    send_deferred,
+    /// Of those that were submitted: waiting now.
+    send_waiting,
+    /// Failed: the socket's buffer was full and there was no room to wait either, or it was for no peer.
     send_failed_full,
     /// Failed: the peer refused.
     send_failed_refused,
@@ -200,6 +206,22 @@ counters! {
     peers_opened,
     /// Peers closed.
     peers_closed,
+    /// Peers that got a socket of their own.
+    promoted,
+    /// Peers that lost it, or were closed with it.
+    demoted,
+    /// Promotions refused: a cap was reached and nobody silent enough to give up a socket, or the driver has
+    /// none for this peer.
+    promotions_refused,
+    /// Promotions the system refused (descriptors, memory).
+    promotions_failed,
+    /// Time spent making sockets for peers, in nanoseconds.
+    promotion_ns,
+    /// Peers handed over to a socket of their own before it was certain that the listener held nothing of
+    /// them.
+    handovers_timed_out,
+    /// Errors the network reported to peers' own sockets.
+    peer_errors,
     /// Messages that reached `on_message`.
     messages,
     /// Messages a full mailbox gave back.
@@ -256,6 +278,17 @@ impl Snapshot {
             + self.send_failed_other
     }
 
+    /// Peers with a socket of their own.
+    ///
+    /// ```
+    /// use shardgram_core::Snapshot;
+    /// let snapshot = Snapshot { promoted: 5, demoted: 2, ..Snapshot::default() };
+    /// assert_eq!(snapshot.connected(), 3);
+    /// ```
+    pub fn connected(&self) -> u64 {
+        self.promoted.saturating_sub(self.demoted)
+    }
+
     /// Datagrams that left.
     ///
     /// ```
@@ -264,7 +297,7 @@ impl Snapshot {
     /// assert_eq!(snapshot.sent(), 8);
     /// ```
     pub fn sent(&self) -> u64 {
-        self.submitted.saturating_sub(self.send_failed())
+        self.submitted.saturating_sub(self.send_failed() + self.send_waiting)
     }
 
     /// Peers open now.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
+use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Capabilities, Driver, SendFailure, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
@@ -105,9 +106,13 @@ impl MioDriver {
         }
         for event in &self.events {
             // Readable or an error, which a receive will tell. A wake-up has no socket.
-            if event.token() != WAKE {
-                self.sockets.readable(event.token());
+            if event.token() == WAKE {
+                continue;
             }
+            if event.is_writable() {
+                self.sockets.writable(self.poll.registry(), event.token())?;
+            }
+            self.sockets.readable(event.token());
         }
         self.sockets.end_rest();
         Ok(())
@@ -136,9 +141,16 @@ impl Driver for MioDriver {
         self.fleet.wake(shard);
     }
 
-    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
-        send::carry_out(outbox, &self.sockets, &self.buffers, &mut self.failures);
+    fn turn(&mut self, outbox: &Outbox, backlog: &mut Backlog, wait: Wait) -> io::Result<Turned> {
+        let waited = backlog.datagrams();
+        if waited > 0 {
+            send::flush(backlog, &mut self.sockets, &mut self.failures);
+        }
+        // Where there is room again handlers may want to know.
+        let wait = if backlog.datagrams() < waited { Wait::Poll } else { wait };
+        send::carry_out(outbox, backlog, &mut self.sockets, &self.buffers, &mut self.failures);
         self.buffers.sent();
+        self.sockets.watch_full(self.poll.registry())?;
         self.wait(self.timeout(wait))?;
         Ok(Turned::Awake)
     }

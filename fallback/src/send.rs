@@ -7,31 +7,86 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{Transmit, is_msg_size_err};
-use shardgram_core::PeerError;
+use shardgram_core::backlog::{Backlog, Waiting};
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
+use shardgram_core::{Path, PeerError};
 
 use crate::buffers::Buffers;
 use crate::sockets::{Socket, Sockets};
 use shardgram_sys::errno;
 
-/// Sends everything, in order, and notes what failed.
+/// An endpoint that was not opened: its peers were told, and may have queued something before.
+const NOT_OPEN: SendFault = SendFault::Peer(PeerError::NotOpened { errno: errno::EBADF });
+
+/// Sends everything, in order, and notes what failed. What a full socket refuses goes into the backlog, and
+/// so does what follows to a peer of whom something waits there.
 pub(crate) fn carry_out(
     outbox: &Outbox,
-    sockets: &Sockets,
+    backlog: &mut Backlog,
+    sockets: &mut Sockets,
     buffers: &Buffers,
     failures: &mut Vec<SendFailure>,
 ) {
     for train in outbox.trains() {
-        let (sent, outcome) = match sockets.get(train.path.socket) {
-            Some(socket) => send_train(socket, outbox, buffers, train),
-            // An endpoint that was not opened: its peers were told, and may have queued something before.
-            None => (0, Err(SendFault::Peer(PeerError::NotOpened { errno: errno::EBADF }))),
+        let Some(socket) = sockets.get(train.via) else {
+            failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault: NOT_OPEN });
+            continue;
         };
-        if let Err(fault) = outcome {
-            failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams - sent, fault });
+        let must_wait = socket.is_full() || train.peer.is_some_and(|peer| backlog.holds(peer));
+        let (sent, outcome) = match must_wait {
+            true => (0, Err(SendFault::SocketFull)),
+            false => send_train(socket, outbox, buffers, train),
+        };
+        let Err(fault) = outcome else { continue };
+        let mut datagrams = train.datagrams - sent;
+        if fault == SendFault::SocketFull {
+            sockets.is_now_full(train.via);
+            let rest = outbox.sources(train).skip(sent as usize);
+            for source in rest {
+                let bytes = bytes_of(source, outbox, buffers);
+                datagrams -= u32::from(backlog.defer(&train.one(bytes.len()), std::iter::once(bytes)));
+            }
+        }
+        if datagrams > 0 {
+            failures.push(SendFailure { peer: train.peer, datagrams, fault });
         }
     }
+}
+
+/// Sends what waits at sockets that have room again.
+pub(crate) fn flush(backlog: &mut Backlog, sockets: &mut Sockets, failures: &mut Vec<SendFailure>) {
+    for id in backlog.sockets() {
+        while let Some(waiting) = backlog.front(id) {
+            let outcome = match sockets.get(id) {
+                Some(socket) if socket.is_full() => break,
+                Some(socket) => send_waiting(socket, waiting),
+                None => Err(NOT_OPEN),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(SendFault::SocketFull) => {
+                    sockets.is_now_full(id);
+                    break;
+                }
+                Err(fault) => {
+                    let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
+                    failures.push(SendFailure { peer, datagrams, fault });
+                }
+            }
+            backlog.advance(id);
+        }
+    }
+}
+
+fn send_waiting(socket: &Socket, waiting: &Waiting) -> Result<(), SendFault> {
+    let from = source_of(socket, &waiting.path);
+    send_datagram(socket, waiting.path.remote, from, &waiting.bytes).map_err(|e| fault(&e, from.is_some()))
+}
+
+/// The address a datagram has to name as its source: that of a path at a listener for every address.
+fn source_of(socket: &Socket, path: &Path) -> Option<IpAddr> {
+    (socket.wildcard && !path.local.ip().is_unspecified()).then(|| path.local.ip())
 }
 
 /// Sends the datagrams of a train until one fails; says how many left. The rest then fails with it, as it
@@ -42,7 +97,7 @@ fn send_train(
     buffers: &Buffers,
     train: &Train,
 ) -> (u32, Result<(), SendFault>) {
-    let from = (socket.wildcard && !train.path.local.ip().is_unspecified()).then(|| train.path.local.ip());
+    let from = source_of(socket, &train.path);
     let mut sent = 0;
     for source in outbox.sources(train) {
         if let Err(error) = send_datagram(socket, train.path.remote, from, bytes_of(source, outbox, buffers))

@@ -30,9 +30,20 @@ pub(crate) struct Socket {
     pub(crate) wildcard: bool,
     /// Receives in a row that failed.
     pub(crate) failures: u32,
+    /// Its send buffer is full: nothing is sent until the system says that there is room.
+    full: Full,
     /// On the ready list or the resting list.
     listed: bool,
     drops: Drops,
+}
+
+/// Whether a socket's send buffer is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Full {
+    No,
+    /// It is, and the system is not asked yet to say when it is not.
+    Noticed,
+    Watched,
 }
 
 /// What the kernel dropped at one socket. Its counter has 32 bits and wraps.
@@ -63,9 +74,16 @@ impl Socket {
             id,
             wildcard: bound_to_any && id.as_listener().is_some(),
             failures: 0,
+            full: Full::No,
             listed: false,
             drops: Drops::default(),
         })
+    }
+
+    /// Whether its send buffer is full.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.full != Full::No
     }
 
     /// Datagrams the kernel dropped here so far; where the system does not count them, nought.
@@ -86,6 +104,8 @@ pub(crate) struct Sockets {
     ready: VecDeque<usize>,
     /// Sockets whose receive failed for a reason of the system; tried again after the next wait.
     resting: Vec<usize>,
+    /// Sockets that were found full in this turn.
+    found_full: Vec<usize>,
     /// What closed sockets had dropped.
     dropped_before: u64,
 }
@@ -98,6 +118,7 @@ impl Sockets {
             places: Vec::with_capacity(listeners.len()),
             ready: VecDeque::new(),
             resting: Vec::new(),
+            found_full: Vec::new(),
             dropped_before: 0,
         };
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -174,6 +195,42 @@ impl Sockets {
     #[inline]
     pub(crate) fn get(&self, id: SocketId) -> Option<&Socket> {
         self.places.get(self.place(id))?.as_ref()
+    }
+
+    /// A socket's send buffer was found full.
+    pub(crate) fn is_now_full(&mut self, id: SocketId) {
+        let place = self.place(id);
+        if let Some(Some(socket)) = self.places.get_mut(place)
+            && socket.full == Full::No
+        {
+            socket.full = Full::Noticed;
+            self.found_full.push(place);
+        }
+    }
+
+    /// Has the system say when the sockets that were found full have room. Watching for that tells of room
+    /// there is already, so none that comes in between is missed.
+    pub(crate) fn watch_full(&mut self, registry: &Registry) -> io::Result<()> {
+        for place in self.found_full.drain(..) {
+            let Some(Some(socket)) = self.places.get_mut(place) else { continue };
+            if socket.full == Full::Noticed {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                registry.reregister(&mut socket.io, Token(place), both)?;
+                socket.full = Full::Watched;
+            }
+        }
+        Ok(())
+    }
+
+    /// The system says that a socket has room.
+    pub(crate) fn writable(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        if let Some(Some(socket)) = self.places.get_mut(token.0)
+            && socket.full == Full::Watched
+        {
+            socket.full = Full::No;
+            registry.reregister(&mut socket.io, token, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
     /// Puts the socket with this token on the ready list.

@@ -1,98 +1,128 @@
 //! The driver: what [`shardgram_core::driver::Driver`] promises, on a ring.
+//!
+//! Here is what it is made of, and its turn. How things arrive is in `receive`, how they leave in `send`,
+//! peers' own sockets in `own`, and the addresses under a wildcard in `addresses`.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::cqueue;
-use shardgram_core::datagram::{Meta, SocketId};
-use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
+use shardgram_core::backlog::Backlog;
+use shardgram_core::datagram::{Path, SocketId};
+use shardgram_core::driver::{
+    Capabilities, ConnectFault, ConnectedLimits, Driver, SendFailure, Sink, Turned, Wait,
+};
 use shardgram_core::mailbox::Bell;
-use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
-use shardgram_core::{Config, Endpoint, PeerError};
+use shardgram_core::outbox::{Outbox, TrainLimits};
+use shardgram_core::{Config, Endpoint};
+use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::socket::{self, SocketOptions};
+use shardgram_sys::{ListenerChange, ListenerSocket};
 
+use crate::addresses::{Addresses, Changes};
 use crate::engine::Engine;
-use crate::errno::send_fault;
-use crate::op::{Destination, Operands};
-use crate::ring::{Ring, SUBMIT_TRIES};
-use crate::sockets::{Arm, Sockets};
+use crate::marker::Markers;
+use crate::own::Retiring;
+use crate::receive::Completed;
+use crate::ring::Ring;
+use crate::sockets::{Arm, Places, Socket, Sockets};
 use crate::user_data::{Kind, UserData};
 use crate::wake::Fleet;
 
 /// Submission entries: how many sends go into one entry of the kernel.
 const ENTRIES: u32 = 256;
-/// Receives in a row that may fail without bringing anything before the socket rests, and how long.
-const RECEIVE_FAILURES: u32 = 16;
-const REST: Duration = Duration::from_millis(100);
 /// Deadlines farther away than this share a timer.
 const COARSE: Duration = Duration::from_millis(20);
 
-/// A completion of a receive that was not yet handed over.
-#[derive(Clone, Copy, Debug)]
-struct Completed {
-    data: UserData,
-    result: i32,
-    flags: u32,
+/// What a driver is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Which shard, and of how many.
+    pub shard: u16,
+    /// How many shards the server has.
+    pub shards: u16,
+    /// Bound sockets: one for each address of the configuration, in its order, and any number for addresses
+    /// under its wildcards.
+    pub listeners: Vec<ListenerSocket>,
+    /// Where changes of the host's addresses come from, and where addresses are asked for that have no
+    /// listener of their own.
+    pub changes: Option<Changes>,
+    /// Its bounds.
+    pub config: &'a Config,
+    /// What endpoints and peers' own sockets are opened with.
+    pub options: SocketOptions,
+    /// How peers get sockets of their own, and how many.
+    pub connected: Option<(AcceptMode, ConnectedLimits)>,
+    /// Whether sockets that come and go stand in the ring's table of fixed files. Before Linux 6.13 one that
+    /// is taken out is kept as long as any older entry is armed.
+    pub fixed_files: bool,
+    /// That of the shard's mailbox.
+    pub bell: &'a Bell,
+    /// Shared by all shards.
+    pub fleet: Arc<Fleet>,
 }
 
 /// One shard's ring with its sockets and buffers.
 #[derive(Debug)]
 pub struct UringDriver {
     // Dropped first: from then on no socket below is in use.
-    engine: Engine,
-    sockets: Sockets,
-    options: SocketOptions,
+    pub(crate) engine: Engine,
+    pub(crate) sockets: Sockets,
+    pub(crate) options: SocketOptions,
     shard: u16,
-    fleet: Arc<Fleet>,
-    capacity: usize,
-    completed: VecDeque<Completed>,
-    failures: Vec<SendFailure>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) capacity: usize,
+    pub(crate) completed: VecDeque<Completed>,
+    pub(crate) failures: Vec<SendFailure>,
     /// Slots whose receive has to be armed, the one that has waited longest first.
-    to_arm: VecDeque<u32>,
+    pub(crate) to_arm: VecDeque<u32>,
     /// Receives armed again that the loop was not yet told of: whether buffers had run out.
-    rearmed: Vec<bool>,
-    event_armed: bool,
+    pub(crate) rearmed: Vec<bool>,
+    pub(crate) event_armed: bool,
     /// Sockets that rest, and until when; the first to wake up first.
-    resting: VecDeque<(Instant, u32)>,
+    pub(crate) resting: VecDeque<(Instant, u32)>,
     /// When the one timer that outlasts waits ends one.
-    coarse_timer: Option<Instant>,
+    pub(crate) coarse_timer: Option<Instant>,
     /// Names this turn's sends.
-    turn: u32,
-    closed_drops: u64,
+    pub(crate) turn: u32,
+    /// Trains of this submission that were refused and may be tried again, with the error.
+    pub(crate) refused: Vec<(u32, i32)>,
+    /// How many of this turn's trains were queued.
+    pub(crate) queued: usize,
+    /// A train is sent anew, and not another time.
+    pub(crate) trying_again: bool,
+    /// How the send of something that had waited failed.
+    pub(crate) late: Option<i32>,
+    pub(crate) closed_drops: u64,
+    pub(crate) accept: Option<(AcceptMode, ConnectedLimits)>,
+    pub(crate) markers: Markers,
+    pub(crate) retiring: Retiring,
+    pub(crate) addresses: Addresses,
 }
 
 impl UringDriver {
-    /// The driver of shard `shard`; call it on the thread that will run it. `listeners` are bound sockets
-    /// in the order of the configuration; `options` serve for endpoints.
+    /// The driver of a shard; call it on the thread that will run it.
     ///
     /// # Errors
     /// What the kernel refuses; [`crate::probe()`] says beforehand whether and why it would.
-    pub fn new(
-        shard: u16,
-        listeners: Vec<UdpSocket>,
-        config: &Config,
-        options: SocketOptions,
-        bell: &Bell,
-        fleet: Arc<Fleet>,
-    ) -> io::Result<Self> {
+    pub fn new(parts: Parts<'_>) -> io::Result<Self> {
+        let Parts { shard, config, .. } = parts;
         // Every buffer may wait in a completion, beside the ends of receives and failed sends.
         let completions = (4 * u32::from(config.buffer_count())).max(2 * ENTRIES);
         let engine = Engine::new(ENTRIES, completions, config.buffer_count(), config.datagram_capacity());
         let engine = engine.map_err(|failed| failed.error)?;
-        let slots = table_size(&engine.ring, listeners.len(), config.endpoint_capacity())?;
-        let event = fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let places = places(&engine.ring, &parts)?;
+        let event = parts.fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let waker = Arc::clone(event);
-        bell.connect(Box::new(move || waker.ring()));
+        parts.bell.connect(Box::new(move || waker.ring()));
         let mut driver = Self {
-            sockets: Sockets::new(listeners.len(), slots),
+            sockets: Sockets::new(places, parts.fixed_files),
             engine,
-            options,
+            options: parts.options,
             shard,
-            fleet,
+            fleet: parts.fleet,
             capacity: config.datagram_capacity(),
             completed: VecDeque::new(),
             failures: Vec::new(),
@@ -102,23 +132,57 @@ impl UringDriver {
             resting: VecDeque::new(),
             coarse_timer: None,
             turn: 0,
+            refused: Vec::new(),
+            queued: 0,
+            trying_again: false,
+            late: None,
             closed_drops: 0,
+            accept: parts.connected,
+            markers: Markers::new(shard, parts.shards),
+            retiring: Retiring::default(),
+            addresses: Addresses::new(parts.changes),
         };
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let id = SocketId::listener(index as u16);
-            driver.install(index as u32, listener, id)?;
+        for listener in parts.listeners {
+            driver.listen(listener)?;
         }
         driver.fleet.joined(shard, driver.engine.ring.fd());
         Ok(driver)
     }
 
-    /// Makes a socket a fixed file and has it armed with the next turn.
-    fn install(&mut self, slot: u32, socket: UdpSocket, id: SocketId) -> io::Result<SocketAddr> {
+    /// Receives on a listener's socket.
+    fn listen(&mut self, listener: ListenerSocket) -> io::Result<()> {
+        let ListenerSocket { listen, local, socket } = listener;
+        if local.is_some() {
+            return self.change(ListenerChange::Added(ListenerSocket { listen, local, socket }));
+        }
+        let id = SocketId::listener(listen);
         let local = socket.local_addr()?;
-        self.engine.ring.set_file(slot, socket.as_raw_fd())?;
-        self.sockets.insert(slot, socket, id, local);
-        self.to_arm.push_back(slot);
-        Ok(local)
+        self.install(u32::from(listen), Socket::new(socket, id, local))
+    }
+
+    /// Puts a socket into its place and has it armed with the next turn, unless it is to wait.
+    pub(crate) fn install(&mut self, slot: u32, socket: Socket) -> io::Result<()> {
+        if self.sockets.is_fixed(slot) {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.socket);
+            self.engine.ring.set_file(slot, fd)?;
+        }
+        if socket.arm == Arm::Needed {
+            self.to_arm.push_back(slot);
+        }
+        self.sockets.insert(slot, socket);
+        Ok(())
+    }
+
+    /// Takes a socket whose receive has ended out of its place and closes it.
+    pub(crate) fn take_out(&mut self, slot: u32) -> Option<Socket> {
+        let socket = self.sockets.remove(slot)?;
+        self.closed_drops += socket::drop_count(&socket.socket).unwrap_or(0);
+        if self.sockets.is_fixed(slot)
+            && let Err(error) = self.engine.ring.set_file(slot, -1)
+        {
+            tracing::warn!(%error, id = ?socket.id, "a fixed file could not be taken out");
+        }
+        Some(socket)
     }
 
     /// Queues the receives that have to be armed. Without a buffer in the kernel they would end at once,
@@ -137,121 +201,40 @@ impl UringDriver {
             self.to_arm.extend(self.resting.pop_front().map(|(_, slot)| slot));
         }
         while let Some(slot) = self.to_arm.pop_front() {
-            let generation = self.sockets.generation(slot);
-            let Some(socket) = self.sockets.current(slot, generation) else { continue };
-            if socket.arm == Arm::Armed {
+            let name = UserData::receive(slot, self.sockets.generation(slot));
+            let Some(socket) = self.sockets.get_mut(slot) else { continue };
+            if matches!(socket.arm, Arm::Armed | Arm::Held) {
                 continue;
             }
             let (starved, wildcard) = (socket.arm == Arm::Starved, socket.wildcard);
             socket.arm = Arm::Armed;
-            self.engine.operands.push_receive(&mut self.engine.ring, slot, generation, wildcard, starved)?;
+            let Engine { ring, operands, .. } = &mut self.engine;
+            operands.push_receive(ring, socket.target, name, wildcard, starved)?;
         }
         Ok(())
-    }
-
-    /// Queues every train of the outbox, submitting whenever the operands are used up.
-    fn queue_sends(&mut self, outbox: &Outbox) -> io::Result<()> {
-        for (index, train) in outbox.trains().iter().enumerate() {
-            if !self.engine.operands.has_room() {
-                self.submit_all(outbox)?;
-            }
-            self.queue_send(outbox, train, index as u32)?;
-        }
-        Ok(())
-    }
-
-    fn queue_send(&mut self, outbox: &Outbox, train: &Train, index: u32) -> io::Result<()> {
-        let slot = self.sockets.slot_of(train.path.socket);
-        let socket = slot.and_then(|slot| Some((slot, self.sockets.get(slot)?)));
-        let (Some((slot, socket)), Some(source)) = (socket, outbox.single_source(train)) else {
-            // Its endpoint could not be opened, or is closed.
-            let fault = SendFault::Peer(PeerError::NotOpened { errno: libc::EBADF });
-            self.failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault });
-            return Ok(());
-        };
-        let to = Destination { slot, path: &train.path, wildcard: socket.wildcard };
-        let Engine { ring, buffers, operands } = &mut self.engine;
-        let bytes = match source {
-            Source::Outbox { start, len } => outbox.bytes(start, len),
-            Source::Buffer(slice) => buffers.kept(slice),
-        };
-        // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
-        // last beyond the submission, which `turn` makes before it returns.
-        unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }
-    }
-
-    /// Submits until the kernel has taken every entry, so that every send is done.
-    fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
-        for _ in 0..SUBMIT_TRIES {
-            self.engine.ring.submit()?;
-            self.reap(outbox);
-            if self.engine.ring.is_submitted() {
-                self.engine.operands.submitted();
-                return Ok(());
-            }
-        }
-        Err(Ring::out_of_memory())
-    }
-
-    /// Takes completions out of the queue: failures of sends are noted with their trains, receives wait
-    /// to be handed over.
-    fn reap(&mut self, outbox: &Outbox) {
-        for entry in self.engine.ring.completions() {
-            let Some(data) = UserData::from_bits(entry.user_data()) else { continue };
-            match data.kind {
-                Kind::Receive => {
-                    let (result, flags) = (entry.result(), entry.flags());
-                    self.completed.push_back(Completed { data, result, flags });
-                }
-                Kind::Send if entry.result() < 0 => {
-                    let train = outbox.trains().get(data.index as usize);
-                    let train = train.filter(|_| data == UserData::send(data.index, self.turn));
-                    let socket = train.and_then(|t| self.sockets.get(self.sockets.slot_of(t.path.socket)?));
-                    let names_source = socket.is_some_and(|socket| socket.wildcard);
-                    self.failures.push(failure(train, -entry.result(), names_source));
-                }
-                Kind::Event => self.event_armed = false,
-                Kind::Timer => self.coarse_timer = None,
-                Kind::WakeFailed if entry.result() < 0 => {
-                    if let Some(event) = self.fleet.event(data.index as u16) {
-                        event.ring();
-                    }
-                }
-                Kind::Send | Kind::WakeFailed | Kind::Wake => {}
-            }
-        }
-    }
-
-    /// Takes back the receive buffers that this turn's sends referred to.
-    fn release(&mut self, outbox: &Outbox) {
-        for train in outbox.trains() {
-            for source in outbox.sources(train) {
-                if let Source::Buffer(slice) = source {
-                    self.engine.buffers.release(slice.buffer as u16);
-                }
-            }
-        }
     }
 
     /// The one kernel entry of a turn: submits what is queued and waits, if there is reason to. More is not
     /// fetched while the kernel says that more is deferred: the next turn's entry does that with its sends,
     /// and further entries in between measured no better.
-    fn enter(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<()> {
+    fn enter(&mut self, outbox: &Outbox, backlog: &mut Backlog, wait: Wait) -> io::Result<()> {
         if let Wait::Until(deadline) = wait
             && !self.has_more()
             && self.to_arm.is_empty()
+            && self.refused.is_empty()
         {
             let rest = self.resting.front().map(|(until, _)| *until);
-            let deadline = [deadline, rest].into_iter().flatten().min();
-            let timeout = self.timeout(deadline)?;
+            let deadline = [deadline, rest, self.markers.deadline(), self.retiring.deadline()];
+            let timeout = self.timeout(deadline.into_iter().flatten().min())?;
             self.engine.ring.submit_and_wait(timeout)?;
             self.reap(outbox);
             if self.engine.ring.is_submitted() {
                 self.engine.operands.submitted();
-                return Ok(());
+                return self.settle(outbox, backlog);
             }
         }
-        self.submit_all(outbox)
+        self.submit_all(outbox)?;
+        self.settle(outbox, backlog)
     }
 
     /// How long a wait until `deadline` may last, unless the coarse timer ends it. A timer that is set and
@@ -270,109 +253,24 @@ impl UringDriver {
         self.coarse_timer = Some(at);
         Ok(None)
     }
-
-    fn hand_over(&mut self, done: Completed, sink: &mut impl Sink) -> bool {
-        let Completed { data, result, flags } = done;
-        let buffers = &mut self.engine.buffers;
-        let buffer = cqueue::buffer_select(flags).filter(|id| buffers.take(*id));
-        let Some(socket) = self.sockets.current(data.index, data.generation) else {
-            if let Some(id) = buffer {
-                buffers.keep(id, 0);
-                sink.too_late(1);
-            }
-            return false;
-        };
-        let exhausted = result == -libc::ENOBUFS;
-        let failed = result < 0 && !exhausted && result != -libc::ECANCELED;
-        if failed {
-            socket.failures += 1;
-            tracing::debug!(errno = -result, id = ?socket.id, "a receive ended and is armed again");
-        }
-        if !cqueue::more(flags) {
-            if failed && socket.failures > RECEIVE_FAILURES {
-                socket.arm = Arm::Resting;
-                self.resting.push_back((Instant::now() + REST, data.index));
-            } else {
-                socket.arm = if exhausted { Arm::Starved } else { Arm::Needed };
-                self.to_arm.push_back(data.index);
-            }
-            self.rearmed.push(exhausted);
-        }
-        let (id, wildcard) = (socket.id, socket.wildcard);
-        if result < 0 {
-            if let Some(buffer) = buffer {
-                buffers.keep(buffer, 0);
-            }
-            return false;
-        }
-        socket.failures = 0;
-        let Some(buffer) = buffer else {
-            sink.malformed();
-            return false;
-        };
-        self.hand_over_buffer(id, wildcard, buffer, result as usize, sink)
-    }
-
-    fn hand_over_buffer(
-        &mut self,
-        socket: SocketId,
-        wildcard: bool,
-        buffer: u16,
-        filled: usize,
-        sink: &mut impl Sink,
-    ) -> bool {
-        let bytes = self.engine.buffers.bytes(buffer, filled);
-        let Some(received) = crate::recv::parse(bytes, Operands::layout(wildcard)) else {
-            self.engine.buffers.keep(buffer, 0);
-            sink.malformed();
-            return false;
-        };
-        let start = received.payload.start as u32;
-        let payload = &mut bytes[received.payload];
-        let whole = payload.len();
-        // Without control data in front there is a little more room than was configured.
-        let cut = whole > self.capacity;
-        let mut meta = Meta::default();
-        meta.truncated_from = received.truncated_from.or(cut.then_some(whole));
-        meta.interface = received.control.interface;
-        meta.ecn = received.control.ecn.unwrap_or(0);
-        meta.kernel_time = received.control.time;
-        let fate = sink.datagram(Arrival {
-            socket,
-            remote: received.remote,
-            local: if wildcard { received.control.local } else { None },
-            meta,
-            segment: received.control.segment_size.map_or(0, usize::from),
-            bytes: &mut payload[..whole.min(self.capacity)],
-            buffer: u32::from(buffer),
-            start,
-        });
-        self.engine.buffers.keep(buffer, fate.kept);
-        fate.stop
-    }
-}
-
-/// The failure of a train's send. A completion that the kernel kept back for want of room may come when its
-/// turn is over and nobody knows any more whose it was.
-fn failure(train: Option<&Train>, errno: i32, names_source: bool) -> SendFailure {
-    let fault = match errno {
-        // Where the source address is named, it says that this host has it no longer (ip(7)).
-        libc::EINVAL if names_source => SendFault::Peer(PeerError::Unreachable),
-        errno => send_fault(errno),
-    };
-    SendFailure { peer: train.and_then(|t| t.peer), datagrams: train.map_or(1, |t| t.datagrams), fault }
 }
 
 /// Makes the table of fixed files. It cannot be larger than the limit of descriptors (RLIMIT_NOFILE), so
-/// it is tried smaller until it fits; an endpoint beyond it fails to open with EMFILE.
-fn table_size(ring: &Ring, listeners: usize, endpoints: usize) -> io::Result<usize> {
-    let mut size = (listeners + endpoints).max(1);
+/// endpoints get what is left of it; one beyond fails to open with EMFILE.
+fn places(ring: &Ring, parts: &Parts<'_>) -> io::Result<Places> {
+    let named = parts.listeners.iter().filter(|listener| listener.local.is_some()).count();
+    let listeners = (parts.listeners.len() - named) as u32;
+    let addresses =
+        if parts.changes.is_some() { listeners * u32::from(parts.config.local_address_limit()) } else { 0 };
+    let addresses = addresses.max(named as u32);
+    let connected = parts.connected.map_or(0, |(_, limits)| limits.total);
+    let mut endpoints = parts.config.endpoint_capacity() as u32;
     loop {
-        match ring.register_files(size as u32) {
-            Ok(()) => return Ok(size),
-            Err(e) if e.raw_os_error() == Some(libc::EMFILE) && size > listeners.max(1) => {
-                size = (size / 2).max(listeners).max(1);
-            }
+        let places = Places { listeners, addresses, connected, endpoints };
+        let size = if parts.fixed_files { places.total() } else { listeners + addresses };
+        match ring.register_files(size.max(1)) {
+            Ok(()) => return Ok(places),
+            Err(e) if e.raw_os_error() == Some(libc::EMFILE) && endpoints > 0 => endpoints /= 2,
             Err(e) => return Err(e),
         }
     }
@@ -380,36 +278,44 @@ fn table_size(ring: &Ring, listeners: usize, endpoints: usize) -> io::Result<usi
 
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(TrainLimits::SINGLE)
+        let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
+        Capabilities::new(TrainLimits::SINGLE).connected(connected)
     }
 
     fn now(&self) -> Instant {
         Instant::now()
     }
 
-    fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
+    fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let errno = |e: io::Error| e.raw_os_error().unwrap_or(libc::EIO);
-        let slot = self.sockets.slot_of(socket).ok_or(libc::EMFILE)?;
+        let slot = self.sockets.slot_of(id).ok_or(libc::EMFILE)?;
         let bind = endpoint.bind_address();
-        let bound = socket::endpoint(Some(bind), bind, &self.options).map_err(|e| e.errno())?;
-        self.install(slot, bound, socket).map_err(errno)
+        let socket = socket::endpoint(Some(bind), bind, &self.options).map_err(|e| e.errno())?;
+        let local = socket.local_addr().map_err(errno)?;
+        self.install(slot, Socket::new(socket, id, local)).map_err(errno)?;
+        Ok(local)
     }
 
     fn close(&mut self, socket: SocketId) {
         let Some(slot) = self.sockets.slot_of(socket) else { return };
-        let receive = UserData::receive(slot, self.sockets.generation(slot));
-        let Some(closed) = self.sockets.remove(slot) else { return };
-        self.closed_drops += socket::drop_count(&closed.socket).unwrap_or(0);
-        // Emptying the slot does not end the receive, which would keep the socket and its port.
-        if closed.arm == Arm::Armed {
+        let Some(open) = self.sockets.get(slot) else { return };
+        // Closing the socket does not end the receive, which would keep it and its port.
+        if open.arm == Arm::Armed {
+            let receive = UserData::receive(slot, self.sockets.generation(slot));
             if let Err(error) = self.engine.ring.submit() {
                 tracing::warn!(%error, ?socket, "the receive of a closed endpoint could not be cancelled");
             }
             self.engine.ring.cancel(receive.bits());
         }
-        if let Err(error) = self.engine.ring.set_file(slot, -1) {
-            tracing::warn!(%error, ?socket, "a fixed file could not be taken out");
-        }
+        self.take_out(slot);
+    }
+
+    fn connect(&mut self, socket: SocketId, path: &Path) -> Result<(), ConnectFault> {
+        self.connect_peer(socket, path)
+    }
+
+    fn retire(&mut self, socket: SocketId) {
+        self.retire_peer(socket);
     }
 
     fn wake(&mut self, shard: u16) {
@@ -422,27 +328,32 @@ impl Driver for UringDriver {
         }
     }
 
-    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
+    fn turn(&mut self, outbox: &Outbox, backlog: &mut Backlog, wait: Wait) -> io::Result<Turned> {
         self.turn = self.turn.wrapping_add(1);
+        self.queued = 0;
+        self.take_changes();
+        self.tend_own_sockets()?;
         self.arm()?;
-        self.queue_sends(outbox)?;
+        let flushed = !backlog.is_empty() && self.flush(outbox, backlog)?;
+        // Where there is room again handlers may want to know.
+        let wait = if flushed { Wait::Poll } else { wait };
+        self.queue_sends(outbox, backlog)?;
         if !self.to_arm.is_empty() || self.engine.buffers.is_low() {
             // Starved, or nearly: the sends give buffers back before anything waits for arrivals.
             self.submit_all(outbox)?;
+            self.settle(outbox, backlog)?;
             self.release(outbox);
             self.arm()?;
-            self.enter(outbox, wait)?;
+            self.enter(outbox, backlog, wait)?;
         } else {
-            self.enter(outbox, wait)?;
+            self.enter(outbox, backlog, wait)?;
             self.release(outbox);
         }
         Ok(Turned::Awake)
     }
 
     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
-        for failure in std::mem::take(&mut self.failures) {
-            sink.send_failed(failure);
-        }
+        self.report(sink);
         for _ in 0..budget {
             let Some(done) = self.completed.pop_front() else { break };
             if self.hand_over(done, sink) {
@@ -455,12 +366,37 @@ impl Driver for UringDriver {
     }
 
     fn has_more(&self) -> bool {
-        !self.completed.is_empty() || !self.failures.is_empty()
+        !self.completed.is_empty()
+            || !self.failures.is_empty()
+            || self.retiring.has_closed()
+            || self.addresses.any_gone()
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.has_more() && !self.markers.any() && self.retiring.is_empty()
     }
 
     fn kernel_dropped(&mut self) -> u64 {
         let open: u64 = self.sockets.iter().map(|s| socket::drop_count(&s.socket).unwrap_or(0)).sum();
-        open + self.closed_drops
+        (open + self.closed_drops).saturating_sub(self.markers.lost())
+    }
+}
+
+impl UringDriver {
+    /// Tells what is known beside arrivals.
+    fn report(&mut self, sink: &mut impl Sink) {
+        for failure in std::mem::take(&mut self.failures) {
+            sink.send_failed(failure);
+        }
+        self.retiring.report(sink);
+        self.addresses.report(sink);
+    }
+
+    /// Watches a full socket for room.
+    pub(crate) fn watch_for_room(&mut self, slot: u32) -> io::Result<()> {
+        let name = UserData::on_slot(Kind::Writable, slot, self.sockets.generation(slot));
+        let Some(socket) = self.sockets.get(slot) else { return Ok(()) };
+        self.engine.operands.push_poll(&mut self.engine.ring, socket.target, libc::POLLOUT, name)
     }
 }
 

@@ -10,26 +10,33 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
+mod addresses;
 #[allow(unsafe_code)]
 mod buf_ring;
-#[allow(unsafe_code)]
+mod credit;
 mod driver;
 mod engine;
 mod errno;
 #[allow(unsafe_code)]
 mod mapping;
+mod marker;
 #[allow(unsafe_code)]
 mod op;
+mod own;
 #[allow(unsafe_code)]
 pub mod probe;
+mod receive;
 pub mod recv;
 #[allow(unsafe_code)]
 mod ring;
+#[allow(unsafe_code)]
+mod send;
 mod sockets;
 mod user_data;
 #[allow(unsafe_code)]
 mod wake;
 
-pub use driver::UringDriver;
+pub use addresses::Changes;
+pub use driver::{Parts, UringDriver};
 pub use probe::{Refusal, probe};
 pub use wake::Fleet;

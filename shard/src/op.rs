@@ -34,14 +34,49 @@ pub(crate) struct Operands {
     used: usize,
 }
 
+/// How an entry names a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// By its place in the ring's table of fixed files.
+    Fixed(u32),
+    /// By its descriptor.
+    Plain(RawFd),
+}
+
+/// The same entry for either way of naming a socket: the library has a type for each.
+macro_rules! on {
+    ($target:expr, $fd:ident => $entry:expr) => {
+        match $target {
+            Target::Fixed(slot) => {
+                let $fd = Fixed(slot);
+                $entry
+            }
+            Target::Plain(fd) => {
+                let $fd = Fd(fd);
+                $entry
+            }
+        }
+    };
+}
+
 /// Where a send goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Destination<'a> {
-    /// The fixed file to send from.
-    pub(crate) slot: u32,
+    /// The socket to send from.
+    pub(crate) target: Target,
     pub(crate) path: &'a Path,
-    /// Whether the socket is bound to a wildcard, so that the source address has to be named.
-    pub(crate) wildcard: bool,
+    pub(crate) kind: Sender,
+}
+
+/// What a send has to say beside the payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sender {
+    /// Where to.
+    Unconnected,
+    /// Where to, and where from: the socket is bound to a wildcard.
+    Wildcard,
+    /// Nothing.
+    Connected,
 }
 
 struct SendOperand {
@@ -97,19 +132,43 @@ impl Operands {
     pub(crate) fn push_receive(
         &self,
         ring: &mut Ring,
-        slot: u32,
-        generation: u32,
+        target: Target,
+        name: UserData,
         wildcard: bool,
         poll_first: bool,
     ) -> io::Result<()> {
         let header: *const libc::msghdr = if wildcard { &*self.with_control } else { &*self.plain };
         // MSG_TRUNC: the true length of a datagram that was cut is reported.
-        let entry = opcode::RecvMsgMulti::new(Fixed(slot), header, GROUP)
+        let entry = on!(target, fd => opcode::RecvMsgMulti::new(fd, header, GROUP)
             .flags(libc::MSG_TRUNC as u32)
             .ioprio(if poll_first { POLL_FIRST } else { 0 })
-            .build()
-            .user_data(UserData::receive(slot, generation).bits());
+            .build())
+        .user_data(name.bits());
         // SAFETY: the header is boxed, never changed, and dropped after the ring.
+        unsafe { ring.push(&entry) }
+    }
+
+    /// Watches a socket once: until something can be received (POLLIN), or until there is room to send
+    /// (POLLOUT). An error of the socket ends it too.
+    pub(crate) fn push_poll(
+        &self,
+        ring: &mut Ring,
+        target: Target,
+        events: libc::c_short,
+        name: UserData,
+    ) -> io::Result<()> {
+        let entry = on!(target, fd => opcode::PollAdd::new(fd, events as u32).build()).user_data(name.bits());
+        // SAFETY: the entry points to nothing.
+        unsafe { ring.push(&entry) }
+    }
+
+    /// Cancels what has this name; its own completion tells. That nothing has it is as good.
+    pub(crate) fn push_cancel(&self, ring: &mut Ring, name: UserData) -> io::Result<()> {
+        let entry = opcode::AsyncCancel::new(name.bits())
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(UserData::new(Kind::Cancel, 0).bits());
+        // SAFETY: the entry points to nothing.
         unsafe { ring.push(&entry) }
     }
 
@@ -172,29 +231,36 @@ impl Operands {
             return Err(io::Error::other("more sends than operands"));
         };
         self.used += 1;
-        let Destination { slot, path, wildcard } = to;
-        let to_len = addr::write_to(&path.remote, &mut operand.name);
+        let Destination { target, path, kind } = to;
+        let to_len = match kind {
+            Sender::Connected => 0,
+            Sender::Unconnected | Sender::Wildcard => addr::write_to(&path.remote, &mut operand.name),
+        };
         let to: *const libc::sockaddr = (&raw const operand.name).cast();
-        let entry = if wildcard {
-            let control_len =
-                ControlBuilder::new(&mut operand.control).packet_info(path.local.ip(), 0).finish();
-            operand.vector.iov_base = bytes.as_ptr().cast_mut().cast();
-            operand.vector.iov_len = bytes.len();
-            operand.header.msg_name = to.cast_mut().cast();
-            operand.header.msg_namelen = to_len;
-            operand.header.msg_iov = &raw mut operand.vector;
-            operand.header.msg_iovlen = 1;
-            operand.header.msg_control = operand.control.as_mut_ptr();
-            operand.header.msg_controllen = control_len as _;
-            opcode::SendMsg::new(Fixed(slot), &raw const operand.header)
-                .flags(libc::MSG_DONTWAIT as u32)
-                .build()
-        } else {
-            opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
+        let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
+        let entry = match kind {
+            Sender::Connected => {
+                on!(target, fd => opcode::Send::new(fd, start, len).flags(libc::MSG_DONTWAIT).build())
+            }
+            Sender::Unconnected => on!(target, fd => opcode::Send::new(fd, start, len)
                 .flags(libc::MSG_DONTWAIT)
                 .dest_addr(to)
                 .dest_addr_len(to_len)
-                .build()
+                .build()),
+            Sender::Wildcard => {
+                let control_len =
+                    ControlBuilder::new(&mut operand.control).packet_info(path.local.ip(), 0).finish();
+                operand.vector.iov_base = start.cast_mut().cast();
+                operand.vector.iov_len = bytes.len();
+                operand.header.msg_name = to.cast_mut().cast();
+                operand.header.msg_namelen = to_len;
+                operand.header.msg_iov = &raw mut operand.vector;
+                operand.header.msg_iovlen = 1;
+                operand.header.msg_control = operand.control.as_mut_ptr();
+                operand.header.msg_controllen = control_len as _;
+                let header = &raw const operand.header;
+                on!(target, fd => opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build())
+            }
         };
         let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(name.bits());
         // SAFETY: name, header, vector and control lie in this submission's own operand, which is not used

@@ -12,7 +12,7 @@ use shardgram_core::datagram::{Path, SocketId};
 
 use crate::buf_ring::BufRing;
 use crate::engine::Engine;
-use crate::op::{Destination, Operands};
+use crate::op::{Destination, Operands, Sender, Target};
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
 
@@ -82,9 +82,11 @@ fn try_out() -> Result<(), Refusal> {
     };
     let Engine { ring, buffers, operands } = &mut engine;
     ring.set_file(0, socket.as_raw_fd()).map_err(at("fixed_files"))?;
-    operands.push_receive(ring, 0, 0, false, false).map_err(at("multishot_recvmsg"))?;
+    let target = Target::Fixed(0);
+    let name = UserData::receive(0, 0);
+    operands.push_receive(ring, target, name, false, false).map_err(at("multishot_recvmsg"))?;
     let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
-    let to = Destination { slot: 0, path: &path, wildcard: false };
+    let to = Destination { target, path: &path, kind: Sender::Unconnected };
     // SAFETY: the payload is a constant, and the operand is not used again.
     unsafe { operands.push_send(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
     await_datagram(ring, buffers, address)

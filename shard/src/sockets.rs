@@ -1,9 +1,17 @@
-//! A shard's sockets and their places in the ring's table of fixed files.
+//! A shard's sockets and their places: in the ring's table of fixed files, and in the tables here.
+//!
+//! A place serves one kind of socket: listeners first, then the listeners of single addresses under a
+//! wildcard, then endpoints, then peers' own sockets.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Instant;
 
-use shardgram_core::datagram::SocketId;
+use shardgram_core::datagram::{Path, SocketId};
 
+use crate::credit::Credit;
+use crate::op::Target;
 use crate::user_data::next_generation;
 
 /// What the receive of a socket needs.
@@ -17,49 +25,163 @@ pub(crate) enum Arm {
     Starved,
     /// It failed again and again and is left alone for a while.
     Resting,
+    /// It is not to be armed yet: what comes is held back in the kernel.
+    Held,
+}
+
+/// How far a peer's own socket has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// It is watched: nothing has come yet.
+    Watched,
+    /// Something has come and waits until the listener is known to hold nothing older.
+    Waiting,
+    /// It receives.
+    Open,
+}
+
+/// What there is to know of a peer's own socket beside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) stage: Stage,
+    /// The place of the listener its peer came by.
+    pub(crate) listener: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) socket: UdpSocket,
+    /// By which number the shard loop knows it.
     pub(crate) id: SocketId,
+    /// The address it is bound to.
+    pub(crate) local: SocketAddr,
+    /// The address it stands for under a wildcard that it is not bound to itself.
+    pub(crate) under_wildcard: bool,
+    /// How entries name it.
+    pub(crate) target: Target,
     /// Bound to a wildcard and replying from the address written to. Endpoints let the kernel choose.
     pub(crate) wildcard: bool,
     pub(crate) arm: Arm,
     /// Receives in a row that ended with an error and brought nothing.
     pub(crate) failures: u32,
+    pub(crate) credit: Credit,
+    pub(crate) own: Option<Own>,
+    /// It takes no new datagrams since then, and is closed once it is empty.
+    pub(crate) retiring: Option<Instant>,
+    /// What is armed on it is being cancelled; its last completion closes it.
+    pub(crate) cancelling: bool,
 }
 
-/// Sockets by fixed-file slot: listeners first, then endpoints.
+impl Socket {
+    pub(crate) fn new(socket: UdpSocket, id: SocketId, local: SocketAddr) -> Self {
+        let fd = socket.as_raw_fd();
+        Self {
+            socket,
+            id,
+            local,
+            under_wildcard: false,
+            target: Target::Plain(fd),
+            wildcard: id.as_listener().is_some() && local.ip().is_unspecified(),
+            arm: Arm::Needed,
+            failures: 0,
+            credit: Credit::default(),
+            own: None,
+            retiring: None,
+            cancelling: false,
+        }
+    }
+}
+
+/// How many places there are of each kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Places {
+    pub(crate) listeners: u32,
+    pub(crate) addresses: u32,
+    pub(crate) connected: u32,
+    pub(crate) endpoints: u32,
+}
+
+impl Places {
+    pub(crate) fn total(self) -> u32 {
+        self.listeners + self.addresses + self.connected + self.endpoints
+    }
+}
+
+/// Sockets by place.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     slots: Vec<Option<Socket>>,
     generations: Vec<u32>,
-    listeners: u32,
+    places: Places,
+    /// Whether sockets stand in the ring's table, or are named by their descriptors.
+    fixed: bool,
+    /// Places of the listeners of single addresses, by listener and address.
+    by_address: HashMap<(u16, IpAddr), u32>,
 }
 
 impl Sockets {
-    pub(crate) fn new(listeners: usize, size: usize) -> Self {
+    pub(crate) fn new(places: Places, fixed: bool) -> Self {
+        let size = places.total() as usize;
         Self {
             slots: (0..size).map(|_| None).collect(),
             generations: vec![0; size],
-            listeners: listeners as u32,
+            places,
+            fixed,
+            by_address: HashMap::new(),
         }
     }
 
-    /// The slot of a socket, whether or not it is taken.
+    /// The place of a socket, whether or not it is taken.
     #[inline]
     pub(crate) fn slot_of(&self, id: SocketId) -> Option<u32> {
-        let slot = match id.as_listener() {
-            Some(index) => u32::from(index),
-            None => self.listeners.checked_add(id.as_endpoint()?)?,
-        };
-        ((slot as usize) < self.slots.len()).then_some(slot)
+        let Places { listeners, addresses, connected, endpoints } = self.places;
+        if let Some(index) = id.as_listener() {
+            return (u32::from(index) < listeners).then_some(u32::from(index));
+        }
+        if let Some(slot) = id.as_connected() {
+            return (slot < connected).then(|| listeners + addresses + slot);
+        }
+        let slot = id.as_endpoint()?;
+        (slot < endpoints).then(|| listeners + addresses + connected + slot)
     }
 
-    pub(crate) fn insert(&mut self, slot: u32, socket: UdpSocket, id: SocketId, local: SocketAddr) {
-        let wildcard = id.as_listener().is_some() && local.ip().is_unspecified();
-        self.slots[slot as usize] = Some(Socket { socket, id, wildcard, arm: Arm::Needed, failures: 0 });
+    /// The place of the socket by which a datagram leaves: under a wildcard that of its local address, if
+    /// there is one.
+    #[inline]
+    pub(crate) fn leaving(&self, via: SocketId, path: &Path) -> Option<u32> {
+        let slot = self.slot_of(via)?;
+        if self.by_address.is_empty() {
+            return Some(slot);
+        }
+        let Some(listen) = via.as_listener() else { return Some(slot) };
+        Some(self.address(listen, path.local.ip()).unwrap_or(slot))
+    }
+
+    /// The place of the listener of one address under a wildcard.
+    pub(crate) fn address(&self, listen: u16, ip: IpAddr) -> Option<u32> {
+        self.by_address.get(&(listen, ip)).copied()
+    }
+
+    /// A free place for the listener of one more address.
+    pub(crate) fn free_address(&self) -> Option<u32> {
+        let first = self.places.listeners;
+        (first..first + self.places.addresses).find(|slot| self.slots[*slot as usize].is_none())
+    }
+
+    pub(crate) fn name_address(&mut self, listen: u16, ip: IpAddr, slot: u32) {
+        self.by_address.insert((listen, ip), slot);
+    }
+
+    /// Nothing leaves by that place any more.
+    pub(crate) fn forget_address(&mut self, listen: u16, ip: IpAddr) -> Option<u32> {
+        self.by_address.remove(&(listen, ip))
+    }
+
+    pub(crate) fn insert(&mut self, slot: u32, mut socket: Socket) {
+        if self.is_fixed(slot) {
+            socket.target = Target::Fixed(slot);
+        }
+        self.slots[slot as usize] = Some(socket);
     }
 
     /// Takes a socket out; completions of its generation are strangers from now on.
@@ -76,6 +198,16 @@ impl Sockets {
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<&Socket> {
         self.slots.get(slot as usize)?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Socket> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Whether sockets of this place stand in the ring's table. Listeners always do.
+    pub(crate) fn is_fixed(&self, slot: u32) -> bool {
+        self.fixed || slot < self.places.listeners + self.places.addresses
     }
 
     /// The socket a completion belongs to, unless it was closed since.

@@ -18,9 +18,28 @@ pub(crate) enum Kind {
     WakeFailed,
     /// The timer that outlasts waits.
     Timer,
+    /// Something can be received on a socket that is watched and not armed; the index is the slot.
+    Watch,
+    /// A socket whose send buffer was full has room; the index is the slot.
+    Writable,
+    /// The send of something that had waited failed; the generation is that of the attempt.
+    Late,
+    /// A cancellation found nothing.
+    Cancel,
 }
 
-const KINDS: [Kind; 6] = [Kind::Receive, Kind::Send, Kind::Wake, Kind::Event, Kind::WakeFailed, Kind::Timer];
+const KINDS: [Kind; 10] = [
+    Kind::Receive,
+    Kind::Send,
+    Kind::Wake,
+    Kind::Event,
+    Kind::WakeFailed,
+    Kind::Timer,
+    Kind::Watch,
+    Kind::Writable,
+    Kind::Late,
+    Kind::Cancel,
+];
 const GENERATION_MASK: u32 = (1 << 24) - 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +55,12 @@ impl UserData {
     }
 
     pub(crate) fn receive(slot: u32, generation: u32) -> Self {
-        Self { kind: Kind::Receive, generation: generation & GENERATION_MASK, index: slot }
+        Self::on_slot(Kind::Receive, slot, generation)
+    }
+
+    /// Of an operation on the socket in a slot.
+    pub(crate) fn on_slot(kind: Kind, slot: u32, generation: u32) -> Self {
+        Self { kind, generation: generation & GENERATION_MASK, index: slot }
     }
 
     pub(crate) fn send(train: u32, turn: u32) -> Self {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
+use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, RxSlice, SocketId};
 use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
@@ -138,7 +139,7 @@ const CLOSED: PeerError = PeerError::NotOpened { errno: NOT_OPEN };
 
 impl Driver for SimDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.trains)
+        Capabilities::new(self.trains).without_blocking()
     }
 
     fn now(&self) -> Instant {
@@ -173,7 +174,7 @@ impl Driver for SimDriver {
         self.network.borrow_mut().schedule.run(self.position.first + u32::from(shard));
     }
 
-    fn turn(&mut self, outbox: &Outbox, wait: Wait) -> io::Result<Turned> {
+    fn turn(&mut self, outbox: &Outbox, _: &mut Backlog, wait: Wait) -> io::Result<Turned> {
         let network = Rc::clone(&self.network);
         let mut network = network.borrow_mut();
         for train in outbox.trains() {

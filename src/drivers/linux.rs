@@ -4,8 +4,38 @@ use std::io;
 use std::sync::Arc;
 
 use shardgram_core::Backend;
+use shardgram_sys::accept::{self, AcceptMode};
 
 use super::{Drive, Parts, Refused};
+
+/// In which way peers get sockets of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct AcceptWay(AcceptMode);
+
+impl AcceptWay {
+    /// Whether other peers' datagrams cost the same however many there are.
+    pub(crate) fn is_cheap(&self) -> bool {
+        self.0 == AcceptMode::SideGroup
+    }
+}
+
+impl std::fmt::Display for AcceptWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The way that works here, found by trying it out.
+pub(crate) fn accept_way() -> Option<AcceptWay> {
+    let found = accept::accept_support();
+    if let Some(reason) = &found.reason {
+        tracing::info!(
+            reason,
+            "connected peers share the listeners' port group, so there may be few of them"
+        );
+    }
+    Some(AcceptWay(found.mode))
+}
 
 /// What refuses io_uring here, found out by using it.
 pub(crate) fn uring_refusal() -> Option<Refused> {
@@ -34,8 +64,19 @@ impl Fleet {
             Self::Uring(fleet) => fleet,
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
-        let Parts { shard, sockets, config, options, bell } = parts;
-        let driver = shardgram_shard::UringDriver::new(shard, sockets, config, options, bell, fleet)?;
+        let Parts { shard, listeners, config, options, bell, connected } = parts;
+        let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
+            shard,
+            shards: config.shard_count(),
+            listeners,
+            changes: None,
+            config,
+            options,
+            connected: connected.way.map(|way| (way.0, connected.limits)),
+            fixed_files: true,
+            bell,
+            fleet,
+        })?;
         Ok(then.drive(driver))
     }
 }

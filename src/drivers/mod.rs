@@ -8,17 +8,18 @@ mod linux;
 mod other;
 
 use std::io;
-use std::net::UdpSocket;
 
 use shardgram_core::Config;
 use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::Bell;
-use shardgram_sys::SocketOptions;
+use shardgram_sys::{ListenerSocket, SocketOptions};
+
+use crate::connected::Connected;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Fleet, uring_refusal};
+pub(crate) use linux::{AcceptWay, Fleet, accept_way, uring_refusal};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Fleet, uring_refusal};
+pub(crate) use other::{AcceptWay, Fleet, accept_way, uring_refusal};
 
 /// Why io_uring cannot be used.
 pub(crate) struct Refused {
@@ -31,10 +32,11 @@ pub(crate) struct Refused {
 /// What a shard's driver is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) shard: u16,
-    pub(crate) sockets: Vec<UdpSocket>,
+    pub(crate) listeners: Vec<ListenerSocket>,
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,
     pub(crate) bell: &'a Bell,
+    pub(crate) connected: Connected,
 }
 
 /// What is to be done with a driver, whichever it is.
@@ -50,7 +52,8 @@ impl Parts<'_> {
         fleet: std::sync::Arc<shardgram_fallback::Fleet>,
         then: T,
     ) -> io::Result<T::Outcome> {
-        let Parts { shard, sockets, config, options, bell } = self;
+        let Parts { shard, listeners, config, options, bell, .. } = self;
+        let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
         let driver = shardgram_fallback::MioDriver::new(shard, sockets, config, &options, bell, fleet)?;
         Ok(then.drive(driver))
     }

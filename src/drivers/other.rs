@@ -13,6 +13,26 @@ pub(crate) fn uring_refusal() -> Option<Refused> {
     Some(Refused { brief: "not_linux".to_owned(), reason })
 }
 
+/// In which way peers get sockets of their own: in none.
+#[derive(Clone, Debug)]
+pub(crate) enum AcceptWay {}
+
+impl AcceptWay {
+    pub(crate) fn is_cheap(&self) -> bool {
+        match *self {}
+    }
+}
+
+impl std::fmt::Display for AcceptWay {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
+pub(crate) fn accept_way() -> Option<AcceptWay> {
+    None
+}
+
 /// The shards of a server, as far as they wake each other.
 #[derive(Clone)]
 pub(crate) struct Fleet(Arc<shardgram_fallback::Fleet>);

@@ -39,6 +39,7 @@ pub mod interfaces;
 #[allow(unsafe_code)]
 pub mod limits;
 pub mod listener_group;
+mod local_listeners;
 pub mod socket;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
@@ -56,5 +57,6 @@ pub use bind_error::BindError;
 pub use cmsg::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
+pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};

@@ -43,7 +43,7 @@ fn without_uring(errno: i32) -> Command {
 fn auto_falls_back_and_says_why() {
     for (errno, name) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS"), (libc::ENOMEM, "ENOMEM")] {
         let echo = Echo::spawn(without_uring(errno).args(["--listen", "127.0.0.1:0"]));
-        let expected = format!(" shards=1 backend=mio reason=io_uring_setup:{name}");
+        let expected = format!(" shards=1 backend=mio tier=listener reason=io_uring_setup:{name}");
         assert!(echo.ready.ends_with(&expected), "{}", echo.ready);
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shardgram_core::backlog::Backlog;
 use shardgram_core::control::Control;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Arrival, Capabilities, Driver, Sink, Turned, Wait};
@@ -48,7 +49,7 @@ impl Driver for Strangers {
 
     fn wake(&mut self, _: u16) {}
 
-    fn turn(&mut self, _: &Outbox, _: Wait) -> std::io::Result<Turned> {
+    fn turn(&mut self, _: &Outbox, _: &mut Backlog, _: Wait) -> std::io::Result<Turned> {
         Ok(Turned::Awake)
     }
 

@@ -1,0 +1,325 @@
+//! Sends that wait for room in a socket's buffer.
+//!
+//! A socket whose buffer is full takes nothing more until some of it has left. What was to be sent to a peer
+//! then waits here, in order, within a bound for each peer and one for the shard; later sends to that peer
+//! queue up behind. Only what does not even fit here fails, and is counted.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::datagram::{Path, SocketId};
+use crate::outbox::Train;
+use crate::peers::PeerId;
+
+/// What a waiting train costs beside its bytes, so that empty datagrams are bounded too.
+const OVERHEAD: usize = 128;
+
+/// A train that waits.
+///
+/// ```
+/// use shardgram_core::backlog::Waiting;
+/// fn describe(waiting: &Waiting) -> String {
+///     format!("{} bytes for {}", waiting.bytes.len(), waiting.path.remote)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Waiting {
+    /// Whom it is for.
+    pub peer: PeerId,
+    /// Whence and whither.
+    pub path: Path,
+    /// The socket it leaves by.
+    pub via: SocketId,
+    /// Size of each datagram but the last, in bytes.
+    pub segment: u32,
+    /// How many datagrams.
+    pub datagrams: u32,
+    /// Their bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Waiting {
+    fn cost(&self) -> usize {
+        self.bytes.len() + OVERHEAD
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    trains: VecDeque<Waiting>,
+    cost: usize,
+}
+
+/// The trains that wait, by peer and by socket.
+///
+/// ```
+/// use shardgram_core::backlog::Backlog;
+/// /// Sends what waits at sockets that have room again.
+/// fn flush(backlog: &mut Backlog, mut send: impl FnMut(&shardgram_core::backlog::Waiting) -> bool) {
+///     for socket in backlog.sockets() {
+///         while backlog.front(socket).is_some_and(&mut send) {
+///             backlog.advance(socket);
+///         }
+///     }
+/// }
+/// flush(&mut Backlog::new(1 << 20, 1 << 16), |_| true);
+/// ```
+#[derive(Debug)]
+pub struct Backlog {
+    queues: BTreeMap<PeerId, Queue>,
+    /// Whose turn it is at each socket. A peer stands at the socket of its first train.
+    turns: BTreeMap<SocketId, VecDeque<PeerId>>,
+    cost: usize,
+    limit: usize,
+    peer_limit: usize,
+    datagrams: u64,
+    deferred: u64,
+}
+
+impl Backlog {
+    /// For so many bytes in all, and so many for one peer. A train counts 128 bytes beside its own.
+    ///
+    /// ```
+    /// assert!(shardgram_core::backlog::Backlog::new(1 << 20, 1 << 16).is_empty());
+    /// ```
+    pub fn new(limit: usize, peer_limit: usize) -> Self {
+        Self {
+            queues: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            cost: 0,
+            limit,
+            peer_limit,
+            datagrams: 0,
+            deferred: 0,
+        }
+    }
+
+    /// Whether nothing waits.
+    ///
+    /// ```
+    /// fn may_sleep(backlog: &shardgram_core::backlog::Backlog) -> bool { backlog.is_empty() }
+    /// ```
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// How many datagrams wait.
+    ///
+    /// ```
+    /// fn report(backlog: &shardgram_core::backlog::Backlog) { println!("{}", backlog.datagrams()); }
+    /// ```
+    pub fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// How many ever had to.
+    pub(crate) fn deferred(&self) -> u64 {
+        self.deferred
+    }
+
+    /// Whether something waits for this peer, so that what follows has to wait too.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, outbox::Train};
+    /// fn must_wait(backlog: &Backlog, train: &Train) -> bool {
+    ///     train.peer.is_some_and(|peer| backlog.holds(peer))
+    /// }
+    /// ```
+    pub fn holds(&self, peer: PeerId) -> bool {
+        !self.is_empty() && self.queues.contains_key(&peer)
+    }
+
+    /// Whether so many bytes more may wait for a peer.
+    pub(crate) fn has_room(&self, peer: PeerId, len: usize) -> bool {
+        let used = self.queues.get(&peer).map_or(0, |queue| queue.cost);
+        used + len + OVERHEAD <= self.peer_limit && self.cost + len + OVERHEAD <= self.limit
+    }
+
+    /// Whether at most half of what may wait for a peer does.
+    pub(crate) fn is_half_empty(&self, peer: PeerId) -> bool {
+        self.queues.get(&peer).is_none_or(|queue| queue.cost * 2 <= self.peer_limit)
+            && self.cost * 2 <= self.limit
+    }
+
+    /// Puts a train at the end of its peer's queue, with a copy of its bytes. False if there is no room, or
+    /// if it is for no peer: then it has failed.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, driver::{SendFailure, SendFault}, outbox::Train};
+    /// fn socket_full(backlog: &mut Backlog, train: &Train, bytes: &[u8]) -> Option<SendFailure> {
+    ///     let (peer, datagrams) = (train.peer, train.datagrams);
+    ///     let failed = !backlog.defer(train, [bytes].into_iter());
+    ///     failed.then_some(SendFailure { peer, datagrams, fault: SendFault::SocketFull })
+    /// }
+    /// ```
+    pub fn defer<'a>(&mut self, train: &Train, pieces: impl Iterator<Item = &'a [u8]>) -> bool {
+        let Some(peer) = train.peer.filter(|peer| self.has_room(*peer, train.bytes as usize)) else {
+            return false;
+        };
+        let mut bytes = Vec::with_capacity(train.bytes as usize);
+        pieces.for_each(|piece| bytes.extend_from_slice(piece));
+        let Train { path, via, segment, datagrams, .. } = *train;
+        let waiting = Waiting { peer, path, via, segment, datagrams, bytes };
+        self.cost += waiting.cost();
+        self.datagrams += u64::from(datagrams);
+        self.deferred += u64::from(datagrams);
+        let queue = self.queues.entry(peer).or_default();
+        queue.cost += waiting.cost();
+        queue.trains.push_back(waiting);
+        if queue.trains.len() == 1 {
+            self.turns.entry(via).or_default().push_back(peer);
+        }
+        true
+    }
+
+    /// The sockets at which something waits.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, datagram::SocketId};
+    /// fn at_endpoints(backlog: &Backlog) -> usize {
+    ///     backlog.sockets().into_iter().filter(|socket| socket.as_endpoint().is_some()).count()
+    /// }
+    /// ```
+    pub fn sockets(&self) -> Vec<SocketId> {
+        self.turns.keys().copied().collect()
+    }
+
+    /// The train whose turn it is at a socket. Peers take turns.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, datagram::SocketId};
+    /// fn waits(backlog: &Backlog, socket: SocketId) -> bool { backlog.front(socket).is_some() }
+    /// ```
+    pub fn front(&self, socket: SocketId) -> Option<&Waiting> {
+        let peer = self.turns.get(&socket)?.front()?;
+        self.queues.get(peer)?.trains.front()
+    }
+
+    /// The train whose turn it was has left, or failed: it is another's turn.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, datagram::SocketId};
+    /// fn give_up(backlog: &mut Backlog, socket: SocketId) {
+    ///     while backlog.front(socket).is_some() { backlog.advance(socket); }
+    /// }
+    /// ```
+    pub fn advance(&mut self, socket: SocketId) {
+        let Some(turns) = self.turns.get_mut(&socket) else { return };
+        let Some(peer) = turns.pop_front() else { return };
+        if turns.is_empty() {
+            self.turns.remove(&socket);
+        }
+        let Some(queue) = self.queues.get_mut(&peer) else { return };
+        if let Some(gone) = queue.trains.pop_front() {
+            queue.cost -= gone.cost();
+            self.cost -= gone.cost();
+            self.datagrams -= u64::from(gone.datagrams);
+        }
+        match queue.trains.front().map(|next| next.via) {
+            Some(via) => self.turns.entry(via).or_default().push_back(peer),
+            None => drop(self.queues.remove(&peer)),
+        }
+    }
+
+    /// A peer's own socket is taken out of service: what waits there leaves along its path's socket.
+    pub(crate) fn reroute(&mut self, gone: SocketId) {
+        for queue in self.queues.values_mut() {
+            for train in queue.trains.iter_mut().filter(|train| train.via == gone) {
+                train.via = train.path.socket;
+            }
+        }
+        for peer in self.turns.remove(&gone).unwrap_or_default() {
+            let front = self.queues.get(&peer).and_then(|queue| queue.trains.front());
+            if let Some(via) = front.map(|train| train.via) {
+                self.turns.entry(via).or_default().push_back(peer);
+            }
+        }
+    }
+
+    /// Forgets what waits at a socket that is closed; says how many datagrams.
+    pub(crate) fn drop_socket(&mut self, socket: SocketId) -> u64 {
+        let before = self.datagrams;
+        while self.front(socket).is_some() {
+            self.advance(socket);
+        }
+        before - self.datagrams
+    }
+
+    /// Forgets everything; says how many datagrams.
+    pub(crate) fn clear(&mut self) -> u64 {
+        self.queues.clear();
+        self.turns.clear();
+        self.cost = 0;
+        std::mem::take(&mut self.datagrams)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::Peers;
+
+    fn train(peer: PeerId, via: SocketId, len: u32) -> Train {
+        let path = Path {
+            local: ([10, 0, 0, 1], 9).into(),
+            remote: ([10, 0, 0, 2], 1).into(),
+            socket: SocketId::listener(0),
+        };
+        Train::single(Some(peer), path, via, len)
+    }
+
+    fn bed(peers: usize) -> (Backlog, Vec<PeerId>) {
+        let mut table = Peers::new(0, peers);
+        (Backlog::new(10_000, 1_000), (0..peers).map(|_| table.insert(()).expect("room")).collect())
+    }
+
+    fn put(backlog: &mut Backlog, peer: PeerId, via: SocketId, byte: u8) -> bool {
+        backlog.defer(&train(peer, via, 10), [&[byte; 10][..]].into_iter())
+    }
+
+    #[test]
+    fn peers_take_turns_and_each_keeps_its_order() {
+        let (mut backlog, peers) = bed(2);
+        let socket = SocketId::listener(0);
+        for (peer, byte) in [(0, 1), (0, 2), (1, 3), (0, 4)] {
+            assert!(put(&mut backlog, peers[peer], socket, byte));
+        }
+        let mut order = Vec::new();
+        while let Some(front) = backlog.front(socket) {
+            order.push(front.bytes[0]);
+            backlog.advance(socket);
+        }
+        assert_eq!(order, [1, 3, 2, 4]);
+        assert!(backlog.is_empty());
+        assert_eq!((backlog.cost, backlog.datagrams()), (0, 0));
+    }
+
+    #[test]
+    fn a_peer_and_the_shard_have_bounds() {
+        let (mut backlog, peers) = bed(20);
+        let socket = SocketId::listener(0);
+        let taken = (0..20).filter(|_| put(&mut backlog, peers[0], socket, 0)).count();
+        assert_eq!(taken, 1_000 / (10 + OVERHEAD));
+        let taken: usize =
+            peers.iter().map(|p| (0..20).filter(|_| put(&mut backlog, *p, socket, 0)).count()).sum();
+        assert_eq!(taken + 1_000 / (10 + OVERHEAD), 10_000 / (10 + OVERHEAD));
+        assert_eq!(backlog.drop_socket(socket), 10_000 / (10 + OVERHEAD) as u64);
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn a_socket_that_goes_leaves_its_queue_to_the_listener() {
+        let (mut backlog, peers) = bed(2);
+        let own = SocketId::connected(7);
+        assert!(put(&mut backlog, peers[0], own, 1) && put(&mut backlog, peers[0], own, 2));
+        let other = SocketId::connected(8);
+        assert!(put(&mut backlog, peers[1], other, 3) && put(&mut backlog, peers[1], own, 4));
+        backlog.reroute(own);
+        assert_eq!(backlog.front(other).map(|w| w.bytes[0]), Some(3));
+        assert_eq!(backlog.front(SocketId::listener(0)).map(|w| w.bytes[0]), Some(1));
+        backlog.advance(other);
+        assert_eq!(backlog.sockets(), [SocketId::listener(0)], "what stood behind goes there too");
+        assert_eq!(backlog.drop_socket(SocketId::listener(0)), 3);
+        assert!(backlog.is_empty());
+    }
+}

@@ -1,0 +1,201 @@
+//! Who gets a socket of its own, and who gives one up.
+//!
+//! Wishes come from handlers and from the policy. A turn grants a bounded number of them; where a cap is
+//! reached, the connected peer that has been silent for longest gives its socket up, if it was silent for long
+//! enough, and the wish waits until that one is closed.
+
+use std::time::{Duration, Instant};
+
+use crate::config::TierPolicy;
+use crate::context::{Io, Tier};
+use crate::datagram::SocketId;
+use crate::driver::{ConnectFault, Driver};
+use crate::handler::Handler;
+use crate::links::{Room, State, Wish};
+use crate::peers::PeerId;
+
+/// Sockets made in a turn, at most, and the time after which no other is begun.
+const PER_TURN: usize = 16;
+const TIME_PER_TURN: Duration = Duration::from_millis(1);
+/// How long a peer must have been silent to give up its socket: for one the handler asks for, and for one
+/// that only sends much.
+const YIELDS_TO_HANDLER: Duration = Duration::from_millis(1);
+const YIELDS_TO_POLICY: Duration = Duration::from_secs(1);
+/// Datagrams without a pause that earn a socket under [`TierPolicy::Adaptive`], and how long a pause is.
+const EARNED_AFTER: u16 = 64;
+const PAUSE_MS: u32 = 1_000;
+
+/// Promotion.
+impl<H: Handler> Io<H> {
+    /// Asks for a socket of a peer's own. It gets one with one of the next turns, if the caps allow, and if
+    /// need be in place of the connected peer that was silent for longest. [`Io::tier`] says what came of it.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io, PeerId};
+    /// fn proven<H: Handler>(io: &mut Io<H>, peer: PeerId) {
+    ///     io.validated(peer);
+    ///     io.promote(peer); // whoever forges sources has not come this far
+    /// }
+    /// ```
+    pub fn promote(&mut self, peer: PeerId) {
+        self.wish(peer, YIELDS_TO_HANDLER);
+    }
+
+    /// Takes a peer's own socket away, after this turn's sends. Nothing it holds is lost.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId};
+    /// fn less_important<H: Handler>(io: &mut Io<H>, peer: PeerId) { io.demote(peer); }
+    /// ```
+    pub fn demote(&mut self, peer: PeerId) {
+        let Some(route) = self.routes.get_mut(peer) else { return };
+        route.heat = 0;
+        if let Some(slot) = route.link() {
+            route.set_link(None);
+            self.unlink(slot);
+        }
+    }
+
+    /// In which tier a peer is, `None` if it is gone.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, PeerId, Tier};
+    /// fn is_connected<H: Handler>(io: &Io<H>, peer: PeerId) -> bool {
+    ///     io.tier(peer) == Some(Tier::Connected)
+    /// }
+    /// ```
+    pub fn tier(&self, peer: PeerId) -> Option<Tier> {
+        let link = self.routes.get(peer)?.link();
+        Some(if link.is_some() { Tier::Connected } else { Tier::Listener })
+    }
+
+    fn wish(&mut self, peer: PeerId, yields_after: Duration) {
+        let Some(route) = self.routes.get_mut(peer) else { return };
+        if route.link().is_some() || route.wishes {
+            return;
+        }
+        route.wishes = self.links.ask(Wish { peer, yields_after });
+        if !route.wishes {
+            self.stats.promotions_refused.add(1);
+        }
+    }
+
+    /// The peer's own socket, which its route has let go, is to be closed.
+    pub(crate) fn unlink(&mut self, slot: u32) {
+        self.links.retire(slot);
+        self.stats.demoted.add(1);
+    }
+
+    /// A new peer came; the policy may want it connected.
+    pub(crate) fn newcomer(&mut self, peer: PeerId) {
+        if self.tier_policy == TierPolicy::Connected {
+            self.wish(peer, YIELDS_TO_HANDLER);
+        }
+    }
+
+    /// A datagram of a peer that has no socket of its own came; the policy may want it to have one.
+    #[inline]
+    pub(crate) fn warm(&mut self, peer: PeerId) {
+        let stamp = self.stamp;
+        let Some(route) = self.routes.get_mut(peer).filter(|route| route.link().is_none()) else { return };
+        let paused = stamp.wrapping_sub(route.last_seen) > PAUSE_MS;
+        route.heat = if paused { 1 } else { route.heat.saturating_add(1) };
+        // Whoever is refused is looked at again when it has sent as much again.
+        if route.heat >= EARNED_AFTER && route.heat.is_power_of_two() {
+            self.wish(peer, YIELDS_TO_POLICY);
+        }
+    }
+
+    /// Whether a turn has to be made for the sake of promotions: some could be granted now, or sockets are to
+    /// be closed.
+    pub(crate) fn has_promotions(&self) -> bool {
+        self.links.has_retired() || self.links.wishes() > self.links.retiring()
+    }
+
+    /// Grants what may be granted in this turn.
+    pub(crate) fn grant_wishes(&mut self, driver: &mut impl Driver) {
+        self.links.end_rest(self.now);
+        if self.links.wishes() == 0 {
+            return;
+        }
+        let begin = driver.now();
+        let mut now = begin;
+        // Those that have to wait are put back, and looked at once a turn.
+        for _ in 0..self.links.wishes().min(PER_TURN) {
+            let Some(wish) = self.links.next_wish() else { break };
+            self.grant(wish, driver);
+            now = driver.now();
+            if now.saturating_duration_since(begin) > TIME_PER_TURN {
+                break;
+            }
+        }
+        let spent = now.saturating_duration_since(begin);
+        self.stats.promotion_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn grant(&mut self, wish: Wish, driver: &mut impl Driver) {
+        let peer = wish.peer;
+        let Some(path) = self.routes.active_path(peer) else { return };
+        if path.socket.as_listener().is_none() || path.local.ip().is_unspecified() {
+            return self.refuse(wish);
+        }
+        let slot = match self.links.room(&path) {
+            Room::Slot(slot) => slot,
+            Room::Wait => return self.links.put_back(wish),
+            Room::Full(at) => {
+                // One that retires makes room for the first wish, another one for the next.
+                let enough = self.links.retiring() > self.links.wishes();
+                if enough || self.evict(at, wish.yields_after) {
+                    return self.links.put_back(wish);
+                }
+                return self.refuse(wish);
+            }
+        };
+        match driver.connect(SocketId::connected(slot), &path) {
+            Ok(()) => {
+                self.links.connected(slot, peer, path);
+                self.stats.promoted.add(1);
+                if let Some(route) = self.routes.get_mut(peer) {
+                    route.wishes = false;
+                    route.set_link(Some(slot));
+                }
+            }
+            Err(ConnectFault::Unsupported) => self.refuse(wish),
+            Err(fault) => self.fail(wish, fault),
+        }
+    }
+
+    fn refuse(&mut self, wish: Wish) {
+        self.stats.promotions_refused.add(1);
+        if let Some(route) = self.routes.get_mut(wish.peer) {
+            route.wishes = false;
+        }
+    }
+
+    fn fail(&mut self, wish: Wish, fault: ConnectFault) {
+        tracing::debug!(peer = %wish.peer, %fault, "a peer got no socket of its own");
+        self.stats.promotions_failed.add(1);
+        if let Some(route) = self.routes.get_mut(wish.peer) {
+            route.wishes = false;
+        }
+        if matches!(fault, ConnectFault::Exhausted { .. }) {
+            for given_up in self.links.rest(self.now) {
+                self.refuse(given_up);
+            }
+        }
+    }
+
+    /// Takes the socket of the peer that was silent for longest, if that was long enough.
+    fn evict(&mut self, at: Option<std::net::SocketAddr>, silent_for: Duration) -> bool {
+        let (routes, clock, now): (_, _, Instant) = (&self.routes, self.clock, self.now);
+        let silence = |peer: PeerId| Some(clock.since(routes.get(peer)?.last_seen, now));
+        let Some((slot, silence)) = self.links.least_useful(at, silence) else { return false };
+        if silence < silent_for {
+            return false;
+        }
+        if let Some(State::Connected(peer)) = self.links.get(slot).map(|link| link.state) {
+            self.demote(peer);
+        }
+        true
+    }
+}

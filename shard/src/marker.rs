@@ -1,0 +1,266 @@
+//! Markers: datagrams by which a shard learns that its listener has handed over all it held.
+//!
+//! A peer that gets a socket of its own still has datagrams in the listener's queue, and they go first. When
+//! something comes by the new socket, a marker is sent to the listener, from a socket whose address the
+//! steering program assigns to this shard, and what came by the new socket is let in when the marker comes
+//! out. One marker serves all peers that wait at the time. A marker may be dropped as any datagram may; then
+//! another one is sent.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use shardgram_sys::flow_shard;
+
+/// How long a marker may take before another one is sent.
+const AGAIN: Duration = Duration::from_millis(1);
+/// How long peers wait before they are let in without certainty.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Ports tried for one that is steered to this shard, for each shard.
+const TRIES_PER_SHARD: u32 = 64;
+/// Bytes of a marker: the secret and the number.
+pub(crate) const LENGTH: usize = 20;
+
+/// A place that waits, and the generation of its socket.
+pub(crate) type Waiter = (u32, u32);
+
+/// The markers of one listener.
+#[derive(Debug)]
+struct Marker {
+    /// The listener's place.
+    listener: u32,
+    socket: UdpSocket,
+    from: SocketAddr,
+    to: SocketAddr,
+    number: u32,
+    /// Since when this number is under way, and when it was sent last.
+    under_way: Option<(Instant, Instant)>,
+    /// Whether the system took it.
+    sent: bool,
+    /// Who is let in when it comes out, and who came since it was sent.
+    held: Vec<Waiter>,
+    next: Vec<Waiter>,
+}
+
+/// The markers of a shard.
+#[derive(Debug)]
+pub(crate) struct Markers {
+    shard: u16,
+    shards: u16,
+    secret: [u8; 16],
+    all: Vec<Marker>,
+    /// Peers that wait, at all listeners.
+    waiting: usize,
+    lost: u64,
+}
+
+/// What has become of markers.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Who is let in.
+    pub(crate) let_in: Vec<Waiter>,
+    /// Whether that is without certainty.
+    pub(crate) timed_out: bool,
+}
+
+impl Markers {
+    pub(crate) fn new(shard: u16, shards: u16) -> Self {
+        let draw = || RandomState::new().build_hasher().finish().to_ne_bytes();
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&draw());
+        secret[8..].copy_from_slice(&draw());
+        Self { shard, shards, secret, all: Vec::new(), waiting: 0, lost: 0 }
+    }
+
+    /// Whether anybody waits.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Markers that were sent and dropped on the way: the kernel counts them as datagrams it dropped.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Somebody waits for what the listener in this place, at this address, holds.
+    pub(crate) fn wait(&mut self, waiter: Waiter, listener: u32, address: SocketAddr) -> io::Result<()> {
+        let at = match self.all.iter().position(|marker| marker.listener == listener) {
+            Some(at) => at,
+            None => {
+                let (socket, from) = self.steered_here(address)?;
+                self.all.push(Marker {
+                    listener,
+                    socket,
+                    from,
+                    to: address,
+                    number: 0,
+                    under_way: None,
+                    sent: false,
+                    held: Vec::new(),
+                    next: Vec::new(),
+                });
+                self.all.len() - 1
+            }
+        };
+        self.all[at].next.push(waiter);
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// A socket whose datagrams to a listener's address reach this shard.
+    fn steered_here(&self, listener: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+        let mut any_port = listener;
+        any_port.set_port(0);
+        // Kept until one is found, so that the system does not hand out the same port again.
+        let mut others = Vec::new();
+        for _ in 0..TRIES_PER_SHARD * u32::from(self.shards) {
+            let socket = UdpSocket::bind(any_port)?;
+            let from = socket.local_addr()?;
+            if flow_shard(from, self.shards) == self.shard {
+                socket.set_nonblocking(true)?;
+                return Ok((socket, from));
+            }
+            others.push(socket);
+        }
+        Err(io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Sends the markers that are due.
+    pub(crate) fn send(&mut self, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        for marker in &mut self.all {
+            if let Some((since, last)) = marker.under_way {
+                if now.saturating_duration_since(last) < AGAIN {
+                    continue;
+                }
+                self.lost += u64::from(marker.sent);
+                if now.saturating_duration_since(since) > PATIENCE {
+                    marker.under_way = None;
+                    self.waiting -= marker.held.len();
+                    outcome.let_in.append(&mut marker.held);
+                    outcome.timed_out = true;
+                }
+            }
+            if marker.under_way.is_none() && marker.next.is_empty() {
+                continue;
+            }
+            // Whoever came since then is let in by this one as well.
+            marker.held.append(&mut marker.next);
+            marker.number = marker.number.wrapping_add(1);
+            let mut bytes = [0; LENGTH];
+            bytes[..16].copy_from_slice(&self.secret);
+            bytes[16..].copy_from_slice(&marker.number.to_ne_bytes());
+            // A marker that cannot be sent is as good as one that was dropped.
+            marker.sent = marker.socket.send_to(&bytes, marker.to).is_ok();
+            let since = marker.under_way.map_or(now, |(since, _)| since);
+            marker.under_way = Some((since, now));
+        }
+        outcome
+    }
+
+    /// When another marker is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.all.iter().filter_map(|marker| Some(marker.under_way?.1 + AGAIN)).min()
+    }
+
+    /// Whether what came by a listener is one of its markers; then who is let in.
+    #[cold]
+    pub(crate) fn came(&mut self, listener: u32, from: SocketAddr, bytes: &[u8]) -> Option<Vec<Waiter>> {
+        let marker = self.all.iter_mut().find(|marker| marker.listener == listener && marker.from == from)?;
+        let number = bytes.strip_prefix(&self.secret)?;
+        if number != marker.number.to_ne_bytes() || marker.under_way.is_none() {
+            // An earlier one that was slow: it was taken for lost.
+            self.lost = self.lost.saturating_sub(1);
+            return Some(Vec::new());
+        }
+        marker.under_way = None;
+        self.waiting -= marker.held.len();
+        Some(std::mem::take(&mut marker.held))
+    }
+
+    /// A listener is closed: nobody needs to wait for it.
+    pub(crate) fn forget(&mut self, listener: u32) -> Vec<Waiter> {
+        let Some(at) = self.all.iter().position(|marker| marker.listener == listener) else {
+            return Vec::new();
+        };
+        let Marker { mut held, mut next, .. } = self.all.swap_remove(at);
+        held.append(&mut next);
+        self.waiting -= held.len();
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let address = socket.local_addr().expect("an address");
+        (socket, address)
+    }
+
+    fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut bytes = vec![0; 64];
+        let (len, from) = socket.recv_from(&mut bytes).expect("a marker");
+        bytes.truncate(len);
+        (bytes, from)
+    }
+
+    #[test]
+    fn one_marker_lets_in_all_who_waited_when_it_was_sent() {
+        let (socket, address) = listener();
+        let mut markers = Markers::new(1, 3);
+        let now = Instant::now();
+        markers.wait((7, 0), 0, address).expect("a socket");
+        markers.wait((8, 0), 0, address).expect("a socket");
+        assert!(markers.send(now).let_in.is_empty());
+        markers.wait((9, 0), 0, address).expect("a socket");
+        let (bytes, from) = receive(&socket);
+        assert_eq!((bytes.len(), flow_shard(from, 3)), (LENGTH, 1));
+        assert_eq!(markers.came(0, from, &bytes), Some(vec![(7, 0), (8, 0)]));
+        assert!(markers.any() && markers.deadline().is_none());
+        markers.send(now);
+        let (bytes, from) = receive(&socket);
+        assert_eq!(markers.came(0, from, &bytes), Some(vec![(9, 0)]));
+        assert!(!markers.any());
+    }
+
+    #[test]
+    fn a_stranger_cannot_make_one() {
+        let (socket, address) = listener();
+        let mut markers = Markers::new(0, 1);
+        markers.wait((7, 0), 0, address).expect("a socket");
+        markers.send(Instant::now());
+        let (bytes, from) = receive(&socket);
+        assert_eq!(markers.came(0, address, &bytes), None, "from another address");
+        assert_eq!(markers.came(1, from, &bytes), None, "by another listener");
+        assert_eq!(markers.came(0, from, &[0; LENGTH]), None, "without the secret");
+        assert!(markers.any());
+    }
+
+    #[test]
+    fn a_marker_that_is_lost_is_sent_again_and_not_for_ever() {
+        let (socket, address) = listener();
+        let mut markers = Markers::new(0, 1);
+        let start = Instant::now();
+        markers.wait((7, 0), 0, address).expect("a socket");
+        markers.send(start);
+        let (first, from) = receive(&socket);
+        markers.send(start + AGAIN / 2);
+        markers.send(start + AGAIN);
+        assert_eq!(markers.lost(), 1);
+        let (second, _) = receive(&socket);
+        assert_eq!(markers.came(0, from, &first), Some(vec![]), "it was slow, and another one is under way");
+        assert_eq!(markers.lost(), 0);
+        assert_eq!(markers.came(0, from, &second), Some(vec![(7, 0)]));
+        markers.wait((8, 0), 0, address).expect("a socket");
+        markers.send(start);
+        let late = markers.send(start + PATIENCE + AGAIN);
+        assert!(late.timed_out);
+        assert_eq!(late.let_in, [(8, 0)]);
+        assert!(!markers.any());
+    }
+}

@@ -1,0 +1,240 @@
+//! Sockets of peers' own: how they come, and how they go without losing anything.
+//!
+//! A new one is watched. When something comes by it, a marker is sent to the peer's listener, and once that
+//! has come out, nothing older of the peer is left there: the socket is armed. What comes meanwhile waits in
+//! the socket's own queue, in the kernel.
+//!
+//! One that goes is connected to its own address, so that nothing new reaches it, and drained; a datagram
+//! that the kernel was just delivering may still come in, so it is looked at again half a millisecond later
+//! and closed when it is empty. What is armed on it is cancelled by its name, and the place is free with the
+//! last completion: closing alone would leave the receive in place, with the socket.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use shardgram_core::PeerError;
+use shardgram_core::datagram::{Path, SocketId};
+use shardgram_core::driver::{ConnectFault, Sink};
+use shardgram_sys::accept;
+
+use crate::driver::UringDriver;
+use crate::marker::Waiter;
+use crate::sockets::{Arm, Own, Socket, Stage};
+use crate::user_data::{Kind, UserData};
+
+/// How long after a socket was taken out of service the kernel may still be delivering to it.
+const SETTLES: Duration = Duration::from_micros(500);
+/// How long a cancellation may take before it is made again: one that meets its target at work misses it.
+const CANCELS: Duration = Duration::from_millis(10);
+
+/// Sockets on their way out, and what the shard loop is to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Retiring {
+    /// Places to look at, and from when on.
+    draining: VecDeque<(Instant, Waiter)>,
+    cancelling: VecDeque<(Instant, Waiter)>,
+    closed: Vec<SocketId>,
+    told: Vec<(SocketId, PeerError)>,
+    timed_out: usize,
+}
+
+impl Retiring {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.draining.is_empty() && self.cancelling.is_empty()
+    }
+
+    pub(crate) fn has_closed(&self) -> bool {
+        !self.closed.is_empty() || !self.told.is_empty() || self.timed_out > 0
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let first = |queue: &VecDeque<(Instant, Waiter)>| queue.front().map(|(at, _)| *at);
+        [first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
+    }
+
+    /// A send by a socket told of an error of the network.
+    pub(crate) fn told(&mut self, socket: SocketId, error: PeerError) {
+        self.told.push((socket, error));
+    }
+
+    /// Tells the shard loop what it has to know.
+    pub(crate) fn report(&mut self, sink: &mut impl Sink) {
+        for (socket, error) in self.told.drain(..) {
+            sink.peer_error(socket, error);
+        }
+        for _ in 0..std::mem::take(&mut self.timed_out) {
+            sink.handover_timed_out();
+        }
+        for socket in self.closed.drain(..) {
+            sink.retired(socket);
+        }
+    }
+
+    fn due(queue: &mut VecDeque<(Instant, Waiter)>, now: Instant) -> Option<Waiter> {
+        queue.front().filter(|(at, _)| *at <= now)?;
+        queue.pop_front().map(|(_, waiter)| waiter)
+    }
+}
+
+impl UringDriver {
+    /// Makes a peer's own socket and watches it.
+    pub(crate) fn connect_peer(&mut self, id: SocketId, path: &Path) -> Result<(), ConnectFault> {
+        let (mode, _) = self.accept.ok_or(ConnectFault::Unsupported)?;
+        let slot = self.sockets.slot_of(id).ok_or(ConnectFault::Unsupported)?;
+        let listener = self.sockets.leaving(path.socket, path).ok_or(ConnectFault::Unsupported)?;
+        let local = match self.sockets.get(listener) {
+            Some(socket) if !socket.wildcard => socket.local,
+            _ => return Err(ConnectFault::Unsupported),
+        };
+        let made =
+            accept::connected(mode, local, path.remote, &self.options).map_err(|e| fault(e.errno()))?;
+        let mut socket = Socket::new(made, id, local);
+        socket.arm = Arm::Held;
+        socket.own = Some(Own { stage: Stage::Watched, listener });
+        let system = |error: io::Error| fault(error.raw_os_error().unwrap_or(libc::EIO));
+        self.install(slot, socket).map_err(system)?;
+        self.watch(slot).map_err(|error| {
+            self.take_out(slot);
+            system(error)
+        })
+    }
+
+    /// Has the ring say when something comes by a socket.
+    fn watch(&mut self, slot: u32) -> io::Result<()> {
+        let name = UserData::on_slot(Kind::Watch, slot, self.sockets.generation(slot));
+        let Some(socket) = self.sockets.get(slot) else { return Ok(()) };
+        self.engine.operands.push_poll(&mut self.engine.ring, socket.target, libc::POLLIN, name)
+    }
+
+    /// Something came by a socket that was watched, or the watch was cancelled.
+    pub(crate) fn watch_ended(&mut self, name: UserData, result: i32) {
+        let (slot, generation) = (name.index, name.generation);
+        let Some(socket) = self.sockets.current(slot, generation) else { return };
+        let Some(own) = socket.own.as_mut().filter(|own| own.stage == Stage::Watched) else { return };
+        if socket.cancelling && result < 0 {
+            return self.close_retired(slot);
+        }
+        own.stage = Stage::Waiting;
+        let (listener, address) = (own.listener, socket.local);
+        if std::mem::take(&mut socket.cancelling) {
+            self.retiring.draining.push_back((Instant::now() + SETTLES, (slot, generation)));
+        }
+        let there = self.sockets.get(listener).is_some_and(|listener| listener.local == address);
+        if !there {
+            return self.let_in(&[(slot, generation)]);
+        }
+        if let Err(error) = self.markers.wait((slot, generation), listener, address) {
+            tracing::warn!(%error, %address, "no socket for markers: a peer may be handed over out of order");
+            self.retiring.timed_out += 1;
+            self.let_in(&[(slot, generation)]);
+        }
+    }
+
+    /// Nothing older of these peers is left elsewhere: their sockets are armed.
+    pub(crate) fn let_in(&mut self, waiters: &[Waiter]) {
+        for &(slot, generation) in waiters {
+            let Some(socket) = self.sockets.current(slot, generation) else { continue };
+            if let Some(own) = &mut socket.own {
+                own.stage = Stage::Open;
+            }
+            socket.arm = Arm::Needed;
+            self.to_arm.push_back(slot);
+        }
+    }
+
+    /// Begins to take a peer's own socket out of service.
+    pub(crate) fn retire_peer(&mut self, id: SocketId) {
+        let Some(slot) = self.sockets.slot_of(id) else { return };
+        let Some(socket) = self.sockets.get(slot) else { return };
+        if let Err(error) = accept::retire(&socket.socket) {
+            // The host has lost the address, so nothing reaches it anyway.
+            tracing::debug!(%error, ?id, "a socket could not be turned away from its peer");
+        }
+        self.drain(slot);
+    }
+
+    /// Closes the socket in a place once it is empty, and has been for a while.
+    pub(crate) fn drain(&mut self, slot: u32) {
+        let (now, generation) = (Instant::now(), self.sockets.generation(slot));
+        if let Some(socket) = self.sockets.get_mut(slot) {
+            socket.retiring = Some(now);
+            self.retiring.draining.push_back((now + SETTLES, (slot, generation)));
+        }
+    }
+
+    /// Sends the markers that are due, and looks at the sockets that are on their way out.
+    pub(crate) fn tend_own_sockets(&mut self) -> io::Result<()> {
+        if !self.markers.any() && self.retiring.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let outcome = self.markers.send(now);
+        if outcome.timed_out {
+            self.retiring.timed_out += outcome.let_in.len();
+        }
+        self.let_in(&outcome.let_in);
+        while let Some(waiter) = Retiring::due(&mut self.retiring.draining, now) {
+            self.close_if_empty(waiter, now)?;
+        }
+        while let Some(waiter) = Retiring::due(&mut self.retiring.cancelling, now) {
+            self.cancel(waiter, now)?;
+        }
+        Ok(())
+    }
+
+    fn close_if_empty(&mut self, waiter: Waiter, now: Instant) -> io::Result<()> {
+        let Some(socket) = self.sockets.current(waiter.0, waiter.1) else { return Ok(()) };
+        if !accept::is_drained(&socket.socket).unwrap_or(true) {
+            self.retiring.draining.push_back((now + SETTLES, waiter));
+            return Ok(());
+        }
+        let stage = socket.own.map_or(Stage::Open, |own| own.stage);
+        match (stage, socket.arm) {
+            (Stage::Watched, _) | (Stage::Open, Arm::Armed) => {
+                socket.cancelling = true;
+                self.cancel(waiter, now)
+            }
+            // Its marker is on its way.
+            (Stage::Waiting, _) => {
+                self.retiring.draining.push_back((now + SETTLES, waiter));
+                Ok(())
+            }
+            // Nothing is armed on it.
+            (Stage::Open, _) => {
+                self.close_retired(waiter.0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Cancels what is armed on a socket that is to be closed.
+    fn cancel(&mut self, waiter: Waiter, now: Instant) -> io::Result<()> {
+        let (slot, generation) = waiter;
+        let Some(socket) = self.sockets.current(slot, generation).filter(|socket| socket.cancelling) else {
+            return Ok(());
+        };
+        let watched = socket.own.is_some_and(|own| own.stage == Stage::Watched);
+        let kind = if watched { Kind::Watch } else { Kind::Receive };
+        let name = UserData::on_slot(kind, slot, generation);
+        self.retiring.cancelling.push_back((now + CANCELS, waiter));
+        self.engine.operands.push_cancel(&mut self.engine.ring, name)
+    }
+
+    /// Closes a socket on which nothing is armed any more.
+    pub(crate) fn close_retired(&mut self, slot: u32) {
+        let Some(socket) = self.take_out(slot) else { return };
+        if socket.id.as_connected().is_some() {
+            self.retiring.closed.push(socket.id);
+        }
+    }
+}
+
+/// Why a peer got no socket of its own.
+fn fault(errno: i32) -> ConnectFault {
+    match errno {
+        // No descriptor (RLIMIT_NOFILE, fs.file-max), no memory: the next one would meet the same.
+        libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => ConnectFault::Exhausted { errno },
+        errno => ConnectFault::Failed { errno },
+    }
+}

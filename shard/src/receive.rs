@@ -1,0 +1,189 @@
+//! How things arrive: completions are taken out of the ring, and what they carry is handed over.
+
+use std::time::{Duration, Instant};
+
+use io_uring::cqueue;
+use shardgram_core::datagram::{Meta, SocketId};
+use shardgram_core::driver::{Arrival, Sink};
+use shardgram_core::outbox::Outbox;
+
+use crate::driver::UringDriver;
+use crate::errno::network_error;
+use crate::marker;
+use crate::op::Operands;
+use crate::recv::Received;
+use crate::sockets::{Arm, Socket};
+use crate::user_data::{Kind, UserData};
+
+/// Receives in a row that may fail without bringing anything before the socket rests, and how long.
+const RECEIVE_FAILURES: u32 = 16;
+const REST: Duration = Duration::from_millis(100);
+
+/// A completion of a receive or a watch that was not yet handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completed {
+    data: UserData,
+    result: i32,
+    flags: u32,
+}
+
+/// Which socket an arrival came by, as far as handing it over goes.
+#[derive(Clone, Copy, Debug)]
+struct Whence {
+    slot: u32,
+    id: SocketId,
+    wildcard: bool,
+    /// The address it stands for under a wildcard.
+    address: Option<std::net::IpAddr>,
+}
+
+impl Whence {
+    fn of(slot: u32, socket: &Socket) -> Self {
+        let address = socket.under_wildcard.then(|| socket.local.ip());
+        Self { slot, id: socket.id, wildcard: socket.wildcard, address }
+    }
+}
+
+impl UringDriver {
+    /// Takes completions out of the queue: failures of sends are noted with their trains, receives wait
+    /// to be handed over.
+    pub(crate) fn reap(&mut self, outbox: &Outbox) {
+        let mut failed = Vec::new();
+        for entry in self.engine.ring.completions() {
+            let Some(data) = UserData::from_bits(entry.user_data()) else { continue };
+            match data.kind {
+                Kind::Receive | Kind::Watch => {
+                    let (result, flags) = (entry.result(), entry.flags());
+                    self.completed.push_back(Completed { data, result, flags });
+                }
+                Kind::Send if entry.result() < 0 => failed.push((data, -entry.result())),
+                Kind::Late => self.late = Some(-entry.result()),
+                Kind::Writable => {
+                    if let Some(socket) = self.sockets.current(data.index, data.generation) {
+                        socket.credit.blocked = false;
+                    }
+                }
+                Kind::Event => self.event_armed = false,
+                Kind::Timer => self.coarse_timer = None,
+                Kind::WakeFailed if entry.result() < 0 => {
+                    if let Some(event) = self.fleet.event(data.index as u16) {
+                        event.ring();
+                    }
+                }
+                Kind::Send | Kind::WakeFailed | Kind::Wake | Kind::Cancel => {}
+            }
+        }
+        for (data, errno) in failed {
+            self.send_refused(outbox, data, errno);
+        }
+    }
+
+    /// Hands over what a completion carries; whether nothing more is wanted in this turn.
+    pub(crate) fn hand_over(&mut self, done: Completed, sink: &mut impl Sink) -> bool {
+        let Completed { data, result, flags } = done;
+        if data.kind == Kind::Watch {
+            self.watch_ended(data, result);
+            return false;
+        }
+        let buffers = &mut self.engine.buffers;
+        let buffer = cqueue::buffer_select(flags).filter(|id| buffers.take(*id));
+        let Some(socket) = self.sockets.current(data.index, data.generation) else {
+            if let Some(id) = buffer {
+                buffers.keep(id, 0);
+                sink.too_late(1);
+            }
+            return false;
+        };
+        let whence = Whence::of(data.index, socket);
+        let ended = !cqueue::more(flags);
+        let mut stop = false;
+        if result < 0 {
+            if let Some(buffer) = buffer {
+                buffers.keep(buffer, 0);
+            }
+        } else {
+            socket.failures = 0;
+            match buffer {
+                Some(buffer) => stop = self.hand_over_buffer(whence, buffer, result as usize, sink),
+                None => sink.malformed(),
+            }
+        }
+        if ended {
+            self.receive_ended(whence, result, sink);
+        }
+        stop
+    }
+
+    /// A receive ended, for whatever reason: it is armed again, unless its socket is being closed.
+    fn receive_ended(&mut self, whence: Whence, result: i32, sink: &mut impl Sink) {
+        let Whence { slot, id, .. } = whence;
+        let Some(socket) = self.sockets.get_mut(slot) else { return };
+        if socket.cancelling {
+            return self.close_retired(slot);
+        }
+        let exhausted = result == -libc::ENOBUFS;
+        let failed = result < 0 && !exhausted && result != -libc::ECANCELED;
+        let told = if failed && socket.own.is_some() { network_error(-result, &socket.socket) } else { None };
+        if failed && told.is_none() {
+            socket.failures += 1;
+            tracing::debug!(errno = -result, ?id, "a receive ended and is armed again");
+        }
+        if socket.failures > RECEIVE_FAILURES {
+            socket.arm = Arm::Resting;
+            self.resting.push_back((Instant::now() + REST, slot));
+        } else {
+            socket.arm = if exhausted { Arm::Starved } else { Arm::Needed };
+            self.to_arm.push_back(slot);
+        }
+        self.rearmed.push(exhausted);
+        if let Some(error) = told {
+            sink.peer_error(id, error);
+        }
+    }
+
+    fn hand_over_buffer(&mut self, whence: Whence, buffer: u16, filled: usize, sink: &mut impl Sink) -> bool {
+        let bytes = self.engine.buffers.bytes(buffer, filled);
+        let Some(received) = crate::recv::parse(bytes, Operands::layout(whence.wildcard)) else {
+            self.engine.buffers.keep(buffer, 0);
+            sink.malformed();
+            return false;
+        };
+        let Received { remote, control, payload, truncated_from } = received;
+        let start = payload.start as u32;
+        let payload = &mut bytes[payload];
+        let whole = payload.len();
+        if self.markers.any()
+            && whole == marker::LENGTH
+            && let Some(let_in) = self.markers.came(whence.slot, remote, payload)
+        {
+            self.engine.buffers.keep(buffer, 0);
+            self.let_in(&let_in);
+            return false;
+        }
+        let local = if whence.wildcard { control.local } else { whence.address };
+        if whence.wildcard
+            && let (Some(listen), Some(ip)) = (whence.id.as_listener(), local)
+        {
+            self.addresses.seen(listen, ip);
+        }
+        // Without control data in front there is a little more room than was configured.
+        let cut = whole > self.capacity;
+        let mut meta = Meta::default();
+        meta.truncated_from = truncated_from.or(cut.then_some(whole));
+        meta.interface = control.interface;
+        meta.ecn = control.ecn.unwrap_or(0);
+        meta.kernel_time = control.time;
+        let fate = sink.datagram(Arrival {
+            socket: whence.id,
+            remote,
+            local,
+            meta,
+            segment: control.segment_size.map_or(0, usize::from),
+            bytes: &mut payload[..whole.min(self.capacity)],
+            buffer: u32::from(buffer),
+            start,
+        });
+        self.engine.buffers.keep(buffer, fate.kept);
+        fate.stop
+    }
+}

@@ -1,0 +1,264 @@
+//! How things leave: trains become submission entries, and what a full socket refuses waits.
+
+use std::io;
+
+use shardgram_core::backlog::Backlog;
+use shardgram_core::driver::{SendFailure, SendFault};
+use shardgram_core::outbox::{Outbox, Source, Train};
+use shardgram_core::{PeerError, PeerId};
+
+use crate::driver::UringDriver;
+use crate::engine::Engine;
+use crate::errno::send_fault;
+use crate::op::{Destination, Sender};
+use crate::ring::{Ring, SUBMIT_TRIES};
+use crate::sockets::Socket;
+use crate::user_data::{Kind, UserData};
+
+/// Trains that had waited and are sent in one turn, at most: each is a kernel entry of its own.
+const LATE_PER_TURN: usize = 256;
+/// What a train for a socket that is not open comes to: its endpoint could not be opened, or is closed.
+const NOT_OPEN: SendFault = SendFault::Peer(PeerError::NotOpened { errno: libc::EBADF });
+
+impl Socket {
+    /// What a send by this socket has to say.
+    #[inline]
+    fn sender(&self) -> Sender {
+        if self.own.is_some() {
+            Sender::Connected
+        } else if self.wildcard {
+            Sender::Wildcard
+        } else {
+            Sender::Unconnected
+        }
+    }
+}
+
+impl UringDriver {
+    /// Queues every train of the outbox, submitting whenever the operands are used up.
+    pub(crate) fn queue_sends(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<()> {
+        for (index, train) in outbox.trains().iter().enumerate() {
+            if !self.engine.operands.has_room() {
+                self.submit_all(outbox)?;
+                self.settle(outbox, backlog)?;
+            }
+            self.queued = index + 1;
+            self.queue_send(outbox, backlog, train, index as u32)?;
+        }
+        Ok(())
+    }
+
+    fn queue_send(
+        &mut self,
+        outbox: &Outbox,
+        backlog: &mut Backlog,
+        train: &Train,
+        index: u32,
+    ) -> io::Result<()> {
+        let slot = self.sockets.leaving(train.via, &train.path);
+        let socket = slot.and_then(|slot| Some((slot, self.sockets.get_mut(slot)?)));
+        let (Some((slot, socket)), Some(source)) = (socket, outbox.single_source(train)) else {
+            self.failed(train, NOT_OPEN);
+            return Ok(());
+        };
+        let Engine { ring, buffers, operands } = &mut self.engine;
+        let bytes = bytes_of(source, outbox, buffers);
+        let must_wait = train.peer.is_some_and(|peer| backlog.holds(peer));
+        if must_wait || !socket.credit.take(&socket.socket, bytes.len()) {
+            let newly_full = !must_wait && !socket.credit.blocked;
+            let deferred = backlog.defer(train, std::iter::once(bytes));
+            if newly_full {
+                self.full(slot)?;
+            }
+            if !deferred {
+                self.failed(train, SendFault::SocketFull);
+            }
+            return Ok(());
+        }
+        let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
+        // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
+        // last beyond the submission, which `turn` makes before it returns.
+        unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }
+    }
+
+    /// A socket's send buffer is full: nothing is sent by it until the ring says that there is room.
+    fn full(&mut self, slot: u32) -> io::Result<()> {
+        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(()) };
+        if socket.credit.blocked {
+            return Ok(());
+        }
+        socket.credit.block();
+        self.watch_for_room(slot)
+    }
+
+    fn failed(&mut self, train: &Train, fault: SendFault) {
+        self.failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault });
+    }
+
+    /// Submits until the kernel has taken every entry, so that every send is done.
+    pub(crate) fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
+        for _ in 0..SUBMIT_TRIES {
+            self.engine.ring.submit()?;
+            self.reap(outbox);
+            if self.engine.ring.is_submitted() {
+                self.engine.operands.submitted();
+                return Ok(());
+            }
+        }
+        Err(Ring::out_of_memory())
+    }
+
+    /// The kernel refused a send. What may be tried again is noted until the whole submission is known. A
+    /// completion that the kernel kept back for want of room may come when its turn is over and nobody knows
+    /// any more whose it was.
+    pub(crate) fn send_refused(&mut self, outbox: &Outbox, name: UserData, errno: i32) {
+        let index = name.index;
+        let train = outbox.trains().get(index as usize);
+        let Some(train) = train.filter(|_| name == UserData::send(index, self.turn)) else {
+            self.failures.push(SendFailure { peer: None, datagrams: 1, fault: send_fault(errno, None) });
+            return;
+        };
+        let told_before = errno == libc::ECONNREFUSED && train.via.as_connected().is_some();
+        if errno == libc::EAGAIN || (told_before && !self.trying_again) {
+            self.refused.push((index, errno));
+            return;
+        }
+        let slot = self.sockets.leaving(train.via, &train.path);
+        let fault = send_fault(errno, slot.and_then(|slot| self.sockets.get(slot)));
+        self.failed(train, fault);
+    }
+
+    /// Sees to the trains of the last submission that may be tried again.
+    ///
+    /// Order within a peer is kept: one of which a later train has left is lost, and counted. That takes a
+    /// socket that is fuller than [`crate::credit`] reckons, or one that is told of an error.
+    pub(crate) fn settle(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<()> {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.sort_unstable();
+        let queued = &outbox.trains()[..self.queued.min(outbox.trains().len())];
+        let has_left = |later: usize| refused.binary_search_by_key(&later, |(at, _)| *at as usize).is_err();
+        let mut waits_here: Vec<PeerId> = Vec::new();
+        for &(index, errno) in &refused {
+            let train = &queued[index as usize];
+            let slot = self.sockets.leaving(train.via, &train.path);
+            if errno == libc::ECONNREFUSED {
+                self.retiring.told(train.via, PeerError::Refused);
+            } else if let Some(slot) = slot {
+                self.full(slot)?;
+            }
+            let behind = train.peer.is_some_and(|peer| backlog.holds(peer) && !waits_here.contains(&peer));
+            let mut later = (index as usize + 1)..queued.len();
+            let overtaken = later.any(|at| queued[at].peer == train.peer && has_left(at));
+            if train.peer.is_none() || behind || overtaken {
+                self.failed(train, send_fault(errno, slot.and_then(|slot| self.sockets.get(slot))));
+            } else if errno == libc::ECONNREFUSED && !waits_here.iter().any(|p| Some(*p) == train.peer) {
+                self.try_again(outbox, train, index)?;
+            } else if let Some(source) = outbox.single_source(train) {
+                let bytes = bytes_of(source, outbox, &mut self.engine.buffers);
+                if backlog.defer(train, std::iter::once(bytes)) {
+                    waits_here.extend(train.peer);
+                } else {
+                    self.failed(train, SendFault::SocketFull);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a train anew: the error its socket told was about an earlier datagram, and this one did not
+    /// leave (udp(7): "a send may return an error of an earlier one").
+    fn try_again(&mut self, outbox: &Outbox, train: &Train, index: u32) -> io::Result<()> {
+        let slot = self.sockets.leaving(train.via, &train.path);
+        let socket = slot.and_then(|slot| self.sockets.get(slot));
+        let (Some(socket), Some(source)) = (socket, outbox.single_source(train)) else { return Ok(()) };
+        let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
+        let Engine { ring, buffers, operands } = &mut self.engine;
+        let bytes = bytes_of(source, outbox, buffers);
+        // SAFETY: as in `queue_send`, and the submission follows at once.
+        unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }?;
+        self.trying_again = true;
+        let result = self.submit_all(outbox);
+        self.trying_again = false;
+        result
+    }
+
+    /// Sends what waits at sockets that have room; whether any left.
+    pub(crate) fn flush(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<bool> {
+        let mut left = 0;
+        for id in backlog.sockets() {
+            while left < LATE_PER_TURN && self.send_waiting(outbox, backlog, id)? {
+                backlog.advance(id);
+                left += 1;
+            }
+        }
+        Ok(left > 0)
+    }
+
+    /// Sends the train whose turn it is at a socket. False if there is none, or no room.
+    fn send_waiting(
+        &mut self,
+        outbox: &Outbox,
+        backlog: &Backlog,
+        id: shardgram_core::datagram::SocketId,
+    ) -> io::Result<bool> {
+        let Some(waiting) = backlog.front(id) else { return Ok(false) };
+        let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
+        let slot = self.sockets.leaving(id, &waiting.path);
+        let socket = slot.and_then(|slot| Some((slot, self.sockets.get_mut(slot)?)));
+        let Some((slot, socket)) = socket else {
+            self.failures.push(SendFailure { peer, datagrams, fault: NOT_OPEN });
+            return Ok(true);
+        };
+        if socket.credit.blocked {
+            return Ok(false);
+        }
+        if !socket.credit.take(&socket.socket, waiting.bytes.len()) {
+            self.full(slot)?;
+            return Ok(false);
+        }
+        if !self.engine.operands.has_room() {
+            self.submit_all(outbox)?;
+        }
+        let Some(socket) = self.sockets.get(slot) else { return Ok(false) };
+        let to = Destination { target: socket.target, path: &waiting.path, kind: socket.sender() };
+        let Engine { ring, operands, .. } = &mut self.engine;
+        self.late = None;
+        let name = UserData::on_slot(Kind::Late, slot, self.turn);
+        // SAFETY: the backlog is borrowed beyond the submission, which follows at once.
+        unsafe { operands.push_send(ring, to, &waiting.bytes, name) }?;
+        self.submit_all(outbox)?;
+        match self.late.take() {
+            None => {}
+            Some(libc::EAGAIN) => {
+                self.full(slot)?;
+                return Ok(false);
+            }
+            Some(errno) => {
+                let fault = send_fault(errno, self.sockets.get(slot));
+                self.failures.push(SendFailure { peer, datagrams, fault });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes back the receive buffers that this turn's sends referred to.
+    pub(crate) fn release(&mut self, outbox: &Outbox) {
+        for train in outbox.trains() {
+            for source in outbox.sources(train) {
+                if let Source::Buffer(slice) = source {
+                    self.engine.buffers.release(slice.buffer as u16);
+                }
+            }
+        }
+    }
+}
+
+fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a mut crate::buf_ring::BufRing) -> &'a [u8] {
+    match source {
+        Source::Outbox { start, len } => outbox.bytes(start, len),
+        Source::Buffer(slice) => buffers.kept(slice),
+    }
+}

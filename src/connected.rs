@@ -1,0 +1,89 @@
+//! Whether peers can have sockets of their own here, in which way, and how many.
+
+use shardgram_core::driver::ConnectedLimits;
+use shardgram_core::{Backend, Config};
+
+use crate::drivers::{self, AcceptWay};
+use crate::error::StartError;
+
+/// Connected peers there may be if nothing else is asked for, in the process and for each local address.
+const DEFAULT: u32 = 4_096;
+/// The same for each local address where every connected socket makes all datagrams dearer.
+const DEFAULT_SAME_GROUP: u32 = 32;
+/// Descriptors left for everything that is neither a listener nor a connected peer, and for each shard's own.
+const LEFT_FREE: u64 = 64;
+const PER_SHARD: u64 = 8;
+
+/// How peers get sockets of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Connected {
+    /// `None` where there are none.
+    pub(crate) way: Option<AcceptWay>,
+    /// For each shard.
+    pub(crate) limits: ConnectedLimits,
+}
+
+impl Connected {
+    const NONE: Self = Self { way: None, limits: ConnectedLimits::NONE };
+
+    /// What the configuration asks for, as far as the system allows.
+    ///
+    /// # Errors
+    /// [`StartError::TooManyConnected`] if it asks for more than descriptors allow.
+    pub(crate) fn decide(
+        config: &Config,
+        backend: Backend,
+        descriptors: Option<u64>,
+    ) -> Result<Self, StartError> {
+        let (total, per_address) = config.connected_limits();
+        let fits = descriptors.map_or(u64::MAX, |limit| fits(config, limit));
+        if let Some(asked) = total.filter(|asked| u64::from(*asked) > fits) {
+            let limit = descriptors.unwrap_or(u64::MAX);
+            return Err(StartError::TooManyConnected { asked, fits, limit });
+        }
+        let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
+        if backend != Backend::Uring || total == 0 || per_address == Some(0) {
+            return Ok(Self::NONE);
+        }
+        let Some(way) = drivers::accept_way() else { return Ok(Self::NONE) };
+        let default = if way.is_cheap() { DEFAULT } else { DEFAULT_SAME_GROUP };
+        let shards = u32::from(config.shard_count());
+        let share = |all: u32| (all / shards).max(1);
+        let per_address = share(per_address.unwrap_or(default)).min(share(total));
+        Ok(Self { way: Some(way), limits: ConnectedLimits { total: share(total), per_address } })
+    }
+}
+
+/// How many connected peers the limit of descriptors leaves room for.
+fn fits(config: &Config, limit: u64) -> u64 {
+    let addresses: u64 = config.listen_addrs().iter().map(|address| listeners_of(config, address)).sum();
+    let needed = LEFT_FREE + u64::from(config.shard_count()) * (PER_SHARD + addresses);
+    limit.saturating_sub(needed)
+}
+
+/// Sockets that one address of the configuration takes on each shard.
+fn listeners_of(config: &Config, address: &std::net::SocketAddr) -> u64 {
+    let under_it = if address.ip().is_unspecified() { config.local_address_limit() } else { 0 };
+    1 + u64::from(under_it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_for_more_than_fits_names_what_does() {
+        let config = Config::new().listen(([127, 0, 0, 1], 0).into()).shards(2).max_connected(1_000);
+        let error = Connected::decide(&config, Backend::Mio, Some(1_024)).expect_err("too many");
+        let StartError::TooManyConnected { asked, fits, limit } = error else { panic!("{error}") };
+        assert_eq!((asked, limit), (1_000, 1_024));
+        let just = config.max_connected(fits as u32);
+        assert!(Connected::decide(&just, Backend::Mio, Some(1_024)).is_ok());
+    }
+
+    #[test]
+    fn what_only_the_default_asks_for_is_lowered() {
+        let config = Config::new().listen(([0, 0, 0, 0], 0).into());
+        assert!(Connected::decide(&config, Backend::Mio, Some(100)).is_ok());
+    }
+}
