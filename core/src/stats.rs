@@ -319,13 +319,14 @@ impl std::fmt::Display for Snapshot {
             .saturating_sub(self.delivered + self.stateless + self.forwarded_out);
         write!(
             f,
-            "received={} sent={} dropped={} kernel_dropped={} send_failed={} peers={}",
+            "received={} sent={} dropped={} kernel_dropped={} send_failed={} peers={} connected={}",
             self.received,
             self.sent(),
             dropped,
             self.kernel_dropped,
             self.send_failed(),
-            self.peers()
+            self.peers(),
+            self.connected()
         )
     }
 }
