@@ -23,8 +23,6 @@ use crate::sockets::{Arm, Sockets};
 use crate::user_data::{Kind, UserData};
 use crate::wake::Fleet;
 
-/// Submission entries: how many sends go into one entry of the kernel.
-const ENTRIES: u32 = 256;
 /// Receives in a row that may fail without bringing anything before the socket rests, and how long.
 const RECEIVE_FAILURES: u32 = 16;
 const REST: Duration = Duration::from_millis(100);
@@ -79,9 +77,8 @@ impl UringDriver {
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
-        // Every buffer may wait in a completion, beside the ends of receives and failed sends.
-        let completions = (4 * u32::from(config.buffer_count())).max(2 * ENTRIES);
-        let engine = Engine::new(ENTRIES, completions, config.buffer_count(), config.datagram_capacity());
+        let (entries, completions) = (config.submission_capacity(), config.completion_capacity());
+        let engine = Engine::new(entries, completions, config.buffer_count(), config.datagram_capacity());
         let engine = engine.map_err(|failed| failed.error)?;
         let slots = table_size(&engine.ring, listeners.len(), config.endpoint_capacity())?;
         let event = fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
