@@ -34,7 +34,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks the configuration, chooses the backend and binds every address for every shard.
+    /// Checks the configuration, chooses the backend and binds every address for every shard. With io_uring
+    /// the shards' rings are made here too, so what they lock (RLIMIT_MEMLOCK) is locked with the rights the
+    /// process has now.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left bound then.
@@ -71,7 +73,7 @@ impl Server {
         }
         check_cores(&config)?;
         raise_limits();
-        let choice = backend::choose(config.backend_choice())?;
+        let mut choice = backend::choose(&config)?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
         let options = SocketOptions {
             receive_buffer,
@@ -87,8 +89,8 @@ impl Server {
             config,
             options,
             listeners: Arc::new([]),
+            warnings: choice.warning.take().into_iter().collect(),
             choice,
-            warnings: Vec::new(),
         };
         server.bind_listeners()?;
         Ok(server)

@@ -16,7 +16,7 @@ use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
 use shardgram_core::{Config, Handler, ShardInfo, Stats};
 use shardgram_sys::{SocketOptions, affinity};
 
-use crate::drivers::{Drive, Fleet, Parts};
+use crate::drivers::{Drive, Fleet, Parts, Ring};
 use crate::error::StartError;
 use crate::handle::{Handle, Remote};
 use crate::server::Server;
@@ -27,6 +27,7 @@ struct Shard<M> {
     config: Config,
     options: SocketOptions,
     sockets: Vec<UdpSocket>,
+    ring: Option<Ring>,
     setup: Setup<M>,
     fleet: Fleet,
 }
@@ -70,6 +71,7 @@ pub(crate) fn spawn<H: Handler>(
     let (start, cookies) = (Instant::now(), random_key());
     let (report, reports) = mpsc::channel();
     let mut handle = Handle::new(remote.clone(), signals);
+    let mut rings = choice.rings.into_iter();
     for (index, (mailbox, sockets)) in mailboxes.into_iter().zip(sockets).enumerate() {
         let shard = index as u16;
         let setup = Setup {
@@ -83,7 +85,7 @@ pub(crate) fn spawn<H: Handler>(
             start,
         };
         let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());
-        let given = Shard { config, options, sockets, setup, fleet };
+        let given = Shard { config, options, sockets, ring: rings.next(), setup, fleet };
         let thread = thread_of(given, remote.clone(), Arc::clone(&make), report.clone())
             .map_err(|source| StartError::Shard { shard, source })?;
         handle.adopt(thread);
@@ -124,10 +126,10 @@ fn serve<H: Handler>(
         let _ = report.send(Err(error.into()));
         return Ending::Stopped;
     }
-    let Shard { config, options, sockets, setup, fleet } = shard;
+    let Shard { config, options, sockets, ring, setup, fleet } = shard;
     // The mailbox goes to the loop, the driver only needs its bell.
     let bell = Arc::clone(setup.mailbox.bell());
-    let parts = Parts { shard: number, sockets, config: &config, options, bell: &bell };
+    let parts = Parts { shard: number, ring, sockets, config: &config, options, bell: &bell };
     let serving = Serving { setup, config: &config, make, report };
     fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));

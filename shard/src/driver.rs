@@ -18,6 +18,7 @@ use shardgram_sys::socket::{self, SocketOptions};
 use crate::engine::Engine;
 use crate::errno::send_fault;
 use crate::op::{Destination, Operands};
+use crate::prepare::Prepared;
 use crate::ring::{Ring, SUBMIT_TRIES};
 use crate::sockets::{Arm, Sockets};
 use crate::user_data::{Kind, UserData};
@@ -64,22 +65,21 @@ pub struct UringDriver {
 }
 
 impl UringDriver {
-    /// The driver of shard `shard`; call it on the thread that will run it. `listeners` are bound sockets
-    /// in the order of the configuration; `options` serve for endpoints.
+    /// The driver of shard `shard` on a ring of [`crate::prepare()`]'s; call it on the thread that will run
+    /// it. `listeners` are bound sockets in the order of the configuration; `options` serve for endpoints.
     ///
     /// # Errors
     /// What the kernel refuses; [`crate::probe()`] says beforehand whether and why it would.
     pub fn new(
         shard: u16,
+        ring: Prepared,
         listeners: Vec<UdpSocket>,
         config: &Config,
         options: SocketOptions,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
-        let (entries, completions) = (config.submission_capacity(), config.completion_capacity());
-        let engine = Engine::new(entries, completions, config.buffer_count(), config.datagram_capacity());
-        let engine = engine.map_err(|failed| failed.error)?;
+        let engine = ring.enable()?;
         let slots = table_size(&engine.ring, listeners.len(), config.endpoint_capacity())?;
         let event = fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let waker = Arc::clone(event);

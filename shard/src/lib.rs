@@ -20,6 +20,7 @@ mod errno;
 mod mapping;
 #[allow(unsafe_code)]
 mod op;
+mod prepare;
 #[allow(unsafe_code)]
 pub mod probe;
 pub mod recv;
@@ -31,5 +32,6 @@ mod user_data;
 mod wake;
 
 pub use driver::UringDriver;
+pub use prepare::{Prepared, Shortage, prepare};
 pub use probe::{Refusal, probe};
 pub use wake::Fleet;

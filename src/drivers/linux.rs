@@ -3,14 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use shardgram_core::Backend;
+use shardgram_core::{Backend, Config};
 
-use super::{Drive, Parts, Refused};
+use super::{Drive, Granted, Parts, Refused};
 
-/// What refuses io_uring here, found out by using it.
-pub(crate) fn uring_refusal() -> Option<Refused> {
-    let refusal = shardgram_shard::probe().err()?;
-    Some(Refused { brief: refusal.brief(), reason: refusal.to_string() })
+pub(crate) use shardgram_shard::Prepared as Ring;
+
+/// Makes the shards' rings, once it is known that one can be used: found out by using it.
+pub(crate) fn prepare_uring(config: &Config) -> Result<Granted, Refused> {
+    match shardgram_shard::probe().and_then(|()| shardgram_shard::prepare(config)) {
+        Ok((rings, shortage)) => Ok(Granted { rings, warning: shortage.map(|s| s.to_string()) }),
+        Err(refusal) => Err(Refused { brief: refusal.brief(), reason: refusal.to_string() }),
+    }
 }
 
 /// The shards of a server, as far as they wake each other.
@@ -34,8 +38,9 @@ impl Fleet {
             Self::Uring(fleet) => fleet,
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
-        let Parts { shard, sockets, config, options, bell } = parts;
-        let driver = shardgram_shard::UringDriver::new(shard, sockets, config, options, bell, fleet)?;
+        let Parts { shard, ring, sockets, config, options, bell } = parts;
+        let ring = ring.ok_or_else(|| io::Error::other("no ring was made for this shard"))?;
+        let driver = shardgram_shard::UringDriver::new(shard, ring, sockets, config, options, bell, fleet)?;
         Ok(then.drive(driver))
     }
 }

@@ -16,9 +16,9 @@ use shardgram_core::mailbox::Bell;
 use shardgram_sys::SocketOptions;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Fleet, uring_refusal};
+pub(crate) use linux::{Fleet, Ring, prepare_uring};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Fleet, uring_refusal};
+pub(crate) use other::{Fleet, Ring, prepare_uring};
 
 /// Why io_uring cannot be used.
 pub(crate) struct Refused {
@@ -28,9 +28,19 @@ pub(crate) struct Refused {
     pub(crate) reason: String,
 }
 
+/// What io_uring needs, as far as the system grants it.
+pub(crate) struct Granted {
+    /// One for each shard.
+    pub(crate) rings: Vec<Ring>,
+    /// What was granted less of than was asked for, with what would help.
+    pub(crate) warning: Option<String>,
+}
+
 /// What a shard's driver is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) shard: u16,
+    /// Only with io_uring.
+    pub(crate) ring: Option<Ring>,
     pub(crate) sockets: Vec<UdpSocket>,
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,
@@ -50,7 +60,7 @@ impl Parts<'_> {
         fleet: std::sync::Arc<shardgram_fallback::Fleet>,
         then: T,
     ) -> io::Result<T::Outcome> {
-        let Parts { shard, sockets, config, options, bell } = self;
+        let Parts { shard, sockets, config, options, bell, ring: _ } = self;
         let driver = shardgram_fallback::MioDriver::new(shard, sockets, config, &options, bell, fleet)?;
         Ok(then.drive(driver))
     }
