@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shardgram_core::Config;
-use shardgram_sys::affinity;
+use shardgram_sys::{affinity, limits};
 
 use crate::buf_ring::BufRing;
 use crate::engine::{Engine, Failed};
@@ -25,7 +25,8 @@ const FEWEST_ENTRIES: u32 = 64;
 const FEWEST_COMPLETIONS: u32 = 128;
 const FEWEST_BUFFERS: u16 = 256;
 /// The kernel gives locked memory back some time after a ring is dropped: 16 to 45 ms were seen. So long a ring
-/// waits for that of the self-test, of larger rings that did not fit, and of a server that has just ended.
+/// waits for that of the self-test, of larger rings that did not fit, and of a server that has just ended, if it
+/// can fit at all.
 const REFUND: Duration = Duration::from_millis(100);
 const REFUND_POLL: Duration = Duration::from_millis(1);
 
@@ -59,6 +60,12 @@ impl Size {
             ..self
         };
         (smaller != self).then_some(smaller)
+    }
+
+    /// Bytes it locks, at least: submission entries of 64, completion entries and buffers of 16 each.
+    fn locked(self) -> u64 {
+        let rounded = |n: u32| u64::from(n.next_power_of_two());
+        64 * rounded(self.entries) + 16 * (rounded(self.completions) + u64::from(self.buffers))
     }
 }
 
@@ -147,18 +154,21 @@ pub fn prepare(config: &Config) -> Result<(Vec<Prepared>, Option<Shortage>), Ref
 }
 
 fn one_each(config: &Config, size: Size) -> Result<Vec<Prepared>, Refusal> {
+    let limit = limits::locked_memory_limit().unwrap_or(u64::MAX);
+    let may_fit = size.locked() * u64::from(config.shard_count()) <= limit;
+    let patience = if may_fit { REFUND } else { Duration::ZERO };
     let core = |shard| config.core_list().get(usize::from(shard)).copied();
-    (0..config.shard_count()).map(|shard| on_its_core(core(shard), size)).collect()
+    (0..config.shard_count()).map(|shard| on_its_core(core(shard), size, patience)).collect()
 }
 
 /// On the core that will use it, so that its pages lie near that; and on a thread of its own, which stays as it
 /// was in every other respect: pinning would last.
-fn on_its_core(core: Option<usize>, size: Size) -> Result<Prepared, Refusal> {
+fn on_its_core(core: Option<usize>, size: Size, patience: Duration) -> Result<Prepared, Refusal> {
     let make = move || {
         if let Some(Err(error)) = core.map(affinity::pin_current_thread) {
             tracing::debug!(%error, "a ring is made on another core than it will be used on");
         }
-        Prepared::new(size, REFUND)
+        Prepared::new(size, patience)
     };
     let thread = thread::Builder::new().name("shardgram-ring".to_owned()).spawn(make);
     let thread = thread.map_err(|e| Refusal::new("ring_thread", e))?;

@@ -4,7 +4,14 @@
 pub mod handlers;
 pub mod namespace;
 pub mod program;
+pub mod role;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "filters are set by system calls")]
+pub mod seccomp;
 pub mod skip;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "users and limits are set by system calls")]
+pub mod user;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@ mod common;
 
 mod echo_example;
 mod idle;
+mod memlock;
 mod memory;
 mod source_address;
 mod unprivileged;
