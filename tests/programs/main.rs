@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod daemon;
 mod echo_example;
 mod idle;
 mod memlock;
