@@ -38,7 +38,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks the configuration, chooses the backend and binds every address for every shard.
+    /// Checks the configuration, chooses the backend and binds every address for every shard. With io_uring
+    /// the shards' rings are made here too, so what they lock (RLIMIT_MEMLOCK) is locked with the rights the
+    /// process has now.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left bound then.
@@ -75,7 +77,7 @@ impl Server {
         }
         check_cores(&config)?;
         let descriptors = raise_limits();
-        let choice = backend::choose(config.backend_choice())?;
+        let mut choice = backend::choose(&config)?;
         let connected = Connected::decide(&config, choice.backend, descriptors)?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
         let options = SocketOptions {
@@ -93,8 +95,8 @@ impl Server {
             config,
             options,
             addresses: Arc::new([]),
+            warnings: choice.warning.take().into_iter().collect(),
             choice,
-            warnings: Vec::new(),
         };
         server.bind_listeners()?;
         Ok(server)

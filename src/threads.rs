@@ -16,7 +16,7 @@ use shardgram_core::{Config, Handler, ShardInfo, Stats};
 use shardgram_sys::{ListenerSocket, SocketOptions, affinity};
 
 use crate::connected::Connected;
-use crate::drivers::{Drive, Fleet, Parts};
+use crate::drivers::{Drive, Fleet, Parts, Ring};
 use crate::error::StartError;
 use crate::handle::{Handle, Remote};
 use crate::server::Server;
@@ -28,6 +28,7 @@ struct Shard<M> {
     options: SocketOptions,
     listeners: Vec<ListenerSocket>,
     connected: Connected,
+    ring: Option<Ring>,
     setup: Setup<M>,
     fleet: Fleet,
 }
@@ -71,6 +72,7 @@ pub(crate) fn spawn<H: Handler>(
     let (start, cookies) = (Instant::now(), random_key());
     let (report, reports) = mpsc::channel();
     let mut handle = Handle::new(remote.clone(), signals);
+    let mut rings = choice.rings.into_iter();
     for (index, (mailbox, listeners)) in mailboxes.into_iter().zip(listeners).enumerate() {
         let shard = index as u16;
         let setup = Setup {
@@ -84,8 +86,8 @@ pub(crate) fn spawn<H: Handler>(
             start,
         };
         let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());
-        let connected = connected.clone();
-        let given = Shard { config, options, listeners, connected, setup, fleet };
+        let (connected, ring) = (connected.clone(), rings.next());
+        let given = Shard { config, options, listeners, connected, ring, setup, fleet };
         let thread = thread_of(given, remote.clone(), Arc::clone(&make), report.clone())
             .map_err(|source| StartError::Shard { shard, source })?;
         handle.adopt(thread);
@@ -126,10 +128,10 @@ fn serve<H: Handler>(
         let _ = report.send(Err(error.into()));
         return Ending::Stopped;
     }
-    let Shard { config, options, listeners, connected, setup, fleet } = shard;
+    let Shard { config, options, listeners, connected, ring, setup, fleet } = shard;
     // The mailbox goes to the loop, the driver only needs its bell.
     let bell = Arc::clone(setup.mailbox.bell());
-    let parts = Parts { shard: number, listeners, config: &config, options, bell: &bell, connected };
+    let parts = Parts { shard: number, ring, listeners, config: &config, options, bell: &bell, connected };
     let serving = Serving { setup, config: &config, make, report };
     fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));

@@ -13,6 +13,7 @@ use shardgram_core::datagram::{Path, SocketId};
 use crate::buf_ring::BufRing;
 use crate::engine::Engine;
 use crate::op::{Destination, Operands, Sender, Target};
+use crate::prepare::{Prepared, Size};
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
 
@@ -29,7 +30,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(step: &'static str, error: io::Error) -> Self {
+    pub(crate) fn new(step: &'static str, error: io::Error) -> Self {
         let remedy = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
                 "set the sysctl kernel.io_uring_disabled to 0, or allow io_uring in the seccomp profile"
@@ -40,6 +41,10 @@ impl Refusal {
             _ => "run Linux 6.1 or later",
         };
         Self { step, error, remedy }
+    }
+
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.error.raw_os_error() == Some(libc::ENOMEM)
     }
 
     /// A short form for one line of log: the step and the error's name.
@@ -74,7 +79,9 @@ pub fn probe() -> Result<(), Refusal> {
 
 fn try_out() -> Result<(), Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
-    let mut engine = Engine::new(64, 128, 8, 64).map_err(|f| Refusal::new(f.step, f.error))?;
+    let size = Size { entries: 8, completions: 16, buffers: 8, datagram: 64 };
+    let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
+    let mut engine = prepared.enable().map_err(at("enable_rings"))?;
     engine.ring.register_files(1).map_err(at("fixed_files"))?;
     let Some((socket, address)) = loopback() else {
         // No loopback to try it on; what could be set up is all that can be known.

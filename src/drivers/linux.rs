@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use shardgram_core::Backend;
+use shardgram_core::{Backend, Config};
 use shardgram_sys::accept::{self, AcceptMode};
 
-use super::{Drive, Parts, Refused};
+use super::{Drive, Granted, Parts, Refused};
 
 /// In which way peers get sockets of their own.
 #[derive(Clone, Debug)]
@@ -37,10 +37,14 @@ pub(crate) fn accept_way() -> Option<AcceptWay> {
     Some(AcceptWay(found.mode))
 }
 
-/// What refuses io_uring here, found out by using it.
-pub(crate) fn uring_refusal() -> Option<Refused> {
-    let refusal = shardgram_shard::probe().err()?;
-    Some(Refused { brief: refusal.brief(), reason: refusal.to_string() })
+pub(crate) use shardgram_shard::Prepared as Ring;
+
+/// Makes the shards' rings, once it is known that one can be used: found out by using it.
+pub(crate) fn prepare_uring(config: &Config) -> Result<Granted, Refused> {
+    match shardgram_shard::probe().and_then(|()| shardgram_shard::prepare(config)) {
+        Ok((rings, shortage)) => Ok(Granted { rings, warning: shortage.map(|s| s.to_string()) }),
+        Err(refusal) => Err(Refused { brief: refusal.brief(), reason: refusal.to_string() }),
+    }
 }
 
 /// The shards of a server, as far as they wake each other.
@@ -64,10 +68,12 @@ impl Fleet {
             Self::Uring(fleet) => fleet,
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
-        let Parts { shard, listeners, config, options, bell, connected } = parts;
+        let Parts { shard, ring, listeners, config, options, bell, connected } = parts;
+        let ring = ring.ok_or_else(|| io::Error::other("no ring was made for this shard"))?;
         let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
             shard,
             shards: config.shard_count(),
+            ring,
             listeners,
             changes: None,
             config,

@@ -17,9 +17,9 @@ use shardgram_sys::{ListenerSocket, SocketOptions};
 use crate::connected::Connected;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{AcceptWay, Fleet, accept_way, uring_refusal};
+pub(crate) use linux::{AcceptWay, Fleet, Ring, accept_way, prepare_uring};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{AcceptWay, Fleet, accept_way, uring_refusal};
+pub(crate) use other::{AcceptWay, Fleet, Ring, accept_way, prepare_uring};
 
 /// Why io_uring cannot be used.
 pub(crate) struct Refused {
@@ -29,9 +29,19 @@ pub(crate) struct Refused {
     pub(crate) reason: String,
 }
 
+/// What io_uring needs, as far as the system grants it.
+pub(crate) struct Granted {
+    /// One for each shard.
+    pub(crate) rings: Vec<Ring>,
+    /// What was granted less of than was asked for, with what would help.
+    pub(crate) warning: Option<String>,
+}
+
 /// What a shard's driver is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) shard: u16,
+    /// Only with io_uring.
+    pub(crate) ring: Option<Ring>,
     pub(crate) listeners: Vec<ListenerSocket>,
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,

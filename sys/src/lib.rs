@@ -14,7 +14,7 @@
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
 //! | [`interfaces`] | the addresses of this host | all |
 //! | [`affinity`] | pinning a thread to a core | all |
-//! | `limits` | the limit of open descriptors | Unix |
+//! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //!
 //! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
 //! (`setsockopt`, `getsockopt`, `connect` and `poll`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block

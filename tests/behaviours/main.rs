@@ -6,6 +6,7 @@
 mod common;
 
 mod accept;
+mod buffers_exhausted;
 mod counters;
 mod drain;
 mod echo_sizes;
@@ -16,6 +17,6 @@ mod panic;
 mod port_in_use;
 mod port_zero;
 mod stale_ids;
-mod starved;
 mod timers;
 mod truncation;
+mod zero_length;

@@ -1,10 +1,18 @@
 //! A bed to test behaviours in: the same test runs over io_uring, over mio, and in the simulator.
 #![allow(dead_code, unused_macros, reason = "each test program uses a part of it")]
 
+pub mod gate;
 pub mod handlers;
 pub mod namespace;
 pub mod program;
+pub mod role;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "filters are set by system calls")]
+pub mod seccomp;
 pub mod skip;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "users and limits are set by system calls")]
+pub mod user;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

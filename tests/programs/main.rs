@@ -8,8 +8,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod daemon;
 mod echo_example;
 mod idle;
+mod memlock;
 mod memory;
 mod source_address;
 mod unprivileged;
