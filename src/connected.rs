@@ -24,7 +24,7 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    const NONE: Self = Self { way: None, limits: ConnectedLimits::NONE };
+    pub(crate) const NONE: Self = Self { way: None, limits: ConnectedLimits::NONE };
 
     /// What the configuration asks for, as far as the system allows.
     ///
@@ -42,7 +42,8 @@ impl Connected {
             return Err(StartError::TooManyConnected { asked, fits, limit });
         }
         let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
-        if backend != Backend::Uring || total == 0 || per_address == Some(0) {
+        let nobody = total == 0 || per_address == Some(0) || config.listen_addrs().is_empty();
+        if backend != Backend::Uring || nobody {
             return Ok(Self::NONE);
         }
         let Some(way) = drivers::accept_way() else { return Ok(Self::NONE) };

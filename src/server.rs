@@ -110,6 +110,8 @@ impl Server {
             self.warnings.extend(group.warnings().iter().map(ToString::to_string));
             if let Steering::Kernel { reason } = group.steering() {
                 tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
+                // It may choose a peer's own socket for a stranger's datagram.
+                self.connected = Connected::NONE;
             }
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
                 self.listeners[shard].push(ListenerSocket { listen: listen as u16, local: None, socket });
@@ -179,6 +181,29 @@ impl Server {
     /// ```
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Gives the listeners to a user, for a server that is bound by root and then becomes that user: further
+    /// sockets of their port, which peers get of their own and which serve addresses that appear, can be bound
+    /// by the user alone who has the listeners (socket(7), SO_REUSEPORT). Ports below 1024 need
+    /// CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start, beside. Call it before the
+    /// change of user.
+    ///
+    /// # Errors
+    /// EPERM for whoever may not give files away.
+    ///
+    /// ```no_run
+    /// use shardgram::{Config, Server};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::bind(Config::new().listen("0.0.0.0:53".parse()?))?;
+    /// server.give_to_user(65_534)?; // then setresgid(2), setresuid(2)
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(unix)]
+    pub fn give_to_user(&self, uid: u32) -> std::io::Result<()> {
+        use std::os::unix::fs::fchown;
+        self.listeners.iter().flatten().try_for_each(|listener| fchown(&listener.socket, Some(uid), None))
     }
 
     /// One line that says what serves: addresses, shards, backend, and the reason of a fallback.

@@ -275,7 +275,7 @@ fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Pl
         match ring.register_files(size.max(1)) {
             Ok(()) => return Ok(places),
             Err(e) if e.raw_os_error() == Some(libc::EMFILE) && places.endpoints > 0 => {
-                places.endpoints /= 2;
+                places.endpoints -= (places.endpoints / 8).max(1);
             }
             Err(e) => return Err(e),
         }

@@ -9,6 +9,7 @@
 mod common;
 
 mod daemon;
+mod drop_privileges;
 mod echo_example;
 mod idle;
 mod memlock;

@@ -52,7 +52,11 @@ fn rings_are_counted() -> bool {
     let (echo, _folder) = start(0, 0, "1");
     let counted = echo.ready.contains("backend=mio");
     if counted {
-        assert!(echo.ready.ends_with(" shards=1 backend=mio tier=listener reason=io_uring_setup:ENOMEM"), "{}", echo.ready);
+        assert!(
+            echo.ready.ends_with(" shards=1 backend=mio tier=listener reason=io_uring_setup:ENOMEM"),
+            "{}",
+            echo.ready
+        );
     } else {
         skip::record("this kernel does not count rings as locked memory");
     }
