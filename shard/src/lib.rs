@@ -40,5 +40,5 @@ mod wake;
 pub use addresses::Changes;
 pub use driver::{Parts, UringDriver};
 pub use prepare::{Prepared, Shortage, prepare};
-pub use probe::{Refusal, probe};
+pub use probe::{Probed, Refusal, probe};
 pub use wake::Fleet;

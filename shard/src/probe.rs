@@ -62,6 +62,15 @@ impl Refusal {
     }
 }
 
+/// What [`probe()`] found beside that io_uring can be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probed {
+    /// Whether a socket that is taken out of the table of fixed files is let go. Before Linux 6.13 it is held
+    /// until every request with a fixed file that was submitted earlier has ended, and the receive of a
+    /// listener never does.
+    pub fixed_files: bool,
+}
+
 /// Sends a datagram to oneself through a ring, with everything the driver relies on: fixed files, a
 /// multishot `recvmsg` with provided buffers, a send with a destination and no completion.
 ///
@@ -70,22 +79,22 @@ impl Refusal {
 ///
 /// # Errors
 /// The first step that failed.
-pub fn probe() -> Result<(), Refusal> {
+pub fn probe() -> Result<Probed, Refusal> {
     let thread = std::thread::Builder::new().name("shardgram-probe".to_owned()).spawn(try_out);
     let thread = thread.map_err(|e| Refusal::new("probe_thread", e))?;
     let panicked = |_| Err(Refusal::new("self_test", io::Error::other("it panicked")));
     thread.join().unwrap_or_else(panicked)
 }
 
-fn try_out() -> Result<(), Refusal> {
+fn try_out() -> Result<Probed, Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
     let size = Size { entries: 8, completions: 16, buffers: 8, datagram: 64 };
     let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
     let mut engine = prepared.enable().map_err(at("enable_rings"))?;
-    engine.ring.register_files(1).map_err(at("fixed_files"))?;
+    engine.ring.register_files(2).map_err(at("fixed_files"))?;
     let Some((socket, address)) = loopback() else {
         // No loopback to try it on; what could be set up is all that can be known.
-        return Ok(());
+        return Ok(Probed { fixed_files: false });
     };
     let Engine { ring, buffers, operands } = &mut engine;
     ring.set_file(0, socket.as_raw_fd()).map_err(at("fixed_files"))?;
@@ -96,7 +105,18 @@ fn try_out() -> Result<(), Refusal> {
     let to = Destination { target, path: &path, kind: Sender::Unconnected };
     // SAFETY: the payload is a constant, and the operand is not used again.
     unsafe { operands.push_send(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
-    await_datagram(ring, buffers, address)
+    await_datagram(ring, buffers, address)?;
+    // The receive is still armed.
+    Ok(Probed { fixed_files: lets_go(ring).map_err(at("fixed_files"))? })
+}
+
+/// Whether the port of a socket that was a fixed file is free once it is none.
+fn lets_go(ring: &Ring) -> io::Result<bool> {
+    let Some((socket, address)) = loopback() else { return Ok(false) };
+    ring.set_file(1, socket.as_raw_fd())?;
+    ring.set_file(1, -1)?;
+    drop(socket);
+    Ok(UdpSocket::bind(address).is_ok())
 }
 
 /// A loopback socket that can reach itself by ordinary means.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use shardgram_core::{Backend, Config};
+use shardgram_shard::{Prepared, Probed};
 use shardgram_sys::accept::{self, AcceptMode};
 
 use super::{Drive, Granted, Parts, Refused};
@@ -37,12 +38,21 @@ pub(crate) fn accept_way() -> Option<AcceptWay> {
     Some(AcceptWay(found.mode))
 }
 
-pub(crate) use shardgram_shard::Prepared as Ring;
+/// What a shard needs of io_uring.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    ring: Prepared,
+    fixed_files: bool,
+}
 
 /// Makes the shards' rings, once it is known that one can be used: found out by using it.
 pub(crate) fn prepare_uring(config: &Config) -> Result<Granted, Refused> {
-    match shardgram_shard::probe().and_then(|()| shardgram_shard::prepare(config)) {
-        Ok((rings, shortage)) => Ok(Granted { rings, warning: shortage.map(|s| s.to_string()) }),
+    let probed = shardgram_shard::probe();
+    match probed.and_then(|probed| Ok((probed, shardgram_shard::prepare(config)?))) {
+        Ok((Probed { fixed_files }, (rings, shortage))) => {
+            let rings = rings.into_iter().map(|ring| Ring { ring, fixed_files }).collect();
+            Ok(Granted { rings, warning: shortage.map(|s| s.to_string()) })
+        }
         Err(refusal) => Err(Refused { brief: refusal.brief(), reason: refusal.to_string() }),
     }
 }
@@ -69,7 +79,8 @@ impl Fleet {
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
         let Parts { shard, ring, listeners, config, options, bell, connected } = parts;
-        let ring = ring.ok_or_else(|| io::Error::other("no ring was made for this shard"))?;
+        let none = || io::Error::other("no ring was made for this shard");
+        let Ring { ring, fixed_files } = ring.ok_or_else(none)?;
         let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
             shard,
             shards: config.shard_count(),
@@ -79,7 +90,7 @@ impl Fleet {
             config,
             options,
             connected: connected.way.map(|way| (way.0, connected.limits)),
-            fixed_files: true,
+            fixed_files,
             bell,
             fleet,
         })?;
