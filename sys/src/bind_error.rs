@@ -43,6 +43,18 @@ pub enum BindError {
         /// The peer it was meant for.
         peer: SocketAddr,
     },
+    /// A connected socket was to be bound to a wildcard address or to port 0.
+    #[error("{address} is not one address and port of this host; name the one the peer wrote to")]
+    NotSpecific {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// A socket was to be connected to port 0, and would take everything from that host.
+    #[error("{peer} has port 0 and cannot be answered; drop what comes from it")]
+    PeerPortZero {
+        /// The peer it was meant for.
+        peer: SocketAddr,
+    },
     /// Another socket has the port (`EADDRINUSE`).
     #[error(
         "{address} is in use by another socket; `ss -ulnp` shows its process: stop it or take another port"
@@ -118,7 +130,9 @@ impl BindError {
             | Self::NotUnicast { .. }
             | Self::MappedAddress { .. }
             | Self::ScopeMissing { .. }
-            | Self::FamilyMismatch { .. } => errno::EINVAL,
+            | Self::FamilyMismatch { .. }
+            | Self::NotSpecific { .. }
+            | Self::PeerPortZero { .. } => errno::EINVAL,
         }
     }
 
@@ -144,6 +158,14 @@ impl BindError {
             // other families of sockets.
             _ => Self::System { operation: "bind a UDP socket", address, manual: "bind(2)", source },
         }
+    }
+
+    /// The error of `connect(2)`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn from_connect(peer: SocketAddr, source: io::Error) -> Self {
+        // ENETUNREACH, EHOSTUNREACH: no route to the peer. EACCES: it is a broadcast address. Nobody
+        // can do anything about them but leave the peer where it is.
+        Self::System { operation: "connect a UDP socket", address: peer, manual: "connect(2)", source }
     }
 
     /// The error of setting or reading an option.

@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
+//! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
@@ -16,11 +17,13 @@
 //! | `limits` | the limit of open descriptors | Unix |
 //!
 //! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
-//! (`setsockopt` and `getsockopt`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
+//! (`setsockopt`, `getsockopt`, `connect` and `poll`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
 //! there names what makes it sound; everything else is denied the keyword.
 
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+pub mod accept;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod addr;
@@ -43,6 +46,8 @@ mod sockopt;
 #[cfg(target_os = "linux")]
 pub mod steering;
 
+#[cfg(target_os = "linux")]
+pub use accept::{AcceptMode, AcceptSupport, accept_support};
 #[cfg(target_os = "linux")]
 pub use addr::RawAddr;
 pub use affinity::AffinityError;

@@ -20,11 +20,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::BindError;
 
 pub use platform::{default_path_mtu, drop_count, set_packet_info, set_receive_trains};
+#[cfg(target_os = "linux")]
+pub(crate) use platform::{set_receive_buffer_unread, set_send_buffer_unread};
 
 /// Called with every socket and the address it is about to be bound to, after its options are
 /// set and before the bind: the place for marks, DSCP, a device, `IP_FREEBIND`.
 ///
 /// It must not bind or connect the socket, and reuse options it sets are set back.
+///
+/// The socket of a connected peer is seen too, with the local address it is for. It may be an IPv6
+/// socket although that address is IPv4, because it is turned into an IPv4 socket later: options of
+/// `ip(7)` (`IP_TOS`, `IP_TTL`, `IP_FREEBIND`) take effect on it all the same and stay, those of
+/// `ipv6(7)` do not stay. So choose options by the family of the address, not of the socket.
 pub type SocketHook = Arc<dyn Fn(&Socket, SocketAddr) -> io::Result<()> + Send + Sync>;
 
 /// What every socket is opened with.

@@ -1,7 +1,8 @@
-//! `setsockopt(2)` and `getsockopt(2)` for the options that socket2 does not have.
+//! `setsockopt(2)` and `getsockopt(2)` for the options that socket2 does not have, and two calls that
+//! neither socket2 nor the standard library makes.
 
 use std::io;
-use std::mem::{size_of, size_of_val};
+use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, socklen_t};
@@ -69,4 +70,28 @@ pub(crate) fn attach_reuseport_program(
         )
     };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `connect(2)` with `AF_UNSPEC`, which dissolves an association. The local address and port, which were
+/// bound explicitly, stay; the interface the socket is bound to is cleared.
+pub(crate) fn dissolve(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: sockaddr is a C struct of integers; all zeroes is a value of it. AF_UNSPEC is 0.
+    let mut nobody: libc::sockaddr = unsafe { zeroed() };
+    nobody.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads one live sockaddr.
+    let code = unsafe {
+        libc::connect(socket.as_raw_fd(), &raw const nobody, size_of::<libc::sockaddr>() as socklen_t)
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a datagram waits in the socket's receive queue. Does not block, and leaves a pending error.
+pub(crate) fn readable(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut question = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // poll(2). EFAULT and EINVAL cannot come up with one live entry, EINTR not without a timeout;
+    // ENOMEM is passed on.
+    //
+    // SAFETY: the descriptor is open for the borrow; the kernel reads and writes one live pollfd.
+    let code = unsafe { libc::poll(&raw mut question, 1, 0) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(question.revents & libc::POLLIN != 0) }
 }
