@@ -24,6 +24,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -263,8 +264,8 @@ fn map(address: SocketAddrV4) -> SocketAddr {
 ///
 /// # Errors
 ///
-/// Those of `getsockname(2)` and `connect(2)`, such as `EINVAL` and `ENETUNREACH` once the host has
-/// lost the address; nothing reaches the socket then either.
+/// Those of `getsockname(2)` and `connect(2)`, such as `ENETUNREACH` once the host has lost the address;
+/// nothing reaches the socket then either.
 pub fn retire(socket: &UdpSocket) -> io::Result<()> {
     socket.connect(socket.local_addr()?)
 }
@@ -279,7 +280,8 @@ pub fn retire(socket: &UdpSocket) -> io::Result<()> {
 ///
 /// `ENOMEM`, of `poll(2)`.
 pub fn is_drained(socket: &UdpSocket) -> io::Result<bool> {
-    Ok(!sockopt::readable(socket.as_fd())?)
+    let [events] = sockopt::wait_readable([socket.as_fd()], Some(Duration::ZERO))?;
+    Ok(events & libc::POLLIN == 0)
 }
 
 /// The path MTU in bytes, IP header included, that the kernel knows for a connected socket

@@ -12,13 +12,13 @@
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
-//! | [`interfaces`] | the addresses of this host | all |
+//! | [`interfaces`] | the addresses of this host, and on Linux a watch of them | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limit of open descriptors | Unix |
 //!
-//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
-//! (`setsockopt`, `getsockopt`, `connect` and `poll`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
-//! there names what makes it sound; everything else is denied the keyword.
+//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need) and `limits.rs` (`getrlimit` and `setrlimit`). Each block there names
+//! what makes it sound; everything else is denied the keyword.
 
 #![deny(unsafe_code)]
 
