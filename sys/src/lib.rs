@@ -7,6 +7,7 @@
 //! | module | holds | platforms |
 //! | --- | --- | --- |
 //! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
+//! | [`local_listeners`] | the listeners of a shard, and what changes about them | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
 //! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
@@ -39,6 +40,7 @@ pub mod interfaces;
 #[allow(unsafe_code)]
 pub mod limits;
 pub mod listener_group;
+pub mod local_listeners;
 pub mod socket;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
@@ -56,5 +58,6 @@ pub use bind_error::BindError;
 pub use cmsg::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
+pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};
