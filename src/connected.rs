@@ -64,8 +64,8 @@ fn fits(config: &Config, limit: u64) -> u64 {
 
 /// Sockets that one address of the configuration takes on each shard.
 fn listeners_of(config: &Config, address: &std::net::SocketAddr) -> u64 {
-    let under_it = if address.ip().is_unspecified() { config.local_address_limit() } else { 0 };
-    1 + u64::from(under_it)
+    let under_it = if address.ip().is_unspecified() { config.local_address_capacity() as u64 } else { 0 };
+    1 + under_it
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use shardgram_sys::{
 
 use crate::backend::{self, Choice};
 use crate::connected::Connected;
+use crate::drivers::serves_local_addresses;
 use crate::error::{ServeError, StartError};
 use crate::handle::{Handle, Report};
+use crate::local_addresses::LocalAddresses;
 use crate::threads;
 
 /// A server whose sockets are bound. Binding may need privileges, running does not: drop them between
@@ -30,8 +32,10 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
     pub(crate) addresses: Arc<[SocketAddr]>,
-    /// The sockets of each shard, in the order of the addresses.
+    /// Bound sockets of each shard: those of the listen addresses in their order, then those of local
+    /// addresses.
     pub(crate) listeners: Vec<Vec<ListenerSocket>>,
+    pub(crate) local_addresses: LocalAddresses,
     pub(crate) connected: Connected,
     pub(crate) choice: Choice,
     warnings: Vec<String>,
@@ -89,7 +93,12 @@ impl Server {
             receive_trains: choice.backend == Backend::Mio,
             ..SocketOptions::default()
         };
+        let cap = match choice.backend {
+            backend if serves_local_addresses(backend) => config.local_address_capacity(),
+            _ => 0,
+        };
         let mut server = Self {
+            local_addresses: LocalAddresses::new(cap, options.clone()),
             listeners: (0..config.shard_count()).map(|_| Vec::new()).collect(),
             connected,
             config,
@@ -104,7 +113,7 @@ impl Server {
 
     fn bind_listeners(&mut self) -> Result<(), StartError> {
         let mut bound = Vec::new();
-        for (listen, &address) in self.config.listen_addrs().iter().enumerate() {
+        for (listen, &address) in (0..).zip(self.config.listen_addrs()) {
             let mut group = ListenerGroup::bind(address, self.config.shard_count(), &self.options)?;
             bound.push(group.local_addr());
             self.warnings.extend(group.warnings().iter().map(ToString::to_string));
@@ -114,9 +123,11 @@ impl Server {
                 self.connected = Connected::NONE;
             }
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                self.listeners[shard].push(ListenerSocket { listen: listen as u16, local: None, socket });
+                self.listeners[shard].push(ListenerSocket { listen, local: None, socket });
             }
+            self.local_addresses.beside(listen, group);
         }
+        self.warnings.extend(self.local_addresses.expand(&mut self.listeners)?);
         self.warnings.sort();
         self.warnings.dedup();
         for warning in &self.warnings {

@@ -234,6 +234,11 @@ settings! {
     /// Shards, one thread each. Default 1, range 1 to 1,024. Each costs its tables (reserved, not
     /// touched, until peers come) and up to 17 MiB of receive buffers, as far as datagrams have filled them.
     shards: u16 = 1, 1 => 1024;
+    /// Addresses of this host that get listeners of their own for each wildcard address listened on, with
+    /// io_uring: what is sent to them needs no source address per reply, and peers that write to them can
+    /// get sockets of their own. Default 64, range 0 to 4,096; 0 turns that off. Further addresses are
+    /// served by the wildcard's listeners. Each costs a descriptor and its socket buffers per shard.
+    max_local_addresses: u16 = 64, 0 => 4_096;
     /// Peers per shard. Default 65,536, range 1 to 8,388,608. A peer costs at most 256 bytes beside the
     /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
     max_peers: u32 = 65_536, 1 => 1 << 23;
@@ -281,10 +286,6 @@ settings! {
     /// Timers per shard. Default 262,144, range 1 to 16,777,216. About 64 bytes each beside the value,
     /// reserved and not touched until used.
     max_timers: u32 = 262_144, 1 => 1 << 24;
-    /// Local addresses under a wildcard that get listeners of their own, for each address listened on. Default
-    /// 64, range 0 to 4,096. Each costs a descriptor per shard. Datagrams for further ones are served all the
-    /// same, by the wildcard's listeners; their peers get no sockets of their own. io_uring only.
-    max_local_addresses: u16 = 64, 0 => 4_096;
     /// Endpoints (client sockets) per shard. Default 16,384, range 0 to 1,048,576. Each is a descriptor.
     max_endpoints: u32 = 16_384, 0 => 1 << 20;
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
@@ -549,6 +550,15 @@ impl Config {
     pub fn shard_count(&self) -> u16 {
         self.shards
     }
+    /// Local addresses with listeners of their own, for each wildcard address listened on.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_local_addresses(8).local_address_capacity(), 8);
+    /// ```
+    pub fn local_address_capacity(&self) -> usize {
+        usize::from(self.max_local_addresses)
+    }
     /// Bytes of the longest datagram received whole.
     ///
     /// ```
@@ -625,15 +635,6 @@ impl Config {
     /// ```
     pub fn socket_bytes(&self) -> (usize, usize) {
         (self.receive_socket_bytes as usize, self.send_socket_bytes as usize)
-    }
-    /// Local addresses under a wildcard that get listeners of their own.
-    ///
-    /// ```
-    /// use shardgram_core::Config;
-    /// assert_eq!(Config::new().max_local_addresses(8).local_address_limit(), 8);
-    /// ```
-    pub fn local_address_limit(&self) -> u16 {
-        self.max_local_addresses
     }
     /// When peers get sockets of their own.
     ///

@@ -258,10 +258,10 @@ impl UringDriver {
 fn places(parts: &Parts<'_>) -> Places {
     let named = parts.listeners.iter().filter(|listener| listener.local.is_some()).count() as u32;
     let listeners = parts.listeners.len() as u32 - named;
-    let per_wildcard = if parts.changes.is_some() { parts.config.local_address_limit() } else { 0 };
+    let per_wildcard = if parts.changes.is_some() { parts.config.local_address_capacity() } else { 0 };
     Places {
         listeners,
-        addresses: named.max(listeners * u32::from(per_wildcard)),
+        addresses: named.max(listeners * per_wildcard as u32),
         connected: parts.connected.map_or(0, |(_, limits)| limits.total),
         endpoints: parts.config.endpoint_capacity() as u32,
     }

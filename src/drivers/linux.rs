@@ -57,6 +57,12 @@ pub(crate) fn prepare_uring(config: &Config) -> Result<Granted, Refused> {
     }
 }
 
+/// Whether this backend's driver serves listeners per local address beside the wildcard's, and takes
+/// changes of them. Where not, none are bound.
+pub(crate) fn serves_local_addresses(_: Backend) -> bool {
+    false
+}
+
 /// The shards of a server, as far as they wake each other.
 #[derive(Clone)]
 pub(crate) enum Fleet {
@@ -78,7 +84,7 @@ impl Fleet {
             Self::Uring(fleet) => fleet,
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
-        let Parts { shard, ring, listeners, config, options, bell, connected } = parts;
+        let Parts { shard, ring, listeners, changes, config, options, bell, connected } = parts;
         let none = || io::Error::other("no ring was made for this shard");
         let Ring { ring, fixed_files } = ring.ok_or_else(none)?;
         let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
@@ -86,7 +92,7 @@ impl Fleet {
             shards: config.shard_count(),
             ring,
             listeners,
-            changes: None,
+            changes: changes.map(|(changes, unknown)| shardgram_shard::Changes { changes, unknown }),
             config,
             options,
             connected: connected.way.map(|way| (way.0, connected.limits)),
