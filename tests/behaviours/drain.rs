@@ -187,7 +187,7 @@ impl Handler for Restless {
 fn a_handler_that_never_rests_ends_at_the_deadline(mut bed: Bed) {
     let server = bed.serve(loopback(), |_| Restless);
     bed.tell(&server, 0, ());
-    start_drain(&mut bed, &server, Duration::from_millis(50));
+    start_drain(&mut bed, &server, Duration::from_millis(10));
     match server {
         Served::Real(handle) => {
             let report = handle.wait().unwrap();
