@@ -7,6 +7,7 @@ mod common;
 
 mod accept;
 mod buffers_exhausted;
+mod completion_queue_overflow;
 mod counters;
 mod drain;
 mod echo_sizes;
@@ -17,6 +18,7 @@ mod panic;
 mod port_in_use;
 mod port_zero;
 mod stale_ids;
+mod submission_queue_small;
 mod timers;
 mod truncation;
 mod zero_length;

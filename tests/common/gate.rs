@@ -24,7 +24,7 @@ pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 
 impl Gate {
     /// Waits, in a callback, until the gate is opened.
-    fn pass(&self) {
+    pub fn pass(&self) {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();
         state.came += 1;
