@@ -21,7 +21,7 @@ use shardgram::{Backend, Config, Handle, Handler, Remote, Server, ShardInfo, Sna
 use shardgram_sim::{NodeId, Sim, SocketKey};
 
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a test runs.
 pub enum Bed {
