@@ -6,6 +6,7 @@
 mod common;
 
 mod accept;
+mod connected;
 mod counters;
 mod drain;
 mod echo_sizes;
