@@ -11,6 +11,7 @@ mod counters;
 mod drain;
 mod echo_sizes;
 mod endpoints;
+mod handover_order;
 mod idle_peers;
 mod messages;
 mod panic;
