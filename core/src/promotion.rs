@@ -50,6 +50,8 @@ impl<H: Handler> Io<H> {
     pub fn demote(&mut self, peer: PeerId) {
         let Some(route) = self.routes.get_mut(peer) else { return };
         route.heat = 0;
+        // What it still wishes for is passed over when its turn comes.
+        route.wishes = false;
         if let Some(slot) = route.link() {
             route.set_link(None);
             self.unlink(slot);
@@ -135,6 +137,9 @@ impl<H: Handler> Io<H> {
 
     fn grant(&mut self, wish: Wish, driver: &mut impl Driver) {
         let peer = wish.peer;
+        if self.routes.get(peer).is_none_or(|route| !route.wishes) {
+            return;
+        }
         let Some(path) = self.routes.active_path(peer) else { return };
         if path.socket.as_listener().is_none() || path.local.ip().is_unspecified() {
             return self.refuse(wish);

@@ -79,6 +79,12 @@ impl Markers {
         self.waiting > 0
     }
 
+    /// Whether one may come out of a listener, be it one for which nobody waits any more.
+    #[inline]
+    pub(crate) fn may_come(&self) -> bool {
+        !self.all.is_empty()
+    }
+
     /// Markers that were sent and dropped on the way: the kernel counts them as datagrams it dropped.
     pub(crate) fn lost(&self) -> u64 {
         self.lost
@@ -261,6 +267,10 @@ mod tests {
         let late = markers.send(start + PATIENCE + AGAIN);
         assert!(late.timed_out);
         assert_eq!(late.let_in, [(8, 0)]);
-        assert!(!markers.any());
+        assert!(!markers.any() && markers.may_come());
+        assert_eq!(markers.lost(), 1);
+        let (third, _) = receive(&socket);
+        assert_eq!(markers.came(0, from, &third), Some(vec![]), "later than anybody waits for it");
+        assert_eq!(markers.lost(), 0);
     }
 }

@@ -152,8 +152,8 @@ impl UringDriver {
         let start = payload.start as u32;
         let payload = &mut bytes[payload];
         let whole = payload.len();
-        if self.markers.any()
-            && whole == marker::LENGTH
+        if whole == marker::LENGTH
+            && self.markers.may_come()
             && let Some(let_in) = self.markers.came(whence.slot, remote, payload)
         {
             self.engine.buffers.keep(buffer, 0);

@@ -3,6 +3,7 @@
 
 pub mod gate;
 pub mod handlers;
+pub mod lab;
 pub mod namespace;
 pub mod program;
 pub mod role;
