@@ -8,6 +8,7 @@ mod common;
 mod accept;
 mod connected;
 mod counters;
+mod demotion_loses_nothing;
 mod drain;
 mod echo_sizes;
 mod endpoints;
