@@ -10,6 +10,7 @@ mod buffers_exhausted;
 mod completion_queue_overflow;
 mod connected;
 mod counters;
+mod demotion_loses_nothing;
 mod drain;
 mod echo_sizes;
 mod endpoints;
