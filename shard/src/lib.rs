@@ -5,13 +5,16 @@
 //! a completion for success, so when the submitting call returns every one of them is done.
 //!
 //! Unsafe code is in seven files: `ring` (set-up, and what may be queued), `op` (what the queued entries
-//! point to), `driver` and `probe` (one place each: what a send points to outlives its submission), `mapping` (memory shared with the kernel), `buf_ring` (who owns a buffer) and `wake` (the
-//! event descriptor).
+//! point to), `driver` and `probe` (one place each: what a send points to outlives its submission), `mapping`
+//! (memory shared with the kernel), `buf_ring` (the receive buffers) and `wake` (the event descriptor). What the
+//! kernel reports and wrote is read, and who owns a buffer is decided, by safe and pure code: [`completion`],
+//! [`recv`], [`user_data`] and [`ownership`].
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
 mod buf_ring;
+pub mod completion;
 #[allow(unsafe_code)]
 mod driver;
 mod engine;
@@ -20,13 +23,15 @@ mod errno;
 mod mapping;
 #[allow(unsafe_code)]
 mod op;
+pub mod ownership;
+mod poison;
 #[allow(unsafe_code)]
 pub mod probe;
 pub mod recv;
 #[allow(unsafe_code)]
 mod ring;
 mod sockets;
-mod user_data;
+pub mod user_data;
 #[allow(unsafe_code)]
 mod wake;
 

@@ -3,6 +3,10 @@
 use std::io;
 use std::ptr::NonNull;
 
+const PRIVATE: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+/// Miri knows no reservation of swap space, and has none.
+const FLAGS: libc::c_int = if cfg!(miri) { PRIVATE } else { PRIVATE | libc::MAP_NORESERVE };
+
 /// An anonymous private mapping. Pages cost memory once they are touched (mmap(2)).
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -15,14 +19,7 @@ impl Mapping {
         let len = len.max(1);
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, FLAGS, -1, 0)
         };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
