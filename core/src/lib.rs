@@ -22,12 +22,14 @@ pub mod peers;
 pub mod shard_loop;
 pub mod stats;
 
+mod bell;
 mod cookie;
 mod dispatch;
 mod endpoints;
 mod idle;
 mod routes;
 mod sending;
+mod sync;
 mod timers;
 
 pub use config::{Backend, Config};
