@@ -12,6 +12,7 @@ mod daemon;
 mod drop_privileges;
 mod echo_example;
 mod idle;
+mod local_addresses;
 mod memlock;
 mod memory;
 mod source_address;
