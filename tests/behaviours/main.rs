@@ -6,6 +6,7 @@
 mod common;
 
 mod accept;
+mod closing_connected_peers;
 mod connected;
 mod counters;
 mod demotion_loses_nothing;
