@@ -1,34 +1,40 @@
 //! Which driver serves, and why.
 
-use shardgram_core::Backend;
+use shardgram_core::{Backend, Config};
 
-use crate::drivers::{Refused, uring_refusal};
+use crate::drivers::{Granted, Refused, Ring, prepare_uring};
 use crate::error::StartError;
 
 /// The driver that was taken, never [`Backend::Auto`], and why not the better one.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Choice {
     pub(crate) backend: Backend,
     /// One word for the ready line.
     pub(crate) reason: Option<String>,
+    /// With io_uring one for each shard.
+    pub(crate) rings: Vec<Ring>,
+    /// What was granted less of than was asked for.
+    pub(crate) warning: Option<String>,
 }
 
-/// Takes what was asked for, or the best there is.
-pub(crate) fn choose(asked: Backend) -> Result<Choice, StartError> {
-    let mio = |reason| Choice { backend: Backend::Mio, reason };
-    let uring = Choice { backend: Backend::Uring, reason: None };
-    match asked {
-        Backend::Mio => Ok(mio(None)),
-        Backend::Uring => match uring_refusal() {
-            None => Ok(uring),
-            Some(refused) => Err(StartError::BackendRefused { backend: asked, reason: refused.reason }),
-        },
-        _ => Ok(match uring_refusal() {
-            None => uring,
-            Some(Refused { brief, reason }) => {
-                tracing::warn!(reason, "io_uring cannot be used: serving with mio");
-                mio(Some(brief))
-            }
-        }),
+/// Takes what was asked for, or the best there is. With io_uring all rings are made here: a shard that failed
+/// to get its own later would leave nothing to fall back to, since others would be serving by then.
+pub(crate) fn choose(config: &Config) -> Result<Choice, StartError> {
+    let asked = config.backend_choice();
+    let mio = |reason| Choice { backend: Backend::Mio, reason, rings: Vec::new(), warning: None };
+    if asked == Backend::Mio {
+        return Ok(mio(None));
+    }
+    match prepare_uring(config) {
+        Ok(Granted { rings, warning }) => {
+            Ok(Choice { backend: Backend::Uring, reason: None, rings, warning })
+        }
+        Err(refused) if asked == Backend::Uring => {
+            Err(StartError::BackendRefused { backend: asked, reason: refused.reason })
+        }
+        Err(Refused { brief, reason }) => {
+            tracing::warn!(reason, "io_uring cannot be used: serving with mio");
+            Ok(mio(Some(brief)))
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    const NONE: Self = Self { way: None, limits: ConnectedLimits::NONE };
+    pub(crate) const NONE: Self = Self { way: None, limits: ConnectedLimits::NONE };
 
     /// What the configuration asks for, as far as the system allows.
     ///
@@ -42,7 +42,8 @@ impl Connected {
             return Err(StartError::TooManyConnected { asked, fits, limit });
         }
         let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
-        if backend != Backend::Uring || total == 0 || per_address == Some(0) {
+        let nobody = total == 0 || per_address == Some(0) || config.listen_addrs().is_empty();
+        if backend != Backend::Uring || nobody {
             return Ok(Self::NONE);
         }
         let Some(way) = drivers::accept_way() else { return Ok(Self::NONE) };
@@ -63,8 +64,8 @@ fn fits(config: &Config, limit: u64) -> u64 {
 
 /// Sockets that one address of the configuration takes on each shard.
 fn listeners_of(config: &Config, address: &std::net::SocketAddr) -> u64 {
-    let under_it = if address.ip().is_unspecified() { config.local_address_limit() } else { 0 };
-    1 + u64::from(under_it)
+    let under_it = if address.ip().is_unspecified() { config.local_address_capacity() as u64 } else { 0 };
+    1 + under_it
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use shardgram_sys::{
 
 use crate::backend::{self, Choice};
 use crate::connected::Connected;
+use crate::drivers::serves_local_addresses;
 use crate::error::{ServeError, StartError};
 use crate::handle::{Handle, Report};
+use crate::local_addresses::LocalAddresses;
 use crate::threads;
 
 /// A server whose sockets are bound. Binding may need privileges, running does not: drop them between
@@ -30,15 +32,19 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
     pub(crate) addresses: Arc<[SocketAddr]>,
-    /// The sockets of each shard, in the order of the addresses.
+    /// Bound sockets of each shard: those of the listen addresses in their order, then those of local
+    /// addresses.
     pub(crate) listeners: Vec<Vec<ListenerSocket>>,
+    pub(crate) local_addresses: LocalAddresses,
     pub(crate) connected: Connected,
     pub(crate) choice: Choice,
     warnings: Vec<String>,
 }
 
 impl Server {
-    /// Checks the configuration, chooses the backend and binds every address for every shard.
+    /// Checks the configuration, chooses the backend and binds every address for every shard. With io_uring
+    /// the shards' rings are made here too, so what they lock (RLIMIT_MEMLOCK) is locked with the rights the
+    /// process has now.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left bound then.
@@ -75,7 +81,7 @@ impl Server {
         }
         check_cores(&config)?;
         let descriptors = raise_limits();
-        let choice = backend::choose(config.backend_choice())?;
+        let mut choice = backend::choose(&config)?;
         let connected = Connected::decide(&config, choice.backend, descriptors)?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
         let options = SocketOptions {
@@ -87,14 +93,19 @@ impl Server {
             receive_trains: choice.backend == Backend::Mio,
             ..SocketOptions::default()
         };
+        let cap = match choice.backend {
+            backend if serves_local_addresses(backend) => config.local_address_capacity(),
+            _ => 0,
+        };
         let mut server = Self {
+            local_addresses: LocalAddresses::new(cap, options.clone()),
             listeners: (0..config.shard_count()).map(|_| Vec::new()).collect(),
             connected,
             config,
             options,
             addresses: Arc::new([]),
+            warnings: choice.warning.take().into_iter().collect(),
             choice,
-            warnings: Vec::new(),
         };
         server.bind_listeners()?;
         Ok(server)
@@ -102,17 +113,21 @@ impl Server {
 
     fn bind_listeners(&mut self) -> Result<(), StartError> {
         let mut bound = Vec::new();
-        for (listen, &address) in self.config.listen_addrs().iter().enumerate() {
+        for (listen, &address) in (0..).zip(self.config.listen_addrs()) {
             let mut group = ListenerGroup::bind(address, self.config.shard_count(), &self.options)?;
             bound.push(group.local_addr());
             self.warnings.extend(group.warnings().iter().map(ToString::to_string));
             if let Steering::Kernel { reason } = group.steering() {
                 tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
+                // It may choose a peer's own socket for a stranger's datagram.
+                self.connected = Connected::NONE;
             }
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                self.listeners[shard].push(ListenerSocket { listen: listen as u16, local: None, socket });
+                self.listeners[shard].push(ListenerSocket { listen, local: None, socket });
             }
+            self.local_addresses.beside(listen, group);
         }
+        self.warnings.extend(self.local_addresses.expand(&mut self.listeners)?);
         self.warnings.sort();
         self.warnings.dedup();
         for warning in &self.warnings {
@@ -177,6 +192,29 @@ impl Server {
     /// ```
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Gives the listeners to a user, for a server that is bound by root and then becomes that user: further
+    /// sockets of their port, which peers get of their own and which serve addresses that appear, can be bound
+    /// by the user alone who has the listeners (socket(7), SO_REUSEPORT). Ports below 1024 need
+    /// CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start, beside. Call it before the
+    /// change of user.
+    ///
+    /// # Errors
+    /// EPERM for whoever may not give files away.
+    ///
+    /// ```no_run
+    /// use shardgram::{Config, Server};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::bind(Config::new().listen("0.0.0.0:53".parse()?))?;
+    /// server.give_to_user(65_534)?; // then setresgid(2), setresuid(2)
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(unix)]
+    pub fn give_to_user(&self, uid: u32) -> std::io::Result<()> {
+        use std::os::unix::fs::fchown;
+        self.listeners.iter().flatten().try_for_each(|listener| fchown(&listener.socket, Some(uid), None))
     }
 
     /// One line that says what serves: addresses, shards, backend, and the reason of a fallback.

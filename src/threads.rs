@@ -16,7 +16,7 @@ use shardgram_core::{Config, Handler, ShardInfo, Stats};
 use shardgram_sys::{ListenerSocket, SocketOptions, affinity};
 
 use crate::connected::Connected;
-use crate::drivers::{Drive, Fleet, Parts};
+use crate::drivers::{Changes, Drive, Fleet, Parts, Ring};
 use crate::error::StartError;
 use crate::handle::{Handle, Remote};
 use crate::server::Server;
@@ -27,7 +27,9 @@ struct Shard<M> {
     config: Config,
     options: SocketOptions,
     listeners: Vec<ListenerSocket>,
+    changes: Option<Changes>,
     connected: Connected,
+    ring: Option<Ring>,
     setup: Setup<M>,
     fleet: Fleet,
 }
@@ -52,7 +54,7 @@ pub(crate) fn spawn<H: Handler>(
     server: Server,
     make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
 ) -> Result<Handle<H::Message>, StartError> {
-    let Server { config, options, addresses, listeners, choice, connected, .. } = server;
+    let Server { config, options, addresses, listeners, local_addresses, choice, connected, .. } = server;
     let shards = config.shard_count();
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
@@ -67,11 +69,17 @@ pub(crate) fn spawn<H: Handler>(
         None => None,
     };
 
+    let bells: Vec<_> = remote.postboxes().iter().map(|postbox| Arc::clone(postbox.bell())).collect();
+    let (changes, address_threads) =
+        local_addresses.start(&bells).map_err(system("watch for changes of this host's addresses"))?;
+
     let make = Arc::new(make);
     let (start, cookies) = (Instant::now(), random_key());
     let (report, reports) = mpsc::channel();
-    let mut handle = Handle::new(remote.clone(), signals);
-    for (index, (mailbox, listeners)) in mailboxes.into_iter().zip(listeners).enumerate() {
+    let mut handle = Handle::new(remote.clone(), signals, address_threads);
+    let mut rings = choice.rings.into_iter();
+    let given = mailboxes.into_iter().zip(listeners).zip(changes);
+    for (index, ((mailbox, listeners), changes)) in given.enumerate() {
         let shard = index as u16;
         let setup = Setup {
             info: ShardInfo::new(shard, shards),
@@ -84,8 +92,8 @@ pub(crate) fn spawn<H: Handler>(
             start,
         };
         let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());
-        let connected = connected.clone();
-        let given = Shard { config, options, listeners, connected, setup, fleet };
+        let (connected, ring) = (connected.clone(), rings.next());
+        let given = Shard { config, options, listeners, changes, connected, ring, setup, fleet };
         let thread = thread_of(given, remote.clone(), Arc::clone(&make), report.clone())
             .map_err(|source| StartError::Shard { shard, source })?;
         handle.adopt(thread);
@@ -126,10 +134,11 @@ fn serve<H: Handler>(
         let _ = report.send(Err(error.into()));
         return Ending::Stopped;
     }
-    let Shard { config, options, listeners, connected, setup, fleet } = shard;
+    let Shard { config, options, listeners, changes, connected, ring, setup, fleet } = shard;
     // The mailbox goes to the loop, the driver only needs its bell.
     let bell = Arc::clone(setup.mailbox.bell());
-    let parts = Parts { shard: number, listeners, config: &config, options, bell: &bell, connected };
+    let config = &config;
+    let parts = Parts { shard: number, ring, listeners, changes, config, options, bell: &bell, connected };
     let serving = Serving { setup, config: &config, make, report };
     fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));

@@ -139,6 +139,11 @@ impl std::str::FromStr for WaitPolicy {
     }
 }
 
+/// Fewest completion entries that may be asked for.
+const FEWEST_COMPLETIONS: u32 = 8;
+/// The most the kernel makes (`IORING_MAX_CQ_ENTRIES`).
+const MOST_COMPLETIONS: u32 = 65_536;
+
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr, $low:expr => $high:expr;)*) => {
         /// What a server listens on and every bound it keeps. Invalid combinations are refused when the
@@ -229,6 +234,11 @@ settings! {
     /// Shards, one thread each. Default 1, range 1 to 1,024. Each costs its tables (reserved, not
     /// touched, until peers come) and up to 17 MiB of receive buffers, as far as datagrams have filled them.
     shards: u16 = 1, 1 => 1024;
+    /// Addresses of this host that get listeners of their own for each wildcard address listened on, with
+    /// io_uring: what is sent to them needs no source address per reply, and peers that write to them can
+    /// get sockets of their own. Default 64, range 0 to 4,096; 0 turns that off. Further addresses are
+    /// served by the wildcard's listeners. Each costs a descriptor and its socket buffers per shard.
+    max_local_addresses: u16 = 64, 0 => 4_096;
     /// Peers per shard. Default 65,536, range 1 to 8,388,608. A peer costs at most 256 bytes beside the
     /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
     max_peers: u32 = 65_536, 1 => 1 << 23;
@@ -245,6 +255,16 @@ settings! {
     /// 32,768. Fewer are kinder to the cache; when they run out the kernel queues, and then counts what it
     /// drops. A client with many endpoints wants about as many as datagrams it may be sent at once.
     receive_buffers: u16 = 256, 8 => 32_768;
+    /// Submission entries of a shard's ring, with io_uring; mio has none. Default 256, range 4 to 32,768. The
+    /// kernel rounds up to a power of two. So many sends go into one entry of the kernel; a turn that sends
+    /// more enters it more often. Each costs about 350 bytes, 64 of them locked.
+    submission_entries: u16 = 256, 4 => 32_768;
+    /// Completion entries of a shard's ring, with io_uring; mio has none. Default 0: four for each receive
+    /// buffer, and at least two for each submission entry. Otherwise 8 to 65,536, and no fewer than
+    /// `submission_entries` when both are rounded up to a power of two, as the kernel does. When they run out
+    /// nothing is lost: the kernel keeps the rest in memory of its own and ends the receives, which are armed
+    /// again. Each costs 16 bytes, locked.
+    completion_entries: u32 = 0, 0 => 65_536;
     /// Receives handled in a turn before sends leave; a train received whole is one. Default 64, range 1 to
     /// 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
     turn_budget: u32 = 64, 1 => 65_536;
@@ -266,10 +286,6 @@ settings! {
     /// Timers per shard. Default 262,144, range 1 to 16,777,216. About 64 bytes each beside the value,
     /// reserved and not touched until used.
     max_timers: u32 = 262_144, 1 => 1 << 24;
-    /// Local addresses under a wildcard that get listeners of their own, for each address listened on. Default
-    /// 64, range 0 to 4,096. Each costs a descriptor per shard. Datagrams for further ones are served all the
-    /// same, by the wildcard's listeners; their peers get no sockets of their own. io_uring only.
-    max_local_addresses: u16 = 64, 0 => 4_096;
     /// Endpoints (client sockets) per shard. Default 16,384, range 0 to 1,048,576. Each is a descriptor.
     max_endpoints: u32 = 16_384, 0 => 1 << 20;
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
@@ -449,6 +465,7 @@ impl Config {
                 return Err(ConfigError::OutOfRange { field, value, low: 0, high: MAX_CONNECTED });
             }
         }
+        self.check_queues()?;
         if !self.cores.is_empty() && self.cores.len() != usize::from(self.shards) {
             let (cores, shards) = (self.cores.len(), usize::from(self.shards));
             return Err(ConfigError::CoresMismatch { cores, shards });
@@ -471,6 +488,22 @@ impl Config {
                 low: 8,
                 high: 86_400_000,
             });
+        }
+        Ok(())
+    }
+
+    /// io_uring_setup(2), IORING_SETUP_CQSIZE: the completion queue may not be the shorter one.
+    fn check_queues(&self) -> Result<(), ConfigError> {
+        let (completions, submissions) = (self.completion_entries, self.submission_entries);
+        if completions == 0 {
+            return Ok(());
+        }
+        if completions < FEWEST_COMPLETIONS {
+            let (value, low, high) = (completions.into(), FEWEST_COMPLETIONS.into(), MOST_COMPLETIONS.into());
+            return Err(ConfigError::OutOfRange { field: "completion_entries", value, low, high });
+        }
+        if completions.next_power_of_two() < u32::from(submissions).next_power_of_two() {
+            return Err(ConfigError::QueuesMismatch { completions, submissions });
         }
         Ok(())
     }
@@ -517,6 +550,15 @@ impl Config {
     pub fn shard_count(&self) -> u16 {
         self.shards
     }
+    /// Local addresses with listeners of their own, for each wildcard address listened on.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_local_addresses(8).local_address_capacity(), 8);
+    /// ```
+    pub fn local_address_capacity(&self) -> usize {
+        usize::from(self.max_local_addresses)
+    }
     /// Bytes of the longest datagram received whole.
     ///
     /// ```
@@ -537,6 +579,32 @@ impl Config {
     /// ```
     pub fn buffer_count(&self) -> u16 {
         self.receive_buffers
+    }
+    /// Submission entries of a ring.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().submission_entries(16).submission_capacity(), 16);
+    /// ```
+    pub fn submission_capacity(&self) -> u32 {
+        u32::from(self.submission_entries)
+    }
+    /// Completion entries of a ring, those derived from the other settings included.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().completion_capacity(), 4 * 256);
+    /// assert_eq!(Config::new().receive_buffers(8).completion_capacity(), 2 * 256);
+    /// assert_eq!(Config::new().submission_entries(8).completion_entries(8).completion_capacity(), 8);
+    /// ```
+    pub fn completion_capacity(&self) -> u32 {
+        match self.completion_entries {
+            // Every buffer may wait in a completion, beside the ends of receives and failed sends.
+            0 => (4 * u32::from(self.receive_buffers))
+                .max(2 * u32::from(self.submission_entries))
+                .min(MOST_COMPLETIONS),
+            entries => entries,
+        }
     }
     /// Messages a mailbox holds.
     ///
@@ -567,15 +635,6 @@ impl Config {
     /// ```
     pub fn socket_bytes(&self) -> (usize, usize) {
         (self.receive_socket_bytes as usize, self.send_socket_bytes as usize)
-    }
-    /// Local addresses under a wildcard that get listeners of their own.
-    ///
-    /// ```
-    /// use shardgram_core::Config;
-    /// assert_eq!(Config::new().max_local_addresses(8).local_address_limit(), 8);
-    /// ```
-    pub fn local_address_limit(&self) -> u16 {
-        self.max_local_addresses
     }
     /// When peers get sockets of their own.
     ///
@@ -612,5 +671,35 @@ impl Config {
     /// ```
     pub fn signal_deadline(&self) -> Option<Duration> {
         self.drain_on_signals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queues_of_a_ring_have_to_match() {
+        let queues = |submissions, completions| {
+            Config::new().submission_entries(submissions).completion_entries(completions).validate()
+        };
+        // Rounded up, 5 and 8 are both 8.
+        for (submissions, completions) in [(256, 0), (32_768, 65_536), (4, 8), (8, 8), (5, 8), (200, 200)] {
+            assert_eq!(queues(submissions, completions), Ok(()), "{submissions} {completions}");
+        }
+        for (submissions, completions) in [(9, 8), (256, 128), (32_768, 16_384)] {
+            let mismatch = ConfigError::QueuesMismatch { completions, submissions };
+            assert_eq!(queues(submissions, completions), Err(mismatch));
+        }
+        for (submissions, completions) in [(3, 0), (4, 7), (4, 65_537), (32_769, 0)] {
+            let refused = queues(submissions, completions);
+            assert!(matches!(refused, Err(ConfigError::OutOfRange { .. })), "{submissions} {completions}");
+        }
+    }
+
+    #[test]
+    fn completions_that_are_derived_suffice_for_both() {
+        assert_eq!(Config::new().submission_entries(32_768).completion_capacity(), 65_536);
+        assert_eq!(Config::new().receive_buffers(32_768).completion_capacity(), 65_536);
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Dispatch<H: Handler> {
     pub(crate) io: Io<H>,
     /// A callback panicked: no other may run before the handler is replaced.
     pub(crate) panicked: bool,
-    /// Datagrams handed over in this turn.
+    /// Datagrams handed over in this turn, and receives that ended for want of buffers.
     pub(crate) arrivals: u64,
     /// Peers that are closed and of which no handler has heard, because the last one failed.
     pub(crate) orphans: Vec<(PeerId, H::Peer)>,
@@ -533,6 +533,8 @@ impl<H: Handler> Sink for Dispatch<H> {
         self.io.stats.rearmed.add(1);
         if exhausted {
             self.io.stats.buffers_exhausted.add(1);
+            // What the kernel has kept meanwhile comes with the turn after the next, so this turn was not quiet.
+            self.arrivals += 1;
         }
     }
 }

@@ -185,6 +185,17 @@ pub enum ConfigError {
         /// How many shards there are to be.
         shards: usize,
     },
+    /// The completion queue of a ring would be shorter than its submission queue.
+    #[error(
+        "completion_entries = {completions} is too few for submission_entries = {submissions}: set at least as \
+         many, or 0 to have them derived"
+    )]
+    QueuesMismatch {
+        /// Completion entries asked for.
+        completions: u32,
+        /// Submission entries asked for.
+        submissions: u16,
+    },
     /// The same address twice.
     #[error("{0} is listened on twice")]
     ListenTwice(SocketAddr),

@@ -40,8 +40,8 @@ impl BufRing {
             page if page.is_multiple_of(4096) => page + 64,
             other => other,
         };
-        let memory = Mapping::new(usize::from(entries) * size_of::<BufRingEntry>())?;
-        let buffers = Mapping::new(usize::from(entries) * stride)?;
+        let memory = Mapping::shared(usize::from(entries) * size_of::<BufRingEntry>())?;
+        let buffers = Mapping::private(usize::from(entries) * stride)?;
         // SAFETY: the memory is page-aligned, zeroed, holds `entries` entries, and outlives the ring: the
         // driver declares the ring before this, so it is dropped first.
         unsafe { ring.register_buf_ring(memory.base() as u64, entries, GROUP)? };

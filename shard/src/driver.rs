@@ -25,14 +25,13 @@ use crate::addresses::{Addresses, Changes};
 use crate::engine::Engine;
 use crate::marker::Markers;
 use crate::own::Retiring;
+use crate::prepare::Prepared;
 use crate::receive::Completed;
 use crate::ring::Ring;
 use crate::sockets::{Arm, Places, Socket, Sockets};
 use crate::user_data::{Kind, UserData};
 use crate::wake::Fleet;
 
-/// Submission entries: how many sends go into one entry of the kernel.
-const ENTRIES: u32 = 256;
 /// Deadlines farther away than this share a timer.
 const COARSE: Duration = Duration::from_millis(20);
 
@@ -43,6 +42,8 @@ pub struct Parts<'a> {
     pub shard: u16,
     /// How many shards the server has.
     pub shards: u16,
+    /// One of [`crate::prepare()`]'s.
+    pub ring: Prepared,
     /// Bound sockets: one for each address of the configuration, in its order, and any number for addresses
     /// under its wildcards.
     pub listeners: Vec<ListenerSocket>,
@@ -109,11 +110,9 @@ impl UringDriver {
     /// What the kernel refuses; [`crate::probe()`] says beforehand whether and why it would.
     pub fn new(parts: Parts<'_>) -> io::Result<Self> {
         let Parts { shard, config, .. } = parts;
-        // Every buffer may wait in a completion, beside the ends of receives and failed sends.
-        let completions = (4 * u32::from(config.buffer_count())).max(2 * ENTRIES);
-        let engine = Engine::new(ENTRIES, completions, config.buffer_count(), config.datagram_capacity());
-        let engine = engine.map_err(|failed| failed.error)?;
-        let places = places(&engine.ring, &parts)?;
+        let places = places(&parts);
+        let engine = parts.ring.enable()?;
+        let places = register(&engine.ring, places, parts.fixed_files)?;
         let event = parts.fleet.event(shard).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let waker = Arc::clone(event);
         parts.bell.connect(Box::new(move || waker.ring()));
@@ -255,22 +254,29 @@ impl UringDriver {
     }
 }
 
+/// How many places are wanted.
+fn places(parts: &Parts<'_>) -> Places {
+    let named = parts.listeners.iter().filter(|listener| listener.local.is_some()).count() as u32;
+    let listeners = parts.listeners.len() as u32 - named;
+    let per_wildcard = if parts.changes.is_some() { parts.config.local_address_capacity() } else { 0 };
+    Places {
+        listeners,
+        addresses: named.max(listeners * per_wildcard as u32),
+        connected: parts.connected.map_or(0, |(_, limits)| limits.total),
+        endpoints: parts.config.endpoint_capacity() as u32,
+    }
+}
+
 /// Makes the table of fixed files. It cannot be larger than the limit of descriptors (RLIMIT_NOFILE), so
 /// endpoints get what is left of it; one beyond fails to open with EMFILE.
-fn places(ring: &Ring, parts: &Parts<'_>) -> io::Result<Places> {
-    let named = parts.listeners.iter().filter(|listener| listener.local.is_some()).count();
-    let listeners = (parts.listeners.len() - named) as u32;
-    let addresses =
-        if parts.changes.is_some() { listeners * u32::from(parts.config.local_address_limit()) } else { 0 };
-    let addresses = addresses.max(named as u32);
-    let connected = parts.connected.map_or(0, |(_, limits)| limits.total);
-    let mut endpoints = parts.config.endpoint_capacity() as u32;
+fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Places> {
     loop {
-        let places = Places { listeners, addresses, connected, endpoints };
-        let size = if parts.fixed_files { places.total() } else { listeners + addresses };
+        let size = if fixed_files { places.total() } else { places.listeners + places.addresses };
         match ring.register_files(size.max(1)) {
             Ok(()) => return Ok(places),
-            Err(e) if e.raw_os_error() == Some(libc::EMFILE) && endpoints > 0 => endpoints /= 2,
+            Err(e) if e.raw_os_error() == Some(libc::EMFILE) && places.endpoints > 0 => {
+                places.endpoints -= (places.endpoints / 8).max(1);
+            }
             Err(e) => return Err(e),
         }
     }

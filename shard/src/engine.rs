@@ -14,18 +14,6 @@ pub(crate) struct Engine {
     pub(crate) operands: Operands,
 }
 
-impl Engine {
-    /// For the calling thread: a ring with so many entries and completions, and receive buffers that hold
-    /// datagrams of so many bytes.
-    pub(crate) fn new(entries: u32, completions: u32, buffers: u16, datagram: usize) -> Result<Self, Failed> {
-        let ring = Ring::new(entries, completions).map_err(Failed::at("io_uring_setup"))?;
-        let size = Operands::layout(true).payload() + datagram;
-        let buffers = BufRing::register(&ring, buffers, size).map_err(Failed::at("buffer_ring"))?;
-        let operands = Operands::new(ring.capacity());
-        Ok(Self { ring, buffers, operands })
-    }
-}
-
 impl Drop for Engine {
     fn drop(&mut self) {
         self.ring.shut_down();

@@ -23,6 +23,7 @@ mod marker;
 #[allow(unsafe_code)]
 mod op;
 mod own;
+mod prepare;
 #[allow(unsafe_code)]
 pub mod probe;
 mod receive;
@@ -38,5 +39,6 @@ mod wake;
 
 pub use addresses::Changes;
 pub use driver::{Parts, UringDriver};
-pub use probe::{Refusal, probe};
+pub use prepare::{Prepared, Shortage, prepare};
+pub use probe::{Probed, Refusal, probe};
 pub use wake::Fleet;

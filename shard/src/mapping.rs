@@ -3,15 +3,32 @@
 use std::io;
 use std::ptr::NonNull;
 
-/// An anonymous private mapping. Pages cost memory once they are touched (mmap(2)).
+/// An anonymous mapping. Pages cost memory once they are touched (mmap(2)).
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
 }
 
+// SAFETY: memory of one's own belongs to no thread; whoever reads or writes it through the address answers for
+// that there.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; by itself it gives out only its address and length.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
-    pub(crate) fn new(len: usize) -> io::Result<Self> {
+    /// Memory of this process: a fork gets a copy.
+    pub(crate) fn private(len: usize) -> io::Result<Self> {
+        Self::new(len, libc::MAP_PRIVATE)
+    }
+
+    /// Memory that a fork shares. The kernel holds on to the pages of a ring of buffers, so a copy would be
+    /// one that it does not look at.
+    pub(crate) fn shared(len: usize) -> io::Result<Self> {
+        Self::new(len, libc::MAP_SHARED)
+    }
+
+    fn new(len: usize, kind: libc::c_int) -> io::Result<Self> {
         let len = len.max(1);
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe {
@@ -19,7 +36,7 @@ impl Mapping {
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             )

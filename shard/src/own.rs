@@ -87,8 +87,13 @@ impl UringDriver {
             Some(socket) if !socket.wildcard => socket.local,
             _ => return Err(ConnectFault::Unsupported),
         };
-        let made =
-            accept::connected(mode, local, path.remote, &self.options).map_err(|e| fault(e.errno()))?;
+        let made = accept::connected(mode, local, path.remote, &self.options).map_err(|error| {
+            let fault = fault(error.errno());
+            if let ConnectFault::Exhausted { .. } = fault {
+                tracing::warn!(%error, "peers stay with the listener for now; or lower max_connected");
+            }
+            fault
+        })?;
         let mut socket = Socket::new(made, id, local);
         socket.arm = Arm::Held;
         socket.own = Some(Own { stage: Stage::Watched, listener });

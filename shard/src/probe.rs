@@ -13,6 +13,7 @@ use shardgram_core::datagram::{Path, SocketId};
 use crate::buf_ring::BufRing;
 use crate::engine::Engine;
 use crate::op::{Destination, Operands, Sender, Target};
+use crate::prepare::{Prepared, Size};
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
 
@@ -29,7 +30,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(step: &'static str, error: io::Error) -> Self {
+    pub(crate) fn new(step: &'static str, error: io::Error) -> Self {
         let remedy = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
                 "set the sysctl kernel.io_uring_disabled to 0, or allow io_uring in the seccomp profile"
@@ -40,6 +41,10 @@ impl Refusal {
             _ => "run Linux 6.1 or later",
         };
         Self { step, error, remedy }
+    }
+
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.error.raw_os_error() == Some(libc::ENOMEM)
     }
 
     /// A short form for one line of log: the step and the error's name.
@@ -57,6 +62,15 @@ impl Refusal {
     }
 }
 
+/// What [`probe()`] found beside that io_uring can be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probed {
+    /// Whether a socket that is taken out of the table of fixed files is let go. Before Linux 6.13 it is held
+    /// until every request with a fixed file that was submitted earlier has ended, and the receive of a
+    /// listener never does.
+    pub fixed_files: bool,
+}
+
 /// Sends a datagram to oneself through a ring, with everything the driver relies on: fixed files, a
 /// multishot `recvmsg` with provided buffers, a send with a destination and no completion.
 ///
@@ -65,20 +79,22 @@ impl Refusal {
 ///
 /// # Errors
 /// The first step that failed.
-pub fn probe() -> Result<(), Refusal> {
+pub fn probe() -> Result<Probed, Refusal> {
     let thread = std::thread::Builder::new().name("shardgram-probe".to_owned()).spawn(try_out);
     let thread = thread.map_err(|e| Refusal::new("probe_thread", e))?;
     let panicked = |_| Err(Refusal::new("self_test", io::Error::other("it panicked")));
     thread.join().unwrap_or_else(panicked)
 }
 
-fn try_out() -> Result<(), Refusal> {
+fn try_out() -> Result<Probed, Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
-    let mut engine = Engine::new(64, 128, 8, 64).map_err(|f| Refusal::new(f.step, f.error))?;
-    engine.ring.register_files(1).map_err(at("fixed_files"))?;
+    let size = Size { entries: 8, completions: 16, buffers: 8, datagram: 64 };
+    let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
+    let mut engine = prepared.enable().map_err(at("enable_rings"))?;
+    engine.ring.register_files(2).map_err(at("fixed_files"))?;
     let Some((socket, address)) = loopback() else {
         // No loopback to try it on; what could be set up is all that can be known.
-        return Ok(());
+        return Ok(Probed { fixed_files: false });
     };
     let Engine { ring, buffers, operands } = &mut engine;
     ring.set_file(0, socket.as_raw_fd()).map_err(at("fixed_files"))?;
@@ -89,7 +105,18 @@ fn try_out() -> Result<(), Refusal> {
     let to = Destination { target, path: &path, kind: Sender::Unconnected };
     // SAFETY: the payload is a constant, and the operand is not used again.
     unsafe { operands.push_send(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
-    await_datagram(ring, buffers, address)
+    await_datagram(ring, buffers, address)?;
+    // The receive is still armed.
+    Ok(Probed { fixed_files: lets_go(ring).map_err(at("fixed_files"))? })
+}
+
+/// Whether the port of a socket that was a fixed file is free once it is none.
+fn lets_go(ring: &Ring) -> io::Result<bool> {
+    let Some((socket, address)) = loopback() else { return Ok(false) };
+    ring.set_file(1, socket.as_raw_fd())?;
+    ring.set_file(1, -1)?;
+    drop(socket);
+    Ok(UdpSocket::bind(address).is_ok())
 }
 
 /// A loopback socket that can reach itself by ordinary means.

@@ -7,8 +7,6 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
-/// Fewest entries a submission queue is made with when locked memory is short.
-const FEWEST_ENTRIES: u32 = 64;
 /// Tries to hand the kernel what is queued before the shard gives up. Only a kernel that is out of memory
 /// for good needs more than a few.
 pub(crate) const SUBMIT_TRIES: u32 = 10_000;
@@ -42,27 +40,13 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Makes a ring for the calling thread, with the best flags the kernel knows. When locked memory is
-    /// short (ENOMEM) the queues are halved down to [`FEWEST_ENTRIES`].
+    /// Makes a ring with the best flags the kernel knows. It has to be enabled by the thread that uses it.
     pub(crate) fn new(entries: u32, completions: u32) -> io::Result<Self> {
-        let (mut entries, mut completions) = (entries, completions);
-        loop {
-            match Self::climb(entries, completions) {
-                Err(e) if e.raw_os_error() == Some(libc::ENOMEM) && entries > FEWEST_ENTRIES => {
-                    entries = (entries / 2).max(FEWEST_ENTRIES);
-                    completions = (completions / 2).max(2 * FEWEST_ENTRIES);
-                    tracing::warn!(entries, completions, "locked memory is short: trying a smaller ring");
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn climb(entries: u32, completions: u32) -> io::Result<Self> {
         let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
         for rung in LADDER {
             let mut builder = IoUring::builder();
-            builder.setup_clamp().setup_cqsize(completions).setup_submit_all().setup_single_issuer();
+            builder.setup_clamp().setup_cqsize(completions).setup_submit_all();
+            builder.setup_single_issuer().setup_r_disabled();
             match rung {
                 Rung::NoArray => {
                     builder.setup_defer_taskrun().setup_taskrun_flag().setup_no_sqarray();
@@ -75,12 +59,22 @@ impl Ring {
                 }
             }
             match builder.build(entries) {
-                Ok(io) => return Ok(Self { io }),
+                Ok(io) => {
+                    let (entries, completions) = (io.params().sq_entries(), io.params().cq_entries());
+                    tracing::debug!(?rung, entries, completions, "a ring was made");
+                    return Ok(Self { io });
+                }
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => refused = e,
                 Err(e) => return Err(e),
             }
         }
         Err(refused)
+    }
+
+    /// Has the calling thread own the ring: with `IORING_SETUP_SINGLE_ISSUER` no other may use it from now on
+    /// (io_uring_register(2), IORING_REGISTER_ENABLE_RINGS).
+    pub(crate) fn enable(&self) -> io::Result<()> {
+        self.io.submitter().register_enable_rings()
     }
 
     pub(crate) fn fd(&self) -> RawFd {

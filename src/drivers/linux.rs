@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use shardgram_core::Backend;
+use shardgram_core::{Backend, Config};
+use shardgram_shard::{Prepared, Probed};
 use shardgram_sys::accept::{self, AcceptMode};
 
-use super::{Drive, Parts, Refused};
+use super::{Drive, Granted, Parts, Refused};
 
 /// In which way peers get sockets of their own.
 #[derive(Clone, Debug)]
@@ -37,10 +38,29 @@ pub(crate) fn accept_way() -> Option<AcceptWay> {
     Some(AcceptWay(found.mode))
 }
 
-/// What refuses io_uring here, found out by using it.
-pub(crate) fn uring_refusal() -> Option<Refused> {
-    let refusal = shardgram_shard::probe().err()?;
-    Some(Refused { brief: refusal.brief(), reason: refusal.to_string() })
+/// What a shard needs of io_uring.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    ring: Prepared,
+    fixed_files: bool,
+}
+
+/// Makes the shards' rings, once it is known that one can be used: found out by using it.
+pub(crate) fn prepare_uring(config: &Config) -> Result<Granted, Refused> {
+    let probed = shardgram_shard::probe();
+    match probed.and_then(|probed| Ok((probed, shardgram_shard::prepare(config)?))) {
+        Ok((Probed { fixed_files }, (rings, shortage))) => {
+            let rings = rings.into_iter().map(|ring| Ring { ring, fixed_files }).collect();
+            Ok(Granted { rings, warning: shortage.map(|s| s.to_string()) })
+        }
+        Err(refusal) => Err(Refused { brief: refusal.brief(), reason: refusal.to_string() }),
+    }
+}
+
+/// Whether this backend's driver serves listeners per local address beside the wildcard's, and takes
+/// changes of them. Where not, none are bound.
+pub(crate) fn serves_local_addresses(_: Backend) -> bool {
+    false
 }
 
 /// The shards of a server, as far as they wake each other.
@@ -64,16 +84,19 @@ impl Fleet {
             Self::Uring(fleet) => fleet,
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
-        let Parts { shard, listeners, config, options, bell, connected } = parts;
+        let Parts { shard, ring, listeners, changes, config, options, bell, connected } = parts;
+        let none = || io::Error::other("no ring was made for this shard");
+        let Ring { ring, fixed_files } = ring.ok_or_else(none)?;
         let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
             shard,
             shards: config.shard_count(),
+            ring,
             listeners,
-            changes: None,
+            changes: changes.map(|(changes, unknown)| shardgram_shard::Changes { changes, unknown }),
             config,
             options,
             connected: connected.way.map(|way| (way.0, connected.limits)),
-            fixed_files: true,
+            fixed_files,
             bell,
             fleet,
         })?;

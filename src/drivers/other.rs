@@ -3,14 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use shardgram_core::Backend;
+use shardgram_core::{Backend, Config};
 
-use super::{Drive, Parts, Refused};
+use super::{Drive, Granted, Parts, Refused};
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) enum Ring {}
 
 /// io_uring is there on Linux only.
-pub(crate) fn uring_refusal() -> Option<Refused> {
+pub(crate) fn prepare_uring(_: &Config) -> Result<Granted, Refused> {
     let reason = "io_uring is there on Linux only".to_owned();
-    Some(Refused { brief: "not_linux".to_owned(), reason })
+    Err(Refused { brief: "not_linux".to_owned(), reason })
 }
 
 /// In which way peers get sockets of their own: in none.
@@ -33,6 +37,11 @@ pub(crate) fn accept_way() -> Option<AcceptWay> {
     None
 }
 
+/// Listeners per local address are for io_uring.
+pub(crate) fn serves_local_addresses(_: Backend) -> bool {
+    false
+}
+
 /// The shards of a server, as far as they wake each other.
 #[derive(Clone)]
 pub(crate) struct Fleet(Arc<shardgram_fallback::Fleet>);
@@ -44,6 +53,7 @@ impl Fleet {
 
     /// Makes a driver on the calling thread and hands it on.
     pub(crate) fn with_driver<T: Drive>(self, parts: Parts<'_>, then: T) -> io::Result<T::Outcome> {
+        debug_assert!(parts.ring.is_none(), "no value of the type exists");
         parts.with_mio(self.0, then)
     }
 }

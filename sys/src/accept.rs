@@ -24,6 +24,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -65,8 +66,9 @@ impl fmt::Display for AcceptMode {
 ///
 /// The socket is blocking and close-on-exec, and receives trains as `options` says. It has no packet
 /// info, since it has one local address. The hook gets `local`. What was granted of the buffers is not
-/// asked for: the listeners' warnings speak for these sockets too. It costs 9 to 11 system calls with
-/// both buffers set, and in the side group the bind walks the sockets of the port (about 10 ns each).
+/// asked for: the listeners' warnings speak for these sockets too. With both buffers set it takes 8
+/// (IPv4) or 9 (IPv6) system calls, one more for trains and two more for a hook, besides its own; in the
+/// side group the bind walks the sockets of the address and port (about 10 ns each).
 ///
 /// Two sockets with one pair of addresses connect without an error, and the newest takes all: who owns
 /// a peer is the caller's to know. A socket serves one peer in its life.
@@ -182,7 +184,14 @@ impl Bound {
             SocketAddr::V4(v4) if kind == Kind::Mapped => map(v4),
             _ => peer,
         };
-        socket.connect(&name.into()).map_err(|source| BindError::from_connect(peer, source))?;
+        // ENETUNREACH, EHOSTUNREACH: no way to the peer. EACCES: a broadcast address. Nobody can do
+        // anything about them but leave the peer where it is.
+        socket.connect(&name.into()).map_err(|source| BindError::System {
+            operation: "connect a UDP socket",
+            address: peer,
+            manual: "connect(2)",
+            source,
+        })?;
         if kind == Kind::Mapped {
             // ipv6(7), IPV6_ADDRFORM: "Turn an AF_INET6 socket into a socket of a different address
             // family. Only AF_INET is currently supported for that. It is allowed only for IPv6
@@ -255,8 +264,8 @@ fn map(address: SocketAddrV4) -> SocketAddr {
 ///
 /// # Errors
 ///
-/// Those of `getsockname(2)` and `connect(2)`, such as `EINVAL` and `ENETUNREACH` once the host has
-/// lost the address; nothing reaches the socket then either.
+/// Those of `getsockname(2)` and `connect(2)`, such as `ENETUNREACH` once the host has lost the address;
+/// nothing reaches the socket then either.
 pub fn retire(socket: &UdpSocket) -> io::Result<()> {
     socket.connect(socket.local_addr()?)
 }
@@ -271,7 +280,8 @@ pub fn retire(socket: &UdpSocket) -> io::Result<()> {
 ///
 /// `ENOMEM`, of `poll(2)`.
 pub fn is_drained(socket: &UdpSocket) -> io::Result<bool> {
-    Ok(!sockopt::readable(socket.as_fd())?)
+    let [events] = sockopt::wait_readable([socket.as_fd()], Some(Duration::ZERO))?;
+    Ok(events & libc::POLLIN == 0)
 }
 
 /// The path MTU in bytes, IP header included, that the kernel knows for a connected socket

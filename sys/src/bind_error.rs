@@ -160,14 +160,6 @@ impl BindError {
         }
     }
 
-    /// The error of `connect(2)`.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn from_connect(peer: SocketAddr, source: io::Error) -> Self {
-        // ENETUNREACH, EHOSTUNREACH: no route to the peer. EACCES: it is a broadcast address. Nobody
-        // can do anything about them but leave the peer where it is.
-        Self::System { operation: "connect a UDP socket", address: peer, manual: "connect(2)", source }
-    }
-
     /// The error of setting or reading an option.
     pub(crate) fn from_option(operation: &'static str, address: SocketAddr, source: io::Error) -> Self {
         Self::System { operation, address, manual: "socket(7), ip(7), ipv6(7) and udp(7)", source }

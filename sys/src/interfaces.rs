@@ -1,9 +1,15 @@
 //! The addresses of this host.
 
+#[cfg(target_os = "linux")]
+mod watch;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use if_addrs::IfAddr;
+
+#[cfg(target_os = "linux")]
+pub use watch::{AddressWatch, Waker};
 
 /// One address of one interface. An interface with several addresses appears several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +60,12 @@ fn from_crate(interface: if_addrs::Interface) -> InterfaceAddress {
 
 /// Whether `ip` is the limited broadcast address or that of a network this host is in.
 pub(crate) fn is_broadcast(ip: Ipv4Addr) -> bool {
+    // Besides that of the mask there may be another that was configured.
+    let is_its = |one: if_addrs::Interface| {
+        matches!(&one.addr, IfAddr::V4(v4) if v4.broadcast == Some(ip) && v4.ip != ip)
+            || from_crate(one).broadcast == Some(ip)
+    };
     // A list that cannot be had (some sandboxes) is no reason to refuse an address: then only
     // the limited broadcast address is known.
-    ip.is_broadcast() || local_addresses().is_ok_and(|all| all.iter().any(|one| one.broadcast == Some(ip)))
+    ip.is_broadcast() || if_addrs::get_if_addrs().is_ok_and(|all| all.into_iter().any(is_its))
 }

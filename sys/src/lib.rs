@@ -7,18 +7,19 @@
 //! | module | holds | platforms |
 //! | --- | --- | --- |
 //! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
+//! | [`local_listeners`] | the listeners of a shard, and what changes about them | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
 //! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
-//! | [`interfaces`] | the addresses of this host | all |
+//! | [`interfaces`] | the addresses of this host, and on Linux a watch of them | all |
 //! | [`affinity`] | pinning a thread to a core | all |
-//! | `limits` | the limit of open descriptors | Unix |
+//! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //!
-//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
-//! (`setsockopt`, `getsockopt`, `connect` and `poll`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
-//! there names what makes it sound; everything else is denied the keyword.
+//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need) and `limits.rs` (`getrlimit` and `setrlimit`). Each block there names
+//! what makes it sound; everything else is denied the keyword.
 
 #![deny(unsafe_code)]
 

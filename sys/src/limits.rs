@@ -1,4 +1,4 @@
-//! The limit of open descriptors.
+//! The limits of open descriptors and of locked memory.
 
 use std::io;
 
@@ -31,6 +31,20 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     // rlim_t is signed on some systems; infinity is then its largest value and fits.
     #[allow(clippy::unnecessary_cast)]
     Ok(limit.rlim_cur as u64)
+}
+
+/// Bytes that this user's processes may lock, each as far as its own limit goes; the largest number for no
+/// limit. It does not bind a process with CAP_IPC_LOCK (`RLIMIT_MEMLOCK` in `getrlimit(2)`).
+///
+/// # Errors
+///
+/// Those of `getrlimit`.
+#[cfg(target_os = "linux")]
+pub fn locked_memory_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit to a live one.
+    let code = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    if code == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
 }
 
 fn read() -> io::Result<libc::rlimit> {

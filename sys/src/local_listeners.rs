@@ -1,29 +1,29 @@
-//! What a shard's driver is given to listen on, and what it is told while it serves.
+//! The listeners of a shard where a wildcard address has further ones per local address.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// A listener's socket of one shard.
 #[derive(Debug)]
 pub struct ListenerSocket {
-    /// Which address of the configuration it serves, by index.
+    /// Which listen address of the configuration it belongs to, from 0.
     pub listen: u16,
-    /// The local address it is bound to, if the address of the configuration is a wildcard and this is one of
-    /// the host's addresses under it. `None` for the address of the configuration itself.
+    /// The local address it is for, with the scope of a link-local one. `None` for the socket of the
+    /// address listened on itself: a specific one, or the wildcard, which takes what nothing else takes.
     pub local: Option<SocketAddr>,
-    /// The socket.
+    /// The bound socket.
     pub socket: UdpSocket,
 }
 
-/// A change of the host's addresses under a wildcard.
+/// What a shard's driver is told while it serves. All shards are told the same changes in one order.
 #[derive(Debug)]
 pub enum ListenerChange {
-    /// There is a socket for one more address.
+    /// A local address has listeners of its own from now on; this is the shard's. Datagrams may wait in it.
     Added(ListenerSocket),
-    /// An address is the host's no longer.
+    /// The host has lost the address: close the socket. An address that comes back is a new `Added`.
     Removed {
-        /// Which address of the configuration it stood under, by index.
+        /// Which listen address.
         listen: u16,
-        /// The address that went.
+        /// The local address. One listen address never has two groups for one.
         ip: IpAddr,
     },
 }

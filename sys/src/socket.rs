@@ -120,17 +120,9 @@ pub(crate) fn open(
     Ok(socket)
 }
 
-/// Sets `options` on `socket`, which is not bound yet, then calls the hook with `address`.
-///
-/// For sockets a driver makes itself, such as those of connected peers. An IPv6 socket becomes
-/// IPv6 only unless `address` is IPv4: an IPv6 socket for an IPv4 address is one that will be
-/// turned into an IPv4 socket (`IPV6_ADDRFORM`), and it must take both.
-///
-/// # Errors
-///
-/// [`BindError::System`] names the option that was refused, [`BindError::Hook`] is the hook's.
-/// A smaller buffer than asked for is no error but a warning, added to `warnings`.
-pub fn configure(
+/// Sets `options` on `socket`, which is not bound yet, then calls the hook with `address`. Those of
+/// connected peers are set in `accept.rs`, in fewer calls.
+fn configure(
     socket: &Socket,
     address: SocketAddr,
     options: &SocketOptions,

@@ -4,12 +4,21 @@ use std::time::{Duration, Instant};
 
 use crate::common::handlers::Echo;
 use crate::common::{Bed, PATIENCE, Served, loopback};
-use shardgram::{Accept, CloseReason, Context, Datagram, Drain, Ending, Handler, PeerId, flow_shard};
+use shardgram::{Accept, CloseReason, Config, Context, Datagram, Drain, Ending, Handler, PeerId, flow_shard};
 
 const BURST: usize = 1_000;
 
-fn what_had_arrived_is_answered(mut bed: Bed) {
-    let server = bed.serve(loopback().shards(2), |_| Echo);
+fn what_had_arrived_is_answered(bed: Bed) {
+    all_is_answered(bed, loopback());
+}
+
+/// The receive ends for want of buffers again and again, each time in a turn that brings nothing else.
+fn what_had_arrived_is_answered_with_few_buffers(bed: Bed) {
+    all_is_answered(bed, loopback().receive_buffers(8).turn_budget(1));
+}
+
+fn all_is_answered(mut bed: Bed, config: Config) {
+    let server = bed.serve(config.shards(2), |_| Echo);
     let at = bed.address(&server);
     let peers: Vec<_> = (0..10).map(|_| bed.peer(at)).collect();
     for i in 0..BURST {
@@ -178,7 +187,7 @@ impl Handler for Restless {
 fn a_handler_that_never_rests_ends_at_the_deadline(mut bed: Bed) {
     let server = bed.serve(loopback(), |_| Restless);
     bed.tell(&server, 0, ());
-    start_drain(&mut bed, &server, Duration::from_millis(50));
+    start_drain(&mut bed, &server, Duration::from_millis(10));
     match server {
         Served::Real(handle) => {
             let report = handle.wait().unwrap();
@@ -200,6 +209,6 @@ on_all_drivers!(
 
 /// In the simulator what is on its way has not arrived; its own tests say when it has.
 mod arrived {
-    use super::what_had_arrived_is_answered;
-    on_real_drivers!(what_had_arrived_is_answered);
+    use super::{what_had_arrived_is_answered, what_had_arrived_is_answered_with_few_buffers};
+    on_real_drivers!(what_had_arrived_is_answered, what_had_arrived_is_answered_with_few_buffers);
 }

@@ -6,7 +6,9 @@
 mod common;
 
 mod accept;
+mod buffers_exhausted;
 mod closing_connected_peers;
+mod completion_queue_overflow;
 mod connected;
 mod counters;
 mod demotion_loses_nothing;
@@ -20,6 +22,7 @@ mod panic;
 mod port_in_use;
 mod port_zero;
 mod stale_ids;
-mod starved;
+mod submission_queue_small;
 mod timers;
 mod truncation;
+mod zero_length;

@@ -24,6 +24,8 @@ struct Tick {
 
 const TIMERS: u32 = 1000;
 const NEVER: u32 = u32::MAX;
+/// Far enough for a slow host to cancel it in time.
+const TO_BE_CANCELLED: Duration = Duration::from_millis(500);
 
 impl Handler for Clockwork {
     type Peer = ();
@@ -43,7 +45,9 @@ impl Handler for Clockwork {
                     let asked = now + Duration::from_micros(1000 + u64::from(number * 7919 % 99_000));
                     assert!(cx.io.set_timer(asked, Tick { number, asked }).is_ok());
                 }
-                let asked = now + Duration::from_millis(50);
+            }
+            b"to be cancelled" => {
+                let asked = now + TO_BE_CANCELLED;
                 self.cancelled = cx.io.set_timer(asked, Tick { number: NEVER, asked }).ok();
             }
             b"cancel" => {
@@ -73,8 +77,9 @@ fn they_fire_in_order_and_never_early(mut bed: Bed) {
     let server = bed.serve(config, move |_| Clockwork { fired: sender.clone(), cancelled: None });
     let at = bed.address(&server);
     let (peer, passing) = (bed.peer(at), bed.peer(at));
-    bed.ask(&peer, at, b"start");
+    bed.ask(&peer, at, b"to be cancelled");
     bed.ask(&peer, at, b"cancel");
+    bed.ask(&peer, at, b"start");
     bed.ask(&passing, at, b"close");
     let mut fired = Vec::new();
     bed.until("all timers fire", |bed| {
@@ -82,7 +87,7 @@ fn they_fire_in_order_and_never_early(mut bed: Bed) {
         fired.extend(receiver.try_iter());
         fired.len() >= TIMERS as usize
     });
-    bed.pass(Duration::from_millis(20));
+    bed.pass(TO_BE_CANCELLED);
     fired.extend(receiver.try_iter());
     assert_eq!(fired.len(), TIMERS as usize, "each once, the cancelled one and the closed peer's never");
     assert!(fired.iter().all(|f| f.at >= f.asked), "never early");

@@ -1,11 +1,19 @@
 //! A bed to test behaviours in: the same test runs over io_uring, over mio, and in the simulator.
 #![allow(dead_code, unused_macros, reason = "each test program uses a part of it")]
 
+pub mod gate;
 pub mod handlers;
 pub mod lab;
 pub mod namespace;
 pub mod program;
+pub mod role;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "filters are set by system calls")]
+pub mod seccomp;
 pub mod skip;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "users and limits are set by system calls")]
+pub mod user;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,7 +22,7 @@ use shardgram::{Backend, Config, Handle, Handler, Remote, Server, ShardInfo, Sna
 use shardgram_sim::{NodeId, Sim, SocketKey};
 
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a test runs.
 pub enum Bed {

@@ -4,8 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Says which part a process of the test plays; not set in the process the test runner started.
-const ROLE: &str = "SHARDGRAM_TEST_ROLE";
+use super::role::{self, again};
 
 /// Addresses of the server's host: several of each family on one interface.
 pub const SERVER: [&str; 6] = ["10.77.0.1", "10.77.0.2", "10.77.0.3", "fd77::1", "fd77::2", "fd77::3"];
@@ -17,9 +16,9 @@ const CLIENT: [&str; 2] = ["10.77.0.100", "fd77::100"];
 /// Where no namespaces can be made (no `unshare`, or user namespaces are forbidden) the test is recorded
 /// as skipped.
 pub fn two_hosts(test: &str, server: fn(&mut Link), client: fn(&mut Link)) {
-    match std::env::var(ROLE).as_deref() {
-        Ok("server") => server(&mut Link::to_client(test)),
-        Ok("client") => client(&mut Link::to_server()),
+    match role::mine().as_deref() {
+        Some("server") => server(&mut Link::to_client(test)),
+        Some("client") => client(&mut Link::to_server()),
         _ => outside(test),
     }
 }
@@ -33,11 +32,6 @@ fn outside(test: &str) {
     }
     let status = again(Command::new("unshare").args(["-r", "-n"]), test, "server").status().expect("unshare");
     assert!(status.success(), "the part in the namespace failed");
-}
-
-fn again<'a>(command: &'a mut Command, test: &str, role: &str) -> &'a mut Command {
-    let here = std::env::current_exe().expect("a path");
-    command.arg(here).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role)
 }
 
 /// Lines to and from the other host's process.

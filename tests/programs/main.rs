@@ -8,8 +8,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod daemon;
+mod drop_privileges;
 mod echo_example;
 mod idle;
+mod memlock;
 mod memory;
 mod source_address;
 mod unprivileged;

@@ -1,0 +1,54 @@
+//! Ordinary users, and what a process may use.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+pub fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"]))
+}
+
+/// A user whose processes are this test's alone, so that nobody else counts against its limits. `number` is
+/// below 8.
+pub fn private_user(number: u32) -> u32 {
+    10_000 + (std::process::id() * 8 + number) % 50_000
+}
+
+/// A program as an ordinary user: as this one, who may not be able to reach the folder it was built in, if root
+/// runs the test. Else as whoever runs the test.
+pub fn as_user(program: &Path, user: u32) -> (Command, Option<tempfile::TempDir>) {
+    if !is_root() {
+        return (Command::new(program), None);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("program");
+    // Copied by another process: one that other tests start from here would hold the descriptor that this
+    // one writes with until its own exec, and a file that is open for writing cannot be run (ETXTBSY).
+    assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(copy);
+    command.uid(user).gid(user).current_dir("/");
+    (command, Some(folder))
+}
+
+/// Has the program of a command start with this limit.
+pub fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, value: u64) -> &mut Command {
+    // SAFETY: the closure makes one system call and touches only its own stack.
+    unsafe { command.pre_exec(move || set_limit(resource, value)) }
+}
+
+/// Sets a soft limit of this process.
+pub fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit to a live one.
+    if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = value.min(limit.rlim_max);
+    // SAFETY: the kernel reads one rlimit from a live one.
+    let code = unsafe { libc::setrlimit(resource, &raw const limit) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
