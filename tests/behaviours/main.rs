@@ -15,6 +15,7 @@ mod demotion_loses_nothing;
 mod drain;
 mod echo_sizes;
 mod endpoints;
+mod foreign_datagrams;
 mod handover_order;
 mod idle_peers;
 mod messages;
