@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shardgram_core::mailbox::Bell;
-use shardgram_sys::interfaces::local_addresses;
 use shardgram_sys::{BindError, ListenerGroup, ListenerSocket, SocketOptions};
 
 use crate::drivers::Changes;
@@ -51,15 +50,11 @@ impl LocalAddresses {
         if self.groups.are_none() {
             return Ok(Vec::new());
         }
-        match local_addresses() {
-            Ok(listed) => self.groups.update(listed, Instant::now()),
-            Err(error) => {
-                // Without the list broadcast addresses cannot be told from others.
-                self.groups.give_up();
-                let warning =
-                    format!("cannot list this host's addresses: {error}; the wildcard serves all of them");
-                return Ok(vec![warning]);
-            }
+        if let Err(error) = self.groups.update(Instant::now()) {
+            // Without the list broadcast addresses cannot be told from others.
+            self.groups.give_up();
+            let what = "cannot list this host's addresses";
+            return Ok(vec![format!("{what}: {error}; the wildcard's listeners serve all of them")]);
         }
         let mut bound = AtBind { sockets, warnings: Vec::new(), no_descriptors: false };
         self.groups.settle(Instant::now(), &mut bound);

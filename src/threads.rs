@@ -139,7 +139,7 @@ fn serve<H: Handler>(
     let bell = Arc::clone(setup.mailbox.bell());
     let config = &config;
     let parts = Parts { shard: number, ring, listeners, changes, config, options, bell: &bell, connected };
-    let serving = Serving { setup, config: &config, make, report };
+    let serving = Serving { setup, config, make, report };
     fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));
         Ending::Stopped

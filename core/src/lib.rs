@@ -23,6 +23,7 @@ pub mod peers;
 pub mod shard_loop;
 pub mod stats;
 
+mod bell;
 mod cookie;
 mod dispatch;
 mod endpoints;
@@ -31,6 +32,7 @@ mod links;
 mod promotion;
 mod routes;
 mod sending;
+mod sync;
 mod timers;
 
 pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};

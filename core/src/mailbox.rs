@@ -1,19 +1,15 @@
-//! Mailboxes between shards, and the bell that wakes a sleeping one.
+//! Mailboxes between shards.
 //!
-//! Data goes through a bounded channel; the wake-up is a separate thing that carries none and of which
-//! one is outstanding at most. A shard about to sleep raises its flag and then looks once more; a sender
-//! puts its message in and then takes the flag down. Both orders are sequentially consistent, so either
-//! the shard sees the message or the sender sees the flag.
+//! Data goes through a bounded channel; the wake-up is a separate thing that carries none: see [`Bell`].
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-
+pub use crate::bell::{Bell, WakeFn};
 use crate::datagram::{Meta, Path};
 use crate::error::Full;
 use crate::handler::Origin;
 use crate::peers::PeerId;
+use crate::sync::{AtomicU64, Ordering, Receiver, Sender, TrySendError, bounded};
 
 /// Forwarded datagrams that may wait for a shard, and their bytes. They are bounded apart from messages, so
 /// that a flood that reaches the wrong shard leaves messages their room and memory its bound.
@@ -34,102 +30,6 @@ pub(crate) struct Forwarded {
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
     pub(crate) bytes: Vec<u8>,
-}
-
-/// Wakes a shard's thread from any other: what a driver provides.
-///
-/// ```
-/// use std::sync::mpsc::Sender;
-/// use shardgram_core::mailbox::WakeFn;
-/// fn by_channel(wakes: Sender<()>) -> WakeFn {
-///     Box::new(move || drop(wakes.send(())))
-/// }
-/// ```
-pub type WakeFn = Box<dyn Fn() + Send + Sync>;
-
-/// The sleeping flag of a shard and the way to wake it.
-///
-/// ```
-/// use shardgram_core::mailbox::Bell;
-/// let (wakes, woken) = std::sync::mpsc::channel();
-/// let bell = Bell::default();
-/// bell.connect(Box::new(move || drop(wakes.send(())))); // by the driver
-/// bell.wake(); // by whoever has something for the shard
-/// assert!(woken.try_recv().is_ok());
-/// ```
-#[derive(Default)]
-pub struct Bell {
-    sleeping: AtomicBool,
-    wake: OnceLock<WakeFn>,
-}
-
-impl Bell {
-    /// Connects it to a driver. Only the first call counts.
-    ///
-    /// ```
-    /// use std::sync::mpsc::Sender;
-    /// use shardgram_core::mailbox::Bell;
-    /// fn attach(bell: &Bell, wakes: Sender<()>) {
-    ///     bell.connect(Box::new(move || drop(wakes.send(()))));
-    /// }
-    /// ```
-    pub fn connect(&self, wake: WakeFn) {
-        let _ = self.wake.set(wake);
-    }
-
-    /// The shard is about to sleep; after this it must look once more for anything to do.
-    pub(crate) fn going_to_sleep(&self) {
-        self.sleeping.store(true, Ordering::Relaxed);
-        // Orders the flag before the look that follows, as `claim` orders the message before the flag.
-        fence(Ordering::SeqCst);
-    }
-
-    /// The shard is awake.
-    pub(crate) fn awake(&self) {
-        self.sleeping.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the shard sleeps and nobody has taken it on to wake it: then the caller has.
-    pub(crate) fn claim(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel)
-    }
-
-    /// Wakes the shard if it sleeps. From any thread.
-    ///
-    /// ```
-    /// # use shardgram_core::mailbox::Bell;
-    /// # let (wakes, woken) = std::sync::mpsc::channel();
-    /// let bell = Bell::default();
-    /// # bell.connect(Box::new(move || drop(wakes.send(()))));
-    /// bell.ring();
-    /// assert!(woken.try_recv().is_err()); // the shard is awake: there is nobody to wake
-    /// ```
-    pub fn ring(&self) {
-        if self.claim() {
-            self.wake();
-        }
-    }
-
-    /// Wakes the shard, whatever its flag says: for whoever claimed it, and for what must not be missed.
-    ///
-    /// ```
-    /// use shardgram_core::mailbox::Postbox;
-    /// fn wake_all<M>(postboxes: &[Postbox<M>]) {
-    ///     postboxes.iter().for_each(|postbox| postbox.bell().wake());
-    /// }
-    /// ```
-    pub fn wake(&self) {
-        if let Some(wake) = self.wake.get() {
-            wake();
-        }
-    }
-}
-
-impl std::fmt::Debug for Bell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bell").field("sleeping", &self.sleeping).finish_non_exhaustive()
-    }
 }
 
 /// Mail of all shards of a server that was put into a mailbox and is not handled yet. While there is any,
@@ -342,9 +242,137 @@ impl<M> Mailbox<M> {
 
 impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
-        // What nobody will handle any more must not keep the other shards waiting.
+        // What nobody will handle any more must not keep the other shards waiting. What is put in between this
+        // and the end of the channel stays on the count, and does no harm: when a shard ends, the server has
+        // drained, or is past the deadline, or is told to stop, and then nobody asks for the count.
         while self.take().is_some() {
             self.handled();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::datagram::SocketId;
+
+    fn forwarded(len: usize) -> Forwarded {
+        let any = ([127, 0, 0, 1], 9).into();
+        let path = Path { local: any, remote: any, socket: SocketId::listener(0) };
+        Forwarded { path, meta: Meta::default(), peer: None, bytes: vec![0; len] }
+    }
+
+    fn one<M>(len: usize) -> (Postbox<M>, Mailbox<M>) {
+        let (postboxes, mut mailboxes) = mailboxes(1, len);
+        (postboxes[0].clone(), mailboxes.remove(0))
+    }
+
+    #[test]
+    fn forwarded_datagrams_come_first_and_have_room_of_their_own() {
+        let (postbox, mailbox) = one(1);
+        assert_eq!(postbox.post(7), Ok(()));
+        assert_eq!(postbox.post(8), Err(Full(8)));
+        assert!(postbox.put_forward(forwarded(1)));
+        assert_eq!(mailbox.len(), 2);
+        assert!(matches!(mailbox.take(), Some(Mail::Forward(_))));
+        assert!(matches!(mailbox.take(), Some(Mail::Message(Origin::Handle, 7))));
+        assert!(mailbox.take().is_none());
+    }
+
+    #[test]
+    fn the_bytes_of_forwarded_datagrams_are_bounded() {
+        let (postbox, mailbox) = one::<()>(1);
+        let half = FORWARD_BYTES as usize / 2;
+        assert!(postbox.put_forward(forwarded(half)));
+        assert!(!postbox.put_forward(forwarded(half + 1)), "a byte too many");
+        assert!(postbox.put_forward(forwarded(half)));
+        assert!(!postbox.put_forward(forwarded(1)), "full");
+        assert!(postbox.put_forward(forwarded(0)), "nothing fits");
+        assert!(mailbox.take().is_some());
+        assert!(postbox.put_forward(forwarded(half)), "room again");
+    }
+
+    #[test]
+    fn the_number_of_forwarded_datagrams_is_bounded() {
+        let (postbox, mailbox) = one::<()>(1);
+        assert!((0..FORWARDS).all(|_| postbox.put_forward(forwarded(1))));
+        assert!(!postbox.put_forward(forwarded(1)));
+        assert_eq!(postbox.forward_bytes.load(Ordering::Relaxed), FORWARDS as u64, "what did not fit is off");
+        while mailbox.take().is_some() {}
+        assert_eq!(postbox.forward_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn mail_is_in_flight_until_it_is_handled_refused_or_left_behind() {
+        let (postbox, mailbox) = one(1);
+        let in_flight = mailbox.in_flight().clone();
+        assert!(in_flight.is_none());
+        assert_eq!(postbox.post(1), Ok(()));
+        assert_eq!(postbox.post(2), Err(Full(2)));
+        assert!(mailbox.take().is_some());
+        assert!(!in_flight.is_none(), "taken is not handled");
+        mailbox.handled();
+        assert!(in_flight.is_none(), "the refused one was not counted");
+        assert_eq!(postbox.post(3), Ok(()));
+        assert!(postbox.put_forward(forwarded(1)));
+        drop(mailbox);
+        assert!(in_flight.is_none());
+        assert_eq!(postbox.post(4), Err(Full(4)));
+        assert!(!postbox.put_forward(forwarded(1)));
+        assert!(in_flight.is_none());
+    }
+
+    /// What a driver sleeps on.
+    #[derive(Default)]
+    struct Sleep {
+        woken: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    /// With the real channel; `tests/loom_bell` tries every order on a model of it.
+    #[test]
+    fn a_shard_that_sleeps_between_messages_hears_all_of_them() {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        const SENDERS: usize = 2;
+        const EACH: usize = if cfg!(miri) { 20 } else { 2_000 };
+        let (postbox, mailbox) = one(4);
+        let sleep = Arc::<Sleep>::default();
+        let waker = Arc::clone(&sleep);
+        postbox.bell().connect(Box::new(move || {
+            *waker.woken.lock().expect("no panic") = true;
+            waker.changed.notify_one();
+        }));
+        thread::scope(|scope| {
+            for _ in 0..SENDERS {
+                scope.spawn(|| {
+                    for message in 0..EACH {
+                        while postbox.post(message).is_err() {
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut handled = 0;
+            while handled < SENDERS * EACH {
+                while mailbox.take().is_some() {
+                    handled += 1;
+                    mailbox.handled();
+                }
+                mailbox.bell().going_to_sleep();
+                if mailbox.is_empty() && handled < SENDERS * EACH {
+                    let woken = sleep.woken.lock().expect("no panic");
+                    let woken = sleep.changed.wait_timeout_while(woken, PATIENCE, |woken| !*woken);
+                    let (mut woken, waited) = woken.expect("no panic");
+                    assert!(!waited.timed_out(), "a wake-up was lost after {handled} messages");
+                    *woken = false;
+                }
+                mailbox.bell().awake();
+            }
+        });
+        assert!(mailbox.in_flight().is_none());
     }
 }

@@ -14,8 +14,10 @@ use shardgram_sys::{ListenerChange, ListenerSocket};
 use crate::driver::UringDriver;
 use crate::sockets::Socket;
 
-/// Addresses that are asked for once and not again: strangers choose where they send to.
+/// Addresses that are remembered as asked for: strangers choose where they send to.
 const ASKED: usize = 4_096;
+/// Datagrams for such addresses after which they are asked for again: there may have been no time or no room.
+const AGAIN: u32 = 4_096;
 
 /// The channels by which sockets come and addresses are asked for.
 #[derive(Clone, Debug)]
@@ -31,18 +33,25 @@ pub struct Changes {
 pub(crate) struct Addresses {
     channels: Option<Changes>,
     asked: HashSet<(u16, IpAddr)>,
+    since: u32,
     gone: Vec<(SocketId, IpAddr)>,
 }
 
 impl Addresses {
     pub(crate) fn new(channels: Option<Changes>) -> Self {
-        Self { channels, asked: HashSet::new(), gone: Vec::new() }
+        Self { channels, asked: HashSet::new(), since: 0, gone: Vec::new() }
     }
 
-    /// A datagram for this address came by the wildcard: a listener for it is asked for, once.
+    /// A datagram for this address came by the wildcard: a listener for it is asked for, and not with every
+    /// datagram.
     #[inline]
     pub(crate) fn seen(&mut self, listen: u16, ip: IpAddr) {
         let Some(channels) = &self.channels else { return };
+        self.since += 1;
+        if self.since >= AGAIN {
+            self.since = 0;
+            self.asked.clear();
+        }
         if self.asked.len() < ASKED
             && self.asked.insert((listen, ip))
             && channels.unknown.try_send((listen, ip)).is_err()

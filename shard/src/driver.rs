@@ -258,10 +258,12 @@ impl UringDriver {
 fn places(parts: &Parts<'_>) -> Places {
     let named = parts.listeners.iter().filter(|listener| listener.local.is_some()).count() as u32;
     let listeners = parts.listeners.len() as u32 - named;
-    let per_wildcard = if parts.changes.is_some() { parts.config.local_address_capacity() } else { 0 };
+    let wildcards =
+        parts.config.listen_addrs().iter().filter(|address| address.ip().is_unspecified()).count();
+    let under_them = if parts.changes.is_some() { parts.config.local_address_capacity() } else { 0 };
     Places {
         listeners,
-        addresses: named.max(listeners * per_wildcard as u32),
+        addresses: named.max((wildcards * under_them) as u32),
         connected: parts.connected.map_or(0, |(_, limits)| limits.total),
         endpoints: parts.config.endpoint_capacity() as u32,
     }

@@ -5,14 +5,16 @@
 //! a completion for success, so when the submitting call returns every one of them is done.
 //!
 //! Unsafe code is in seven files: `ring` (set-up, and what may be queued), `op` (what the queued entries
-//! point to), `driver` and `probe` (one place each: what a send points to outlives its submission), `mapping` (memory shared with the kernel), `buf_ring` (who owns a buffer) and `wake` (the
-//! event descriptor).
+//! point to), `send` and `probe` (what a send points to outlives its submission), `mapping` (memory shared with the kernel), `buf_ring` (the receive buffers) and `wake` (the event descriptor). What the
+//! kernel reports and wrote is read, and who owns a buffer is decided, by safe and pure code: [`completion`],
+//! [`recv`], [`user_data`] and [`ownership`].
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
 mod addresses;
 #[allow(unsafe_code)]
 mod buf_ring;
+pub mod completion;
 mod credit;
 mod driver;
 mod engine;
@@ -23,6 +25,8 @@ mod marker;
 #[allow(unsafe_code)]
 mod op;
 mod own;
+pub mod ownership;
+mod poison;
 mod prepare;
 #[allow(unsafe_code)]
 pub mod probe;
@@ -33,7 +37,7 @@ mod ring;
 #[allow(unsafe_code)]
 mod send;
 mod sockets;
-mod user_data;
+pub mod user_data;
 #[allow(unsafe_code)]
 mod wake;
 

@@ -3,6 +3,9 @@
 use std::io;
 use std::ptr::NonNull;
 
+/// Miri knows no reservation of swap space, and has none.
+const NO_RESERVE: libc::c_int = if cfg!(miri) { 0 } else { libc::MAP_NORESERVE };
+
 /// An anonymous mapping. Pages cost memory once they are touched (mmap(2)).
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -36,7 +39,7 @@ impl Mapping {
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                kind | libc::MAP_ANONYMOUS | NO_RESERVE,
                 -1,
                 0,
             )

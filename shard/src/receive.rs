@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use io_uring::cqueue;
 use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
 use shardgram_core::outbox::Outbox;
 
+use crate::completion::{self, Completion};
 use crate::driver::UringDriver;
 use crate::errno::network_error;
 use crate::marker;
@@ -85,8 +85,10 @@ impl UringDriver {
             self.watch_ended(data, result);
             return false;
         }
+        let completion = completion::decode(result, flags);
         let buffers = &mut self.engine.buffers;
-        let buffer = cqueue::buffer_select(flags).filter(|id| buffers.take(*id));
+        // One that the kernel did not have is not to be believed.
+        let buffer = completion.buffer().filter(|id| buffers.take(*id));
         let Some(socket) = self.sockets.current(data.index, data.generation) else {
             if let Some(id) = buffer {
                 buffers.keep(id, 0);
@@ -95,20 +97,17 @@ impl UringDriver {
             return false;
         };
         let whence = Whence::of(data.index, socket);
-        let ended = !cqueue::more(flags);
         let mut stop = false;
-        if result < 0 {
-            if let Some(buffer) = buffer {
-                buffers.keep(buffer, 0);
+        match (completion, buffer) {
+            (Completion::Data { len, .. }, Some(buffer)) => {
+                socket.failures = 0;
+                stop = self.hand_over_buffer(whence, buffer, len as usize, sink);
             }
-        } else {
-            socket.failures = 0;
-            match buffer {
-                Some(buffer) => stop = self.hand_over_buffer(whence, buffer, result as usize, sink),
-                None => sink.malformed(),
-            }
+            (Completion::Failed { .. }, Some(buffer)) => buffers.keep(buffer, 0),
+            (Completion::Failed { .. }, None) => {}
+            (Completion::Data { .. } | Completion::Nowhere { .. }, _) => sink.malformed(),
         }
-        if ended {
+        if !completion.more() {
             self.receive_ended(whence, result, sink);
         }
         stop

@@ -5,7 +5,7 @@
 
 /// What kind of operation completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A multishot receive; the index is the fixed-file slot.
     Receive,
     /// A send that failed; the index is the train's, the generation is that of the turn.
@@ -42,47 +42,69 @@ const KINDS: [Kind; 10] = [
 ];
 const GENERATION_MASK: u32 = (1 << 24) - 1;
 
+/// What an operation is submitted with and its completion comes back with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct UserData {
-    pub(crate) kind: Kind,
-    pub(crate) generation: u32,
-    pub(crate) index: u32,
+pub struct UserData {
+    /// What the operation does.
+    pub kind: Kind,
+    /// Which of those that had this index in turn; 24 bits, 0 where it has no meaning.
+    pub generation: u32,
+    /// What it is about; its meaning depends on the kind.
+    pub index: u32,
 }
 
 impl UserData {
-    pub(crate) fn new(kind: Kind, index: u32) -> Self {
+    /// Of a kind that has no generations.
+    #[must_use]
+    pub fn new(kind: Kind, index: u32) -> Self {
         Self { kind, generation: 0, index }
     }
 
-    pub(crate) fn receive(slot: u32, generation: u32) -> Self {
+    /// The receive of a fixed-file slot; of the generation 24 bits count.
+    #[must_use]
+    pub fn receive(slot: u32, generation: u32) -> Self {
         Self::on_slot(Kind::Receive, slot, generation)
     }
 
     /// Of an operation on the socket in a slot.
-    pub(crate) fn on_slot(kind: Kind, slot: u32, generation: u32) -> Self {
+    #[must_use]
+    pub fn on_slot(kind: Kind, slot: u32, generation: u32) -> Self {
         Self { kind, generation: generation & GENERATION_MASK, index: slot }
     }
 
-    pub(crate) fn send(train: u32, turn: u32) -> Self {
+    /// The send of a train in a turn; of the turn 24 bits count.
+    #[must_use]
+    pub fn send(train: u32, turn: u32) -> Self {
         Self { kind: Kind::Send, generation: turn & GENERATION_MASK, index: train }
     }
 
+    /// As the kernel is given it.
+    ///
+    /// ```
+    /// use shardgram_shard::user_data::UserData;
+    /// let receive = UserData::receive(3, 1);
+    /// assert_eq!(UserData::from_bits(receive.bits()), Some(receive));
+    /// ```
     #[inline]
-    pub(crate) fn bits(self) -> u64 {
-        (self.kind as u64) << 56 | u64::from(self.generation) << 32 | u64::from(self.index)
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        let generation = u64::from(self.generation & GENERATION_MASK);
+        (self.kind as u64) << 56 | generation << 32 | u64::from(self.index)
     }
 
     /// `None` for bits this driver never made.
     #[inline]
-    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Option<Self> {
         let kind = *KINDS.get((bits >> 56) as usize)?;
         Some(Self { kind, generation: (bits >> 32) as u32 & GENERATION_MASK, index: bits as u32 })
     }
 }
 
 /// The next generation of a slot.
-pub(crate) fn next_generation(generation: u32) -> u32 {
-    (generation + 1) & GENERATION_MASK
+#[must_use]
+pub fn next_generation(generation: u32) -> u32 {
+    generation.wrapping_add(1) & GENERATION_MASK
 }
 
 #[cfg(test)]
@@ -97,7 +119,12 @@ mod tests {
                 assert_eq!(UserData::from_bits(data.bits()), Some(data));
             }
         }
-        assert_eq!(UserData::from_bits(u64::MAX), None);
+        for byte in 0..=u8::MAX {
+            let known = UserData::from_bits(u64::from(byte) << 56).is_some();
+            assert_eq!(known, usize::from(byte) < KINDS.len(), "kind {byte}");
+        }
+        let wide = UserData { kind: Kind::Timer, generation: u32::MAX, index: 0 };
+        assert_eq!(UserData::from_bits(wide.bits()).map(|data| data.kind), Some(Kind::Timer));
         assert_eq!(next_generation(GENERATION_MASK), 0);
     }
 }

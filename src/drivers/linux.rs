@@ -67,8 +67,8 @@ pub(crate) fn prepare_uring(config: &Config) -> Result<Granted, Refused> {
 
 /// Whether this backend's driver serves listeners per local address beside the wildcard's, and takes
 /// changes of them. Where not, none are bound.
-pub(crate) fn serves_local_addresses(_: Backend) -> bool {
-    false
+pub(crate) fn serves_local_addresses(backend: Backend) -> bool {
+    backend == Backend::Uring
 }
 
 /// The shards of a server, as far as they wake each other.

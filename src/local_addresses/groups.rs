@@ -1,9 +1,11 @@
 //! Which local addresses have groups, and which should.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use shardgram_sys::interfaces::{broadcast_addresses, local_addresses};
 use shardgram_sys::{BindError, InterfaceAddress, ListenerGroup, ListenerSocket, SocketOptions};
 
 /// An IPv6 address is listed before it may be bound: the host asks its neighbours first whether anybody
@@ -42,6 +44,7 @@ pub(super) struct Groups {
     options: SocketOptions,
     wildcards: Vec<Wildcard>,
     listed: Vec<InterfaceAddress>,
+    broadcasts: HashSet<Ipv4Addr>,
     /// The second that is counted in, and what is left of it.
     asked: Option<(Instant, u32)>,
 }
@@ -73,7 +76,8 @@ struct Rest {
 
 impl Groups {
     pub(super) fn new(cap: usize, options: SocketOptions) -> Self {
-        Self { cap, options, wildcards: Vec::new(), listed: Vec::new(), asked: None }
+        let (wildcards, listed, broadcasts) = (Vec::new(), Vec::new(), HashSet::new());
+        Self { cap, options, wildcards, listed, broadcasts, asked: None }
     }
 
     /// Takes a wildcard's group, if it is one.
@@ -93,23 +97,29 @@ impl Groups {
         self.wildcards.clear();
     }
 
-    /// Takes a fresh list of this host's addresses. What was tentative may be usable now.
-    pub(super) fn update(&mut self, listed: Vec<InterfaceAddress>, now: Instant) {
-        self.listed = listed;
+    /// Lists this host's addresses anew. What was tentative may be usable now.
+    ///
+    /// # Errors
+    /// The list cannot be had, and the one before stands.
+    pub(super) fn update(&mut self, now: Instant) -> io::Result<()> {
+        (self.listed, self.broadcasts) = (local_addresses()?, broadcast_addresses()?);
         for rest in self.wildcards.iter_mut().flat_map(|wildcard| wildcard.resting.values_mut()) {
             if rest.tries > 0 {
                 (rest.until, rest.tries) = (now, 1);
             }
         }
+        Ok(())
     }
 
     /// Brings what is bound in line with the list. Says when to do so again, if nothing else happens.
     pub(super) fn settle(&mut self, now: Instant, tell: &mut impl Tell) -> Option<Instant> {
-        let Self { cap, options, wildcards, listed, .. } = self;
+        let Self { cap, options, wildcards, listed, broadcasts, .. } = self;
+        let is_unicast = |one: &&InterfaceAddress| !is_among(broadcasts, one.address);
+        let unicast: Vec<_> = listed.iter().filter(is_unicast).collect();
         let mut again = None;
         for wildcard in wildcards {
-            let removed = wildcard.remove(listed, now, tell);
-            let added = wildcard.add(listed, *cap, options, now, tell);
+            let removed = wildcard.remove(&unicast, now, tell);
+            let added = wildcard.add(&unicast, *cap, options, now, tell);
             again = [again, removed, added].into_iter().flatten().min();
         }
         again
@@ -121,10 +131,9 @@ impl Groups {
             return;
         };
         let of_interface = self.listed.iter().find(|one| one.address == ip);
-        let is_broadcast =
-            self.listed.iter().any(|one| one.broadcast.is_some_and(|broadcast| broadcast == ip));
         let unknown = !wildcard.bound.contains_key(&ip) && !wildcard.rests(ip, now);
-        if is_broadcast || !unknown || !wildcard.serves(ip) || wildcard.bound.len() >= self.cap {
+        let unicast = wildcard.serves(ip) && !is_among(&self.broadcasts, ip);
+        if !unknown || !unicast || wildcard.bound.len() >= self.cap {
             return;
         }
         // A link-local address means nothing without its interface.
@@ -149,11 +158,16 @@ impl Groups {
 
 impl Wildcard {
     /// Forgets groups whose addresses are no longer listed.
-    fn remove(&mut self, listed: &[InterfaceAddress], now: Instant, tell: &mut impl Tell) -> Option<Instant> {
-        let has = |ip: IpAddr, bound: &Bound| {
-            listed.iter().any(|one| one.address == ip && scope(one) == bound.scope)
+    fn remove(
+        &mut self,
+        listed: &[&InterfaceAddress],
+        now: Instant,
+        tell: &mut impl Tell,
+    ) -> Option<Instant> {
+        let has: HashSet<_> = listed.iter().map(|one| (one.address, scope(one))).collect();
+        let lost = |(ip, bound): (&IpAddr, &Bound)| {
+            (bound.listed && !has.contains(&(*ip, bound.scope))).then_some(*ip)
         };
-        let lost = |(ip, bound): (&IpAddr, &Bound)| (bound.listed && !has(*ip, bound)).then_some(*ip);
         let lost: Vec<_> = self.bound.iter().filter_map(lost).collect();
         for ip in lost {
             if !tell.has_room() {
@@ -169,7 +183,7 @@ impl Wildcard {
     /// Binds groups for addresses that are listed and have none.
     fn add(
         &mut self,
-        listed: &[InterfaceAddress],
+        listed: &[&InterfaceAddress],
         cap: usize,
         options: &SocketOptions,
         now: Instant,
@@ -177,8 +191,11 @@ impl Wildcard {
     ) -> Option<Instant> {
         let mut again: Option<Instant> = None;
         let mut not_before = |time| again = Some(again.map_or(time, |earliest| earliest.min(time)));
-        for one in listed.iter().filter(|one| self.serves(one.address)).collect::<Vec<_>>() {
+        for one in listed {
             let (ip, scope) = (one.address, scope(one));
+            if !self.serves(ip) {
+                continue;
+            }
             if let Some(bound) = self.bound.get_mut(&ip) {
                 // It may have been asked for before it was listed.
                 bound.listed |= bound.scope == scope;
@@ -238,7 +255,7 @@ impl Wildcard {
         bound: Bound,
         options: &SocketOptions,
     ) -> Result<Vec<ListenerSocket>, BindError> {
-        let mut group = self.group.bind_beside(ip, bound.scope, options)?;
+        let mut group = self.group.bind_beside_unchecked(ip, bound.scope, options)?;
         let (listen, local) = (self.listen, Some(group.local_addr()));
         tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
         self.resting.remove(&ip);
@@ -287,8 +304,12 @@ fn allowed(asked: &mut Option<(Instant, u32)>, now: Instant) -> bool {
     allowed
 }
 
+fn is_among(broadcasts: &HashSet<Ipv4Addr>, ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if broadcasts.contains(&v4))
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(v6) if Ipv6Addr::is_unicast_link_local(&v6))
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The interface without which an address says nothing, or 0.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use shardgram_core::mailbox::Bell;
-use shardgram_sys::interfaces::{AddressWatch, Waker, local_addresses};
+use shardgram_sys::interfaces::{AddressWatch, Waker};
 use shardgram_sys::{BindError, ListenerChange, ListenerSocket};
 
 use super::groups::{Groups, Tell};
@@ -126,11 +126,8 @@ impl Follow {
 
     /// Lists the addresses anew. Says when to try again if that failed.
     fn list(&mut self, now: Instant) -> Option<Instant> {
-        match local_addresses() {
-            Ok(listed) => {
-                self.groups.update(listed, now);
-                None
-            }
+        match self.groups.update(now) {
+            Ok(()) => None,
             Err(error) => {
                 tracing::warn!(%error, "cannot list this host's addresses");
                 Some(now + FAILURE_REST)

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod watch;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -58,14 +59,26 @@ fn from_crate(interface: if_addrs::Interface) -> InterfaceAddress {
     }
 }
 
+/// Lists the broadcast addresses of the networks this host is in: those of the masks, and others that were
+/// configured. The limited broadcast address is not among them.
+///
+/// # Errors
+///
+/// As for [`local_addresses`].
+pub fn broadcast_addresses() -> io::Result<HashSet<Ipv4Addr>> {
+    let of = |one: if_addrs::Interface| {
+        let configured = match &one.addr {
+            IfAddr::V4(v4) => v4.broadcast.filter(|broadcast| *broadcast != v4.ip),
+            IfAddr::V6(_) => None,
+        };
+        [configured, from_crate(one).broadcast].into_iter().flatten()
+    };
+    Ok(if_addrs::get_if_addrs()?.into_iter().flat_map(of).collect())
+}
+
 /// Whether `ip` is the limited broadcast address or that of a network this host is in.
 pub(crate) fn is_broadcast(ip: Ipv4Addr) -> bool {
-    // Besides that of the mask there may be another that was configured.
-    let is_its = |one: if_addrs::Interface| {
-        matches!(&one.addr, IfAddr::V4(v4) if v4.broadcast == Some(ip) && v4.ip != ip)
-            || from_crate(one).broadcast == Some(ip)
-    };
     // A list that cannot be had (some sandboxes) is no reason to refuse an address: then only
     // the limited broadcast address is known.
-    ip.is_broadcast() || if_addrs::get_if_addrs().is_ok_and(|all| all.into_iter().any(is_its))
+    ip.is_broadcast() || broadcast_addresses().is_ok_and(|all| all.contains(&ip))
 }

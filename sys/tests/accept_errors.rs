@@ -18,7 +18,7 @@ fn each_obstacle_has_its_number() {
     let (_peer, name) = client(local);
 
     let error =
-        connected(mode, address("192.0.2.1:9"), address("192.0.2.2:9"), &options).expect_err("foreign");
+        connected(mode, address("192.0.2.1:9000"), address("192.0.2.2:9000"), &options).expect_err("foreign");
     assert!(matches!(error, BindError::AddressNotAvailable { .. }), "{error}");
     let everybody = address("255.255.255.255:9");
     let error = connected(mode, local, everybody, &options).expect_err("not a peer");

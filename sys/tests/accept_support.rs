@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 
 use shardgram_sys::accept::connected;
 use shardgram_sys::{AcceptMode, BindError, SocketOptions, accept_support};
+use support::accept::{address, client, listen};
 
 #[test]
 fn what_it_says_is_so() {
@@ -41,13 +42,13 @@ fn without_ipv6_in_the_kernel_it_is_the_same_group() {
         let reason = found.reason.expect("a reason");
         assert!(reason.contains("no IPv6"), "{reason}");
 
-        let (local, peer) = ("127.0.0.1:9".parse().expect("local"), "127.0.0.1:10".parse().expect("peer"));
-        let error =
-            connected(AcceptMode::SideGroup, local, peer, &SocketOptions::default()).expect_err("no IPv6");
+        let options = SocketOptions::default();
+        let (local, _listeners) = listen(address("127.0.0.1:0"), 1, &options);
+        let (_peer, peer) = client(local);
+        let error = connected(AcceptMode::SideGroup, local, peer, &options).expect_err("no IPv6");
         assert!(matches!(error, BindError::FamilyUnsupported { .. }), "{error}");
         assert_eq!(error.errno(), libc::EAFNOSUPPORT);
-        connected(AcceptMode::SameGroup, local, peer, &SocketOptions::default())
-            .expect("the same group works");
+        connected(AcceptMode::SameGroup, local, peer, &options).expect("the same group works");
     })
     .join()
     .expect("the thread");

@@ -153,7 +153,7 @@ fn does_not_run(bed: &mut Bed, gate: &Gate, when: &str) {
 
 fn nothing_runs_in_vain(mut bed: Bed) {
     // The answers of a burst fit into the peer's own buffer.
-    const BURST: u32 = 200;
+    const BURST: u32 = 100;
     let gate = Gate::default();
     let behind = gate.clone();
     let server = bed.serve(few_buffers(), move |_| Staller(behind.clone()));
@@ -178,7 +178,7 @@ fn nothing_runs_in_vain(mut bed: Bed) {
 
 fn sockets_that_share_the_buffers_all_get_some(mut bed: Bed) {
     // The answers of a round fit into the peer's own buffer.
-    const EACH: u32 = 200;
+    const EACH: u32 = 100;
     let gate = Gate::default();
     let behind = gate.clone();
     let config = few_buffers().listen("[::1]:0".parse().unwrap()).listen(([127, 0, 0, 1], 0).into());

@@ -118,7 +118,7 @@ impl Handler for Caller {
 
 fn many_endpoints_and_wake_ups(mut bed: Bed) {
     // What all endpoints say at once fits into their friend's buffer.
-    const CALLS: u32 = 100;
+    const CALLS: u32 = 50;
     const ROUNDS: u32 = 5;
     let friend = bed.peer(([127, 0, 0, 1], 0).into());
     let to = friend.address();

@@ -59,8 +59,8 @@ fn they_are_answered_in_their_order(mut bed: Bed) {
 
 fn nothing_but_empty_ones_is_served_too(mut bed: Bed) {
     // The answers of a burst fit into the peer's own buffer.
-    const BURST: u32 = 200;
-    const BURSTS: u32 = 10;
+    const BURST: u32 = 100;
+    const BURSTS: u32 = 20;
     let server = bed.serve(both_families(), |_| Echo);
     let addresses = bed.addresses(&server);
     for at in &addresses {
