@@ -2,14 +2,16 @@
 //! no descriptor is left over, and old ids find nothing.
 
 use std::collections::HashSet;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use shardgram::{Accept, CloseReason, Config, Context, Datagram, Handler, Origin, PeerId, SendError, Tier};
 
-use crate::common::lab::{Lab, Order, Welcome, connected_to, loopback_of_both, next_turn, wait_in_callback};
+use crate::common::lab::{
+    Flood, LONG_PATIENCE, Lab, Order, Welcome, connected_to, loopback_of_both, next_turn, sockets_at,
+    until_accounted, wait_in_callback,
+};
 use crate::common::{Bed, PATIENCE, loopback};
 
 /// Connects everybody and closes them again, some at once and some later; keeps the ids of the closed.
@@ -73,40 +75,19 @@ impl Handler for Fickle {
     }
 }
 
-/// Every socket floods with its own port in each datagram, until told to stop.
-fn flood(sockets: &[UdpSocket], to: SocketAddr, stop: &AtomicBool) -> u64 {
-    let ports: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap().port().to_be_bytes()).collect();
-    let mut rounds = 0;
-    while !stop.load(Ordering::Relaxed) {
-        rounds += 1;
-        for (socket, port) in sockets.iter().zip(&ports) {
-            socket.send_to(port, to).expect("sent");
-        }
-    }
-    rounds * sockets.len() as u64
-}
-
 fn close_under_flood(config: Config, shards: u16, closes: u64) {
     let Some(mut bed) = Bed::uring() else { return };
     let server = bed.serve(config.shards(shards).max_connected(64), |_| Fickle::default());
     let at = bed.address(&server);
-    let sockets: Vec<_> = (0..20).map(|_| UdpSocket::bind((at.ip(), 0)).expect("a free port")).collect();
-    let stop = AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let flood = scope.spawn(|| flood(&sockets, at, &stop));
-        bed.until("many are closed", |bed| bed.stats(&server).demoted >= closes);
-        stop.store(true, Ordering::Relaxed);
-        flood.join().expect("no panic")
-    });
+    let flood = Flood::start(sockets_at(at.ip(), 20), at, |port, _| port.to_be_bytes());
+    bed.until_within(LONG_PATIENCE, "many are closed", |bed| bed.stats(&server).demoted >= closes);
+    let sent = flood.stop();
     let (tell, told) = mpsc::channel();
     for shard in 0..shards {
         bed.tell(&server, shard, tell.clone());
         assert_eq!(told.recv_timeout(PATIENCE), Ok(0), "nothing was given to somebody else");
     }
-    bed.until("all of it is accounted for", |bed| {
-        let stats = bed.stats(&server);
-        stats.received + stats.kernel_dropped >= sent
-    });
+    until_accounted(&mut bed, &server, sent);
     bed.until("sockets of the closed are gone", |bed| {
         connected_to(at).len() as u64 == bed.stats(&server).connected()
     });

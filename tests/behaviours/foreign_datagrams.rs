@@ -4,14 +4,13 @@
 //! For real: in the listeners' port group the kernel gives a socket that is bound and not yet connected what
 //! others send at that moment. Outside of that group it does not.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use shardgram::{Accept, AcceptChoice, Backend, Config, Context, Datagram, Handler, Origin, PeerId, Server};
 use shardgram::{Snapshot, StartError};
 
-use crate::common::lab::loopback_of_both;
+use crate::common::lab::{Flood, LONG_PATIENCE, loopback_of_both, sockets_at, until_accounted};
 use crate::common::{Bed, PATIENCE, Served, loopback};
 
 const SOURCES: usize = 32;
@@ -55,23 +54,6 @@ impl Handler for Sorter {
     }
 }
 
-/// Each socket sends who it is, until told to stop; gives how many were sent.
-fn flood(sockets: &[UdpSocket], kind: u8, to: SocketAddr, stop: &AtomicBool) -> u64 {
-    let says = sockets.iter().map(|socket| {
-        let [high, low] = socket.local_addr().unwrap().port().to_be_bytes();
-        (socket, [kind, high, low])
-    });
-    let says: Vec<_> = says.collect();
-    let mut rounds = 0;
-    while !stop.load(Ordering::Relaxed) {
-        rounds += 1;
-        for (socket, bytes) in &says {
-            socket.send_to(bytes, to).expect("sent");
-        }
-    }
-    rounds * sockets.len() as u64
-}
-
 fn wrong(bed: &mut Bed, server: &Served<mpsc::Sender<u64>>, shards: u16) -> u64 {
     let (tell, told) = mpsc::channel();
     (0..shards).for_each(|shard| bed.tell(server, shard, tell.clone()));
@@ -83,22 +65,17 @@ fn storm(config: Config, enough: impl Fn(&Snapshot) -> bool) -> Option<Snapshot>
     let mut bed = Bed::uring()?;
     let server = bed.serve(config.shards(2), |_| Sorter::default());
     let at = bed.address(&server);
-    let sockets = |count| -> Vec<_> {
-        (0..count).map(|_| UdpSocket::bind((at.ip(), 0)).expect("a free port")).collect()
+    let says = |kind| {
+        move |port: u16, _| {
+            let [high, low] = port.to_be_bytes();
+            [kind, high, low]
+        }
     };
-    let (sources, movers) = (sockets(SOURCES), sockets(MOVERS));
-    let stop = &AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let floods = [(&sources, SOURCE), (&movers, MOVER)]
-            .map(|(sockets, kind)| scope.spawn(move || flood(sockets, kind, at, stop)));
-        bed.until("enough of it", |bed| enough(&bed.stats(&server)));
-        stop.store(true, Ordering::Relaxed);
-        floods.map(|flood| flood.join().expect("no panic")).iter().sum::<u64>()
-    });
-    bed.until("all of it is accounted for", |bed| {
-        let stats = bed.stats(&server);
-        stats.received + stats.kernel_dropped >= sent
-    });
+    let floods = [(SOURCES, SOURCE), (MOVERS, MOVER)]
+        .map(|(count, kind)| Flood::start(sockets_at(at.ip(), count), at, says(kind)));
+    bed.until_within(LONG_PATIENCE, "enough of it", |bed| enough(&bed.stats(&server)));
+    let sent = floods.into_iter().map(Flood::stop).sum();
+    until_accounted(&mut bed, &server, sent);
     assert_eq!(wrong(&mut bed, &server, 2), 0, "nothing is given to somebody else");
     let stats = bed.drain(server);
     println!("{} accepts, {} redispatched", stats.promoted, stats.redispatched);
@@ -109,10 +86,10 @@ fn storm(config: Config, enough: impl Fn(&Snapshot) -> bool) -> Option<Snapshot>
 
 #[test]
 fn in_the_listeners_group_they_go_where_they_belong() {
-    for config in loopback_of_both() {
-        let config = config.accept(AcceptChoice::SameGroup);
-        storm(config, |stats| stats.redispatched >= 10 && stats.promoted >= 1_000);
-    }
+    let [v4, v6] = loopback_of_both().map(|config| config.accept(AcceptChoice::SameGroup));
+    storm(v4, |stats| stats.redispatched >= 100 && stats.promoted >= 1_000);
+    // Of IPv6 sockets in one group the kernel finds those first that were bound first: there are few.
+    storm(v6, |stats| stats.promoted >= 1_000);
 }
 
 #[test]
