@@ -1,7 +1,7 @@
 //! Whether peers can have sockets of their own here, in which way, and how many.
 
 use shardgram_core::driver::ConnectedLimits;
-use shardgram_core::{Backend, Config};
+use shardgram_core::{AcceptChoice, Backend, Config};
 
 use crate::drivers::{self, AcceptWay};
 use crate::error::StartError;
@@ -29,7 +29,8 @@ impl Connected {
     /// What the configuration asks for, as far as the system allows.
     ///
     /// # Errors
-    /// [`StartError::TooManyConnected`] if it asks for more than descriptors allow.
+    /// [`StartError::TooManyConnected`] if it asks for more than descriptors allow, and
+    /// [`StartError::AcceptRefused`] if the way it asks for cannot be had.
     pub(crate) fn decide(
         config: &Config,
         backend: Backend,
@@ -43,10 +44,19 @@ impl Connected {
         }
         let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
         let nobody = total == 0 || per_address == Some(0) || config.listen_addrs().is_empty();
-        if backend != Backend::Uring || nobody {
+        if nobody {
             return Ok(Self::NONE);
         }
-        let Some(way) = drivers::accept_way() else { return Ok(Self::NONE) };
+        let accept = config.accept_choice();
+        let way = match backend {
+            Backend::Uring => drivers::accept_way(accept),
+            other => Err(format!("the {other} driver gives peers no sockets of their own")),
+        };
+        let way = match way {
+            Ok(way) => way,
+            Err(_) if accept == AcceptChoice::Auto => return Ok(Self::NONE),
+            Err(reason) => return Err(StartError::AcceptRefused { accept, reason }),
+        };
         let default = if way.is_cheap() { DEFAULT } else { DEFAULT_SAME_GROUP };
         let shards = u32::from(config.shard_count());
         let share = |all: u32| (all / shards).max(1);
@@ -86,5 +96,16 @@ mod tests {
     fn what_only_the_default_asks_for_is_lowered() {
         let config = Config::new().listen(([0, 0, 0, 0], 0).into());
         assert!(Connected::decide(&config, Backend::Mio, Some(100)).is_ok());
+    }
+
+    #[test]
+    fn a_way_to_accept_that_cannot_be_had_is_refused_with_the_reason() {
+        let config = Config::new().listen(([127, 0, 0, 1], 0).into()).accept(AcceptChoice::SameGroup);
+        let error = Connected::decide(&config, Backend::Mio, None).expect_err("mio has none");
+        let StartError::AcceptRefused { accept, reason } = error else { panic!("{error}") };
+        assert_eq!(accept, AcceptChoice::SameGroup);
+        assert!(reason.contains("mio"), "{reason}");
+        let nobody = config.max_connected(0);
+        assert!(Connected::decide(&nobody, Backend::Mio, None).is_ok(), "nobody needs it");
     }
 }

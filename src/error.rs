@@ -32,6 +32,14 @@ pub enum StartError {
         /// What refuses it, and what would help.
         reason: String,
     },
+    /// The way to accept that was asked for cannot be had here.
+    #[error("accept={accept} was asked for and cannot be had: {reason}; or ask for auto")]
+    AcceptRefused {
+        /// The way asked for.
+        accept: shardgram_core::AcceptChoice,
+        /// What stands in the way.
+        reason: String,
+    },
     /// More peers with sockets of their own were asked for than there can be descriptors.
     #[error(
         "{asked} connected peers were asked for, and the limit of {limit} descriptors leaves room for {fits}: \

@@ -92,6 +92,50 @@ impl std::str::FromStr for TierPolicy {
     }
 }
 
+/// How peers get sockets of their own beside the listeners of the same address and port.
+///
+/// ```
+/// use shardgram_core::config::AcceptChoice;
+/// assert_eq!("same-group".parse(), Ok(AcceptChoice::SameGroup));
+/// assert_eq!(AcceptChoice::default().to_string(), "auto");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum AcceptChoice {
+    /// Outside the listeners' port group where that works, in it where not; the ready line says which.
+    #[default]
+    Auto,
+    /// Outside the listeners' port group, or an error that says why not. Unknown sources cost the same
+    /// however many peers are connected. Linux 6.13 with IPv6.
+    SideGroup,
+    /// In the listeners' port group, even where the other way works. A few datagrams of others come by a
+    /// socket while it is made: they go where they belong, late, and are counted as redispatched. Every
+    /// datagram of an unknown source costs a look at each such socket. Linux.
+    SameGroup,
+}
+
+impl std::fmt::Display for AcceptChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::SideGroup => "side-group",
+            Self::SameGroup => "same-group",
+        })
+    }
+}
+
+impl std::str::FromStr for AcceptChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "side-group" => Ok(Self::SideGroup),
+            "same-group" => Ok(Self::SameGroup),
+            other => Err(format!("unknown way to accept '{other}': it is auto, side-group or same-group")),
+        }
+    }
+}
+
 /// How a shard waits when there is nothing to do.
 ///
 /// ```
@@ -162,6 +206,7 @@ macro_rules! settings {
             pub(crate) idle_timeout: Option<Duration>,
             pub(crate) drain_on_signals: Option<Duration>,
             pub(crate) tier: TierPolicy,
+            pub(crate) accept: AcceptChoice,
             pub(crate) wait: WaitPolicy,
             pub(crate) max_connected: Option<u32>,
             pub(crate) max_connected_per_address: Option<u32>,
@@ -177,6 +222,7 @@ macro_rules! settings {
                     idle_timeout: Some(Duration::from_secs(120)),
                     drain_on_signals: None,
                     tier: TierPolicy::Listener,
+                    accept: AcceptChoice::Auto,
                     wait: WaitPolicy::Block,
                     max_connected: None,
                     max_connected_per_address: None,
@@ -394,6 +440,21 @@ impl Config {
     #[must_use]
     pub fn tier(mut self, tier: TierPolicy) -> Self {
         self.tier = tier;
+        self
+    }
+
+    /// How peers get sockets of their own. Default [`AcceptChoice::Auto`]: the better way that works. Another
+    /// choice is refused when the server is bound if it cannot be had, by a driver that has no such
+    /// sockets too.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, config::AcceptChoice};
+    /// let config = Config::new().accept(AcceptChoice::SameGroup);
+    /// assert_eq!(config.accept_choice(), AcceptChoice::SameGroup);
+    /// ```
+    #[must_use]
+    pub fn accept(mut self, accept: AcceptChoice) -> Self {
+        self.accept = accept;
         self
     }
 
@@ -644,6 +705,15 @@ impl Config {
     /// ```
     pub fn tier_policy(&self) -> TierPolicy {
         self.tier
+    }
+    /// How peers get sockets of their own.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, config::AcceptChoice};
+    /// assert_eq!(Config::new().accept_choice(), AcceptChoice::Auto);
+    /// ```
+    pub fn accept_choice(&self) -> AcceptChoice {
+        self.accept
     }
     /// How a shard waits.
     ///

@@ -35,7 +35,7 @@ mod sending;
 mod sync;
 mod timers;
 
-pub use config::{Backend, Config, TierPolicy, WaitPolicy};
+pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};
 pub use context::{Context, Io, Tier};
 pub use datagram::{Datagram, Meta, Path};
 pub use endpoints::{Endpoint, EndpointId, Via};

@@ -121,6 +121,7 @@ impl UringDriver {
             engine,
             options: parts.options,
             shard,
+            markers: Markers::new(shard, parts.shards, Arc::clone(parts.fleet.markers())),
             fleet: parts.fleet,
             capacity: config.datagram_capacity(),
             completed: VecDeque::new(),
@@ -137,7 +138,6 @@ impl UringDriver {
             late: None,
             closed_drops: 0,
             accept: parts.connected,
-            markers: Markers::new(shard, parts.shards),
             retiring: Retiring::default(),
             addresses: Addresses::new(parts.changes),
         };
@@ -386,7 +386,7 @@ impl Driver for UringDriver {
 
     fn kernel_dropped(&mut self) -> u64 {
         let open: u64 = self.sockets.iter().map(|s| socket::drop_count(&s.socket).unwrap_or(0)).sum();
-        (open + self.closed_drops).saturating_sub(self.markers.lost())
+        (open + self.closed_drops).saturating_add_signed(-self.markers.lost())
     }
 }
 

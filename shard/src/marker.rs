@@ -9,6 +9,8 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use shardgram_sys::flow_shard;
@@ -43,16 +45,41 @@ struct Marker {
     next: Vec<Waiter>,
 }
 
+/// What the shards of a server know of each other's markers: in the listeners' port group one may be caught
+/// by a peer's socket of any shard before that is connected.
+#[derive(Debug)]
+pub(crate) struct SharedMarkers {
+    secret: [u8; 16],
+    /// Of each shard: markers that were sent and did not come out.
+    lost: Box<[AtomicI64]>,
+}
+
+impl SharedMarkers {
+    pub(crate) fn new(shards: u16) -> Self {
+        let draw = || RandomState::new().build_hasher().finish().to_ne_bytes();
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&draw());
+        secret[8..].copy_from_slice(&draw());
+        Self { secret, lost: (0..shards).map(|_| AtomicI64::new(0)).collect() }
+    }
+
+    fn add_lost(&self, shard: u16, count: i64) {
+        // A count, by which nothing else is ordered.
+        if let Some(lost) = self.lost.get(usize::from(shard)) {
+            lost.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The markers of a shard.
 #[derive(Debug)]
 pub(crate) struct Markers {
     shard: u16,
     shards: u16,
-    secret: [u8; 16],
+    shared: Arc<SharedMarkers>,
     all: Vec<Marker>,
     /// Peers that wait, at all listeners.
     waiting: usize,
-    lost: u64,
 }
 
 /// What has become of markers.
@@ -65,12 +92,8 @@ pub(crate) struct Outcome {
 }
 
 impl Markers {
-    pub(crate) fn new(shard: u16, shards: u16) -> Self {
-        let draw = || RandomState::new().build_hasher().finish().to_ne_bytes();
-        let mut secret = [0; 16];
-        secret[..8].copy_from_slice(&draw());
-        secret[8..].copy_from_slice(&draw());
-        Self { shard, shards, secret, all: Vec::new(), waiting: 0, lost: 0 }
+    pub(crate) fn new(shard: u16, shards: u16, shared: Arc<SharedMarkers>) -> Self {
+        Self { shard, shards, shared, all: Vec::new(), waiting: 0 }
     }
 
     /// Whether anybody waits.
@@ -79,15 +102,9 @@ impl Markers {
         self.waiting > 0
     }
 
-    /// Whether one may come out of a listener, be it one for which nobody waits any more.
-    #[inline]
-    pub(crate) fn may_come(&self) -> bool {
-        !self.all.is_empty()
-    }
-
     /// Markers that were sent and dropped on the way: the kernel counts them as datagrams it dropped.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost
+    pub(crate) fn lost(&self) -> i64 {
+        self.shared.lost.get(usize::from(self.shard)).map_or(0, |lost| lost.load(Ordering::Relaxed))
     }
 
     /// Somebody waits for what the listener in this place, at this address, holds.
@@ -141,7 +158,7 @@ impl Markers {
                 if now.saturating_duration_since(last) < AGAIN {
                     continue;
                 }
-                self.lost += u64::from(marker.sent);
+                self.shared.add_lost(self.shard, i64::from(marker.sent));
                 if now.saturating_duration_since(since) > PATIENCE {
                     marker.under_way = None;
                     self.waiting -= marker.held.len();
@@ -156,7 +173,7 @@ impl Markers {
             marker.held.append(&mut marker.next);
             marker.number = marker.number.wrapping_add(1);
             let mut bytes = [0; LENGTH];
-            bytes[..16].copy_from_slice(&self.secret);
+            bytes[..16].copy_from_slice(&self.shared.secret);
             bytes[16..].copy_from_slice(&marker.number.to_ne_bytes());
             // A marker that cannot be sent is as good as one that was dropped.
             marker.sent = marker.socket.send_to(&bytes, marker.to).is_ok();
@@ -171,16 +188,22 @@ impl Markers {
         self.all.iter().filter_map(|marker| Some(marker.under_way?.1 + AGAIN)).min()
     }
 
-    /// Whether what came by a listener is one of its markers; then who is let in.
+    /// Whether what came by a socket is a marker; then who is let in.
     #[cold]
-    pub(crate) fn came(&mut self, listener: u32, from: SocketAddr, bytes: &[u8]) -> Option<Vec<Waiter>> {
-        let marker = self.all.iter_mut().find(|marker| marker.listener == listener && marker.from == from)?;
-        let number = bytes.strip_prefix(&self.secret)?;
-        if number != marker.number.to_ne_bytes() || marker.under_way.is_none() {
-            // An earlier one that was slow: it was taken for lost.
-            self.lost = self.lost.saturating_sub(1);
+    pub(crate) fn came(&mut self, place: u32, from: SocketAddr, bytes: &[u8]) -> Option<Vec<Waiter>> {
+        let number = bytes.strip_prefix(&self.shared.secret)?;
+        let awaited = |marker: &&mut Marker| {
+            marker.listener == place
+                && marker.from == from
+                && marker.under_way.is_some()
+                && number == marker.number.to_ne_bytes()
+        };
+        let Some(marker) = self.all.iter_mut().find(awaited) else {
+            // One that was slow and is taken for lost, or that was caught by a peer's socket: then it is
+            // taken for lost sooner or later. Its sender is the shard to which it would have been steered.
+            self.shared.add_lost(flow_shard(from, self.shards), -1);
             return Some(Vec::new());
-        }
+        };
         marker.under_way = None;
         self.waiting -= marker.held.len();
         Some(std::mem::take(&mut marker.held))
@@ -202,6 +225,10 @@ impl Markers {
 mod tests {
     use super::*;
 
+    fn markers(shard: u16, shards: u16) -> Markers {
+        Markers::new(shard, shards, Arc::new(SharedMarkers::new(shards)))
+    }
+
     fn listener() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let address = socket.local_addr().expect("an address");
@@ -218,7 +245,7 @@ mod tests {
     #[test]
     fn one_marker_lets_in_all_who_waited_when_it_was_sent() {
         let (socket, address) = listener();
-        let mut markers = Markers::new(1, 3);
+        let mut markers = markers(1, 3);
         let now = Instant::now();
         markers.wait((7, 0), 0, address).expect("a socket");
         markers.wait((8, 0), 0, address).expect("a socket");
@@ -235,22 +262,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_cannot_make_one() {
+    fn a_stranger_cannot_make_one_and_one_that_went_astray_lets_nobody_in() {
         let (socket, address) = listener();
-        let mut markers = Markers::new(0, 1);
+        let mut markers = markers(0, 1);
         markers.wait((7, 0), 0, address).expect("a socket");
         markers.send(Instant::now());
         let (bytes, from) = receive(&socket);
-        assert_eq!(markers.came(0, address, &bytes), None, "from another address");
-        assert_eq!(markers.came(1, from, &bytes), None, "by another listener");
         assert_eq!(markers.came(0, from, &[0; LENGTH]), None, "without the secret");
+        assert!(markers.any());
+        assert_eq!(markers.lost(), 0);
+        // With it, it is nobody's datagram, but says nothing of this listener.
+        assert_eq!(markers.came(0, address, &bytes), Some(vec![]), "from another address");
+        assert_eq!(markers.came(1, from, &bytes), Some(vec![]), "by another socket");
         assert!(markers.any());
     }
 
     #[test]
     fn a_marker_that_is_lost_is_sent_again_and_not_for_ever() {
         let (socket, address) = listener();
-        let mut markers = Markers::new(0, 1);
+        let mut markers = markers(0, 1);
         let start = Instant::now();
         markers.wait((7, 0), 0, address).expect("a socket");
         markers.send(start);
@@ -267,7 +297,7 @@ mod tests {
         let late = markers.send(start + PATIENCE + AGAIN);
         assert!(late.timed_out);
         assert_eq!(late.let_in, [(8, 0)]);
-        assert!(!markers.any() && markers.may_come());
+        assert!(!markers.any());
         assert_eq!(markers.lost(), 1);
         let (third, _) = receive(&socket);
         assert_eq!(markers.came(0, from, &third), Some(vec![]), "later than anybody waits for it");

@@ -152,7 +152,7 @@ impl UringDriver {
         let payload = &mut bytes[payload];
         let whole = payload.len();
         if whole == marker::LENGTH
-            && self.markers.may_come()
+            && self.accept.is_some()
             && let Some(let_in) = self.markers.came(whence.slot, remote, payload)
         {
             self.engine.buffers.keep(buffer, 0);

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::marker::SharedMarkers;
+
 /// An eventfd(2): counts wake-ups until they are read.
 #[derive(Debug)]
 pub(crate) struct Event(OwnedFd);
@@ -40,9 +42,12 @@ struct Member {
     event: Arc<Event>,
 }
 
-/// The shards of a server, as far as they wake each other.
+/// The shards of a server, as far as they wake each other and know each other's markers.
 #[derive(Debug)]
-pub struct Fleet(Box<[Member]>);
+pub struct Fleet {
+    members: Box<[Member]>,
+    markers: Arc<SharedMarkers>,
+}
 
 impl Fleet {
     /// For so many shards.
@@ -51,22 +56,27 @@ impl Fleet {
     /// EMFILE where the limit of descriptors (`ulimit -n`) is reached.
     pub fn new(shards: u16) -> io::Result<Arc<Self>> {
         let member = |_| Ok::<_, io::Error>(Member { ring: NO_RING.into(), event: Arc::new(Event::new()?) });
-        Ok(Arc::new(Self((0..shards).map(member).collect::<io::Result<_>>()?)))
+        let members = (0..shards).map(member).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { members, markers: Arc::new(SharedMarkers::new(shards)) }))
+    }
+
+    pub(crate) fn markers(&self) -> &Arc<SharedMarkers> {
+        &self.markers
     }
 
     pub(crate) fn event(&self, shard: u16) -> Option<&Arc<Event>> {
-        Some(&self.0.get(usize::from(shard))?.event)
+        Some(&self.members.get(usize::from(shard))?.event)
     }
 
     /// The ring of a shard that runs. Between this and its use the shard may end and its descriptor may
     /// come to name another file: the message then fails, or wakes a ring of this process that ignores it.
     pub(crate) fn ring(&self, shard: u16) -> Option<RawFd> {
-        let fd = self.0.get(usize::from(shard))?.ring.load(Ordering::Acquire);
+        let fd = self.members.get(usize::from(shard))?.ring.load(Ordering::Acquire);
         (fd != NO_RING).then_some(fd)
     }
 
     pub(crate) fn joined(&self, shard: u16, ring: RawFd) {
-        if let Some(member) = self.0.get(usize::from(shard)) {
+        if let Some(member) = self.members.get(usize::from(shard)) {
             member.ring.store(ring, Ordering::Release);
         }
     }

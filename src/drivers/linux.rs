@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use shardgram_core::{Backend, Config};
+use shardgram_core::{AcceptChoice, Backend, Config};
 use shardgram_shard::{Prepared, Probed};
-use shardgram_sys::accept::{self, AcceptMode};
+use shardgram_sys::accept::{self, AcceptMode, AcceptSupport};
 
 use super::{Drive, Granted, Parts, Refused};
 
@@ -26,16 +26,24 @@ impl std::fmt::Display for AcceptWay {
     }
 }
 
-/// The way that works here, found by trying it out.
-pub(crate) fn accept_way() -> Option<AcceptWay> {
-    let found = accept::accept_support();
-    if let Some(reason) = &found.reason {
-        tracing::info!(
-            reason,
-            "connected peers share the listeners' port group, so there may be few of them"
-        );
+/// The way that was chosen, or the better one that works here, found by trying it out. Why not, if what was
+/// chosen does not work.
+pub(crate) fn accept_way(choice: AcceptChoice) -> Result<AcceptWay, String> {
+    if choice == AcceptChoice::SameGroup {
+        return Ok(AcceptWay(AcceptMode::SameGroup));
     }
-    Some(AcceptWay(found.mode))
+    let AcceptSupport { mode, reason } = accept::accept_support();
+    match reason {
+        Some(reason) if choice == AcceptChoice::SideGroup => return Err(reason),
+        Some(reason) => {
+            tracing::info!(
+                reason,
+                "connected peers share the listeners' port group, so there may be few of them"
+            );
+        }
+        None => {}
+    }
+    Ok(AcceptWay(mode))
 }
 
 /// What a shard needs of io_uring.

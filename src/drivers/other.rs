@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use shardgram_core::{Backend, Config};
+use shardgram_core::{AcceptChoice, Backend, Config};
 
 use super::{Drive, Granted, Parts, Refused};
 
@@ -33,8 +33,8 @@ impl std::fmt::Display for AcceptWay {
     }
 }
 
-pub(crate) fn accept_way() -> Option<AcceptWay> {
-    None
+pub(crate) fn accept_way(_: AcceptChoice) -> Result<AcceptWay, String> {
+    Err("peers have sockets of their own on Linux only".to_owned())
 }
 
 /// Listeners per local address are for io_uring.

@@ -1,18 +1,16 @@
 //! Peers that flood while they are promoted and demoted again and again lose nothing, and stay in order.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use shardgram::{Accept, Config, Context, Datagram, Handler, Origin, PeerId, Tier};
 
-use crate::common::lab::loopback_of_both;
+use crate::common::lab::{Flood, LONG_PATIENCE, loopback_of_both, sockets_at, until_accounted};
 use crate::common::{Bed, PATIENCE};
 
 /// What is kept of a peer.
 #[derive(Default)]
 struct Flow {
-    last: u64,
+    last: u32,
     came: u64,
 }
 
@@ -36,7 +34,7 @@ impl Handler for Restless {
     }
 
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
-        let number = u64::from_be_bytes(datagram[..].try_into().expect("a number"));
+        let number = u32::from_be_bytes(datagram[..].try_into().expect("a number"));
         let flow = cx.peers.get_mut(from).expect("it is there");
         if flow.came == 0 {
             self.peers.push(from);
@@ -67,37 +65,14 @@ impl Handler for Restless {
     }
 }
 
-fn flood(sockets: &[UdpSocket], to: SocketAddr, stop: &AtomicBool) -> u64 {
-    let mut sent = 0_u64;
-    while !stop.load(Ordering::Relaxed) {
-        sent += 1;
-        for socket in sockets {
-            socket.send_to(&sent.to_be_bytes(), to).expect("sent");
-        }
-    }
-    sent * sockets.len() as u64
-}
-
 fn restless(config: Config, peers: usize, demotions: u64) {
     let Some(mut bed) = Bed::uring() else { return };
     let server = bed.serve(config, |_| Restless::default());
     let at = bed.address(&server);
-    let sockets: Vec<_> = (0..peers).map(|_| UdpSocket::bind((at.ip(), 0)).expect("a free port")).collect();
-    let stop = AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let flood = scope.spawn(|| flood(&sockets, at, &stop));
-        let mut last = 0;
-        bed.until("many demotions", |bed| {
-            last = bed.stats(&server).demoted;
-            last >= demotions
-        });
-        stop.store(true, Ordering::Relaxed);
-        flood.join().expect("no panic")
-    });
-    bed.until("all of it is accounted for", |bed| {
-        let stats = bed.stats(&server);
-        stats.received + stats.kernel_dropped >= sent
-    });
+    let flood = Flood::start(sockets_at(at.ip(), peers), at, |_, round| round.to_be_bytes());
+    bed.until_within(LONG_PATIENCE, "many demotions", |bed| bed.stats(&server).demoted >= demotions);
+    let sent = flood.stop();
+    until_accounted(&mut bed, &server, sent);
     let (tell, told) = mpsc::channel();
     bed.tell(&server, 0, tell);
     let out_of_order = told.recv_timeout(PATIENCE).expect("the handler tells");

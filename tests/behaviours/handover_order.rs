@@ -4,13 +4,14 @@
 //! the next turn, and is held once more while others are queued at that one; then it goes on.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use shardgram::{Accept, Config, Context, Datagram, Handler, Origin, PeerId, Tier};
 
-use crate::common::lab::{Lab, Order, Welcome, loopback_of_both, next_turn, wait_in_callback};
+use crate::common::lab::{
+    Flood, Lab, Order, Welcome, loopback_of_both, next_turn, sockets_at, until_accounted, wait_in_callback,
+};
 use crate::common::{Bed, PATIENCE, Served, loopback};
 
 fn number(bytes: &[u8]) -> u32 {
@@ -203,18 +204,6 @@ fn address_of(socket: &UdpSocket) -> SocketAddr {
     socket.local_addr().unwrap()
 }
 
-/// Floods with rising numbers, each socket with its own, until told to stop; gives how many were sent.
-fn flood(sockets: &[UdpSocket], to: SocketAddr, stop: &AtomicBool) -> u64 {
-    let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
-        sent += 1;
-        for socket in sockets {
-            socket.send_to(&(sent as u32).to_be_bytes(), to).expect("sent");
-        }
-    }
-    sent * sockets.len() as u64
-}
-
 /// Peers are promoted while they and others flood a listener that has room for a few datagrams only: most
 /// markers are dropped there. Every datagram is received or counted as dropped by the kernel, no marker is counted or
 /// handed over, and order holds unless a hand-over is said to have taken too long.
@@ -225,35 +214,25 @@ fn markers_may_be_dropped() {
         let config = config.receive_socket_bytes(4_096).idle_timeout(None);
         let server = bed.serve(config, |_| Slow { takes: Duration::from_micros(100) });
         let at = bed.address(&server);
-        let sockets = |count| -> Vec<_> {
-            (0..count).map(|_| UdpSocket::bind((at.ip(), 0)).expect("a free port")).collect()
-        };
-        let (movers, others) = (sockets(8), sockets(4));
+        let (movers, others) = (sockets_at(at.ip(), 8), sockets_at(at.ip(), 4));
+        let (known, peers) = (movers.iter().map(address_of).collect::<Vec<_>>(), movers.len() + others.len());
         // Each is known before the flood lets nobody new in.
         for (n, socket) in movers.iter().enumerate() {
             socket.send_to(&0_u32.to_be_bytes(), at).expect("sent");
             bed.until("it is known", |bed| bed.stats(&server).peers() == n as u64 + 1);
         }
-        let stop = AtomicBool::new(false);
-        let sent = std::thread::scope(|scope| {
-            let floods = [&movers, &others].map(|sockets| scope.spawn(|| flood(sockets, at, &stop)));
-            bed.until("the listener overflows", |bed| bed.stats(&server).kernel_dropped > 1_000);
-            bed.tell(&server, 0, Message::Promote(movers.iter().map(address_of).collect()));
-            bed.until("they are promoted", |bed| bed.stats(&server).promoted == movers.len() as u64);
-            bed.pass(Duration::from_millis(500));
-            stop.store(true, Ordering::Relaxed);
-            floods.map(|flood| flood.join().expect("no panic")).iter().sum::<u64>()
-        });
-        let sent = sent + movers.len() as u64;
-        bed.until("all of it is accounted for", |bed| {
-            let stats = bed.stats(&server);
-            stats.received + stats.kernel_dropped >= sent
-        });
+        let floods = [movers, others].map(|s| Flood::start(s, at, |_, round| round.to_be_bytes()));
+        bed.until("the listener overflows", |bed| bed.stats(&server).kernel_dropped > 1_000);
+        bed.tell(&server, 0, Message::Promote(known.clone()));
+        bed.until("they are promoted", |bed| bed.stats(&server).promoted == known.len() as u64);
+        bed.pass(Duration::from_millis(500));
+        let sent = floods.into_iter().map(Flood::stop).sum::<u64>() + known.len() as u64;
+        until_accounted(&mut bed, &server, sent);
         let wrong = wrong_of(&mut bed, &server);
         let stats = bed.drain(server);
         println!("{} dropped, {} hand-overs timed out", stats.kernel_dropped, stats.handovers_timed_out);
         assert_eq!(stats.received + stats.kernel_dropped, sent, "{stats:?}");
-        assert!(stats.peers_opened <= (movers.len() + others.len()) as u64 && stats.refused.is_empty());
+        assert!(stats.peers_opened <= peers as u64 && stats.refused.is_empty());
         let wrong: u64 = wrong.iter().map(|(_, wrong)| wrong).sum();
         assert!(wrong == 0 || stats.handovers_timed_out > 0, "{wrong} out of order");
     }

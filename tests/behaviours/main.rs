@@ -7,6 +7,7 @@ mod common;
 
 mod accept;
 mod buffers_exhausted;
+mod closing_connected_peers;
 mod completion_queue_overflow;
 mod connected;
 mod counters;
@@ -14,6 +15,7 @@ mod demotion_loses_nothing;
 mod drain;
 mod echo_sizes;
 mod endpoints;
+mod foreign_datagrams;
 mod handover_order;
 mod idle_peers;
 mod messages;

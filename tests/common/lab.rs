@@ -3,8 +3,11 @@
 //! sockets of their own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shardgram::{Accept, CloseReason, Config, Context, Datagram, Handler, Io, Origin, Path, PeerError};
@@ -195,6 +198,66 @@ pub fn wait_in_callback(begin: &Sender<()>, until: &Receiver<()>) {
     let _ = begin.send(());
     let _ = until.recv_timeout(PATIENCE + Duration::from_secs(5));
 }
+
+/// Sockets that send as fast as they can, on a thread of their own, until this is stopped or dropped.
+pub struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Flood {
+    /// What a socket sends is made of its port and the number of the round, from 1.
+    pub fn start<const N: usize>(
+        sockets: Vec<UdpSocket>,
+        to: SocketAddr,
+        payload: impl Fn(u16, u32) -> [u8; N] + Send + 'static,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+        let thread = std::thread::spawn(move || {
+            let mut round = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                round += 1;
+                for (socket, port) in sockets.iter().zip(&ports) {
+                    socket.send_to(&payload(*port, round), to).expect("sent");
+                }
+            }
+            u64::from(round) * sockets.len() as u64
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Says how many datagrams were sent.
+    pub fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("it is stopped once");
+        thread.join().expect("it could send")
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // Also when the test has failed.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sockets on free ports of that address.
+pub fn sockets_at(ip: IpAddr, count: usize) -> Vec<UdpSocket> {
+    (0..count).map(|_| UdpSocket::bind((ip, 0)).expect("a free port")).collect()
+}
+
+/// Waits until all that was sent is received or was dropped by the kernel.
+pub fn until_accounted<M: Send>(bed: &mut Bed, server: &Served<M>, sent: u64) {
+    bed.until_within(LONG_PATIENCE, "all of it is accounted for", |bed| {
+        let stats = bed.stats(server);
+        stats.received + stats.kernel_dropped >= sent
+    });
+}
+
+/// How long a test may take that does something thousands of times, on a machine that does a lot else.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The remote addresses of the kernel's UDP sockets that are bound to `local` and connected, sorted
 /// (`/proc/net/udp` and `/proc/net/udp6`, proc_pid_net(5)).

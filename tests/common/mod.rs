@@ -206,8 +206,13 @@ impl Bed {
     }
 
     /// Lets time pass until the condition holds.
-    pub fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
+    pub fn until(&mut self, what: &str, holds: impl FnMut(&mut Self) -> bool) {
+        self.until_within(PATIENCE, what, holds);
+    }
+
+    /// The same for what may take longer.
+    pub fn until_within(&mut self, time: Duration, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let end = Instant::now() + time;
         for _ in 0.. {
             if holds(self) {
                 return;
