@@ -11,6 +11,7 @@ use shardgram_core::shard_loop::Ending;
 use shardgram_core::{Full, Snapshot, Stats};
 
 use crate::error::ServeError;
+use crate::local_addresses::AddressThreads;
 use crate::signals::SignalDrain;
 
 /// What "never" comes to where a deadline has to be a time.
@@ -213,6 +214,7 @@ pub struct Handle<M: Send + 'static> {
     remote: Remote<M>,
     threads: Vec<JoinHandle<Ending>>,
     signals: Option<SignalDrain>,
+    addresses: Option<AddressThreads>,
 }
 
 impl<M: Send + 'static> std::ops::Deref for Handle<M> {
@@ -223,8 +225,12 @@ impl<M: Send + 'static> std::ops::Deref for Handle<M> {
 }
 
 impl<M: Send + 'static> Handle<M> {
-    pub(crate) fn new(remote: Remote<M>, signals: Option<SignalDrain>) -> Self {
-        Self { remote, threads: Vec::new(), signals }
+    pub(crate) fn new(
+        remote: Remote<M>,
+        signals: Option<SignalDrain>,
+        addresses: Option<AddressThreads>,
+    ) -> Self {
+        Self { remote, threads: Vec::new(), signals, addresses }
     }
 
     pub(crate) fn adopt(&mut self, thread: JoinHandle<Ending>) {
@@ -281,7 +287,7 @@ impl<M: Send + 'static> Handle<M> {
     /// ```
     pub fn wait(mut self) -> Result<Report, ServeError> {
         let endings = self.join();
-        drop(self.signals.take());
+        drop((self.signals.take(), self.addresses.take()));
         let mut report = Report { total: Snapshot::default(), shards: Vec::new() };
         for (shard, ending) in endings.into_iter().enumerate() {
             let shard = shard as u16;

@@ -39,6 +39,8 @@ mod backend;
 mod drivers;
 mod error;
 mod handle;
+#[cfg_attr(not(target_os = "linux"), path = "local_addresses/other.rs")]
+mod local_addresses;
 mod server;
 #[cfg_attr(unix, path = "signals/unix.rs")]
 #[cfg_attr(not(unix), path = "signals/other.rs")]

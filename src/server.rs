@@ -1,14 +1,18 @@
 //! A server between its two steps: bound, and not yet running.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shardgram_core::{Backend, Config, Handler, ShardInfo};
-use shardgram_sys::{AffinityError, ListenerGroup, SocketHook, SocketOptions, Steering, affinity};
+use shardgram_sys::{
+    AffinityError, ListenerGroup, ListenerSocket, SocketHook, SocketOptions, Steering, affinity,
+};
 
 use crate::backend::{self, Choice};
+use crate::drivers::serves_local_addresses;
 use crate::error::{ServeError, StartError};
 use crate::handle::{Handle, Report};
+use crate::local_addresses::LocalAddresses;
 use crate::threads;
 
 /// A server whose sockets are bound. Binding may need privileges, running does not: drop them between
@@ -27,8 +31,10 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
     pub(crate) listeners: Arc<[SocketAddr]>,
-    /// Bound sockets of each shard, in the order of the listeners.
-    pub(crate) sockets: Vec<Vec<UdpSocket>>,
+    /// Bound sockets of each shard: those of the listen addresses in their order, then those of local
+    /// addresses.
+    pub(crate) sockets: Vec<Vec<ListenerSocket>>,
+    pub(crate) local_addresses: LocalAddresses,
     pub(crate) choice: Choice,
     warnings: Vec<String>,
 }
@@ -82,7 +88,12 @@ impl Server {
             receive_trains: choice.backend == Backend::Mio,
             ..SocketOptions::default()
         };
+        let cap = match choice.backend {
+            backend if serves_local_addresses(backend) => config.local_address_capacity(),
+            _ => 0,
+        };
         let mut server = Self {
+            local_addresses: LocalAddresses::new(cap, options.clone()),
             sockets: (0..config.shard_count()).map(|_| Vec::new()).collect(),
             config,
             options,
@@ -96,7 +107,7 @@ impl Server {
 
     fn bind_listeners(&mut self) -> Result<(), StartError> {
         let mut bound = Vec::new();
-        for &address in self.config.listen_addrs() {
+        for (listen, &address) in (0..).zip(self.config.listen_addrs()) {
             let mut group = ListenerGroup::bind(address, self.config.shard_count(), &self.options)?;
             bound.push(group.local_addr());
             self.warnings.extend(group.warnings().iter().map(ToString::to_string));
@@ -104,9 +115,11 @@ impl Server {
                 tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
             }
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                self.sockets[shard].push(socket);
+                self.sockets[shard].push(ListenerSocket { listen, local: None, socket });
             }
+            self.local_addresses.beside(listen, group);
         }
+        self.warnings.extend(self.local_addresses.expand(&mut self.sockets)?);
         self.warnings.sort();
         self.warnings.dedup();
         for warning in &self.warnings {

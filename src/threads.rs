@@ -3,7 +3,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -14,9 +13,9 @@ use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::mailboxes;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
 use shardgram_core::{Config, Handler, ShardInfo, Stats};
-use shardgram_sys::{SocketOptions, affinity};
+use shardgram_sys::{ListenerSocket, SocketOptions, affinity};
 
-use crate::drivers::{Drive, Fleet, Parts};
+use crate::drivers::{Changes, Drive, Fleet, Parts};
 use crate::error::StartError;
 use crate::handle::{Handle, Remote};
 use crate::server::Server;
@@ -26,7 +25,8 @@ use crate::signals::SignalDrain;
 struct Shard<M> {
     config: Config,
     options: SocketOptions,
-    sockets: Vec<UdpSocket>,
+    sockets: Vec<ListenerSocket>,
+    changes: Option<Changes>,
     setup: Setup<M>,
     fleet: Fleet,
 }
@@ -51,7 +51,7 @@ pub(crate) fn spawn<H: Handler>(
     server: Server,
     make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
 ) -> Result<Handle<H::Message>, StartError> {
-    let Server { config, options, listeners, sockets, choice, .. } = server;
+    let Server { config, options, listeners, sockets, local_addresses, choice, .. } = server;
     let shards = config.shard_count();
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
@@ -66,11 +66,16 @@ pub(crate) fn spawn<H: Handler>(
         None => None,
     };
 
+    let bells: Vec<_> = remote.postboxes().iter().map(|postbox| Arc::clone(postbox.bell())).collect();
+    let (changes, addresses) =
+        local_addresses.start(&bells).map_err(system("watch for changes of this host's addresses"))?;
+
     let make = Arc::new(make);
     let (start, cookies) = (Instant::now(), random_key());
     let (report, reports) = mpsc::channel();
-    let mut handle = Handle::new(remote.clone(), signals);
-    for (index, (mailbox, sockets)) in mailboxes.into_iter().zip(sockets).enumerate() {
+    let mut handle = Handle::new(remote.clone(), signals, addresses);
+    let given = mailboxes.into_iter().zip(sockets).zip(changes);
+    for (index, ((mailbox, sockets), changes)) in given.enumerate() {
         let shard = index as u16;
         let setup = Setup {
             info: ShardInfo::new(shard, shards),
@@ -83,7 +88,7 @@ pub(crate) fn spawn<H: Handler>(
             start,
         };
         let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());
-        let given = Shard { config, options, sockets, setup, fleet };
+        let given = Shard { config, options, sockets, changes, setup, fleet };
         let thread = thread_of(given, remote.clone(), Arc::clone(&make), report.clone())
             .map_err(|source| StartError::Shard { shard, source })?;
         handle.adopt(thread);
@@ -124,10 +129,10 @@ fn serve<H: Handler>(
         let _ = report.send(Err(error.into()));
         return Ending::Stopped;
     }
-    let Shard { config, options, sockets, setup, fleet } = shard;
+    let Shard { config, options, sockets, changes, setup, fleet } = shard;
     // The mailbox goes to the loop, the driver only needs its bell.
     let bell = Arc::clone(setup.mailbox.bell());
-    let parts = Parts { shard: number, sockets, config: &config, options, bell: &bell };
+    let parts = Parts { shard: number, listeners: sockets, changes, config: &config, options, bell: &bell };
     let serving = Serving { setup, config: &config, make, report };
     fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));

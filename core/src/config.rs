@@ -129,6 +129,11 @@ settings! {
     /// Shards, one thread each. Default 1, range 1 to 1,024. Each costs its tables (reserved, not
     /// touched, until peers come) and up to 17 MiB of receive buffers, as far as datagrams have filled them.
     shards: u16 = 1, 1 => 1024;
+    /// Addresses of this host that get listeners of their own for each wildcard address listened on, with
+    /// io_uring: what is sent to them needs no source address per reply, and peers that write to them can
+    /// get sockets of their own. Default 64, range 0 to 4,096; 0 turns that off. Further addresses are
+    /// served by the wildcard's listeners. Each costs a descriptor and its socket buffers per shard.
+    max_local_addresses: u16 = 64, 0 => 4_096;
     /// Peers per shard. Default 65,536, range 1 to 8,388,608. A peer costs at most 256 bytes beside the
     /// handler's state; the table is reserved at start and never moved, so filling it stalls nothing.
     max_peers: u32 = 65_536, 1 => 1 << 23;
@@ -343,6 +348,15 @@ impl Config {
     /// ```
     pub fn shard_count(&self) -> u16 {
         self.shards
+    }
+    /// Local addresses with listeners of their own, for each wildcard address listened on.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert_eq!(Config::new().max_local_addresses(8).local_address_capacity(), 8);
+    /// ```
+    pub fn local_address_capacity(&self) -> usize {
+        usize::from(self.max_local_addresses)
     }
     /// Bytes of the longest datagram received whole.
     ///

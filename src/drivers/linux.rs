@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use shardgram_core::Backend;
 
-use super::{Drive, Parts, Refused};
+use super::{Drive, Parts, Refused, of_listen_addresses};
 
 /// What refuses io_uring here, found out by using it.
 pub(crate) fn uring_refusal() -> Option<Refused> {
     let refusal = shardgram_shard::probe().err()?;
     Some(Refused { brief: refusal.brief(), reason: refusal.to_string() })
+}
+
+/// Whether this backend's driver serves listeners per local address beside the wildcard's, and takes
+/// changes of them. Where not, none are bound.
+pub(crate) fn serves_local_addresses(_: Backend) -> bool {
+    false
 }
 
 /// The shards of a server, as far as they wake each other.
@@ -34,7 +40,9 @@ impl Fleet {
             Self::Uring(fleet) => fleet,
             Self::Mio(fleet) => return parts.with_mio(fleet, then),
         };
-        let Parts { shard, sockets, config, options, bell } = parts;
+        let Parts { shard, listeners, changes, config, options, bell } = parts;
+        debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
+        let sockets = of_listen_addresses(listeners);
         let driver = shardgram_shard::UringDriver::new(shard, sockets, config, options, bell, fleet)?;
         Ok(then.drive(driver))
     }

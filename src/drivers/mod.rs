@@ -8,17 +8,23 @@ mod linux;
 mod other;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 
+use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::Config;
 use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::Bell;
-use shardgram_sys::SocketOptions;
+use shardgram_sys::{ListenerChange, ListenerSocket, SocketOptions};
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Fleet, uring_refusal};
+pub(crate) use linux::{Fleet, serves_local_addresses, uring_refusal};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Fleet, uring_refusal};
+pub(crate) use other::{Fleet, serves_local_addresses, uring_refusal};
+
+/// Through what a shard's driver hears of listeners that come and go while it serves, and asks for those
+/// of a local address: (which listen address, the local address). A question may get no answer, because
+/// there are enough of them or the address cannot be bound; nothing is lost by asking again later.
+pub(crate) type Changes = (Receiver<ListenerChange>, Sender<(u16, IpAddr)>);
 
 /// Why io_uring cannot be used.
 pub(crate) struct Refused {
@@ -31,7 +37,10 @@ pub(crate) struct Refused {
 /// What a shard's driver is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) shard: u16,
-    pub(crate) sockets: Vec<UdpSocket>,
+    /// Those of the listen addresses first, in their order.
+    pub(crate) listeners: Vec<ListenerSocket>,
+    /// None where listeners do not change.
+    pub(crate) changes: Option<Changes>,
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,
     pub(crate) bell: &'a Bell,
@@ -50,8 +59,16 @@ impl Parts<'_> {
         fleet: std::sync::Arc<shardgram_fallback::Fleet>,
         then: T,
     ) -> io::Result<T::Outcome> {
-        let Parts { shard, sockets, config, options, bell } = self;
+        let Parts { shard, listeners, changes, config, options, bell } = self;
+        debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
+        let sockets = of_listen_addresses(listeners);
         let driver = shardgram_fallback::MioDriver::new(shard, sockets, config, &options, bell, fleet)?;
         Ok(then.drive(driver))
     }
+}
+
+/// The sockets of the listen addresses themselves, in their order.
+fn of_listen_addresses(listeners: Vec<ListenerSocket>) -> Vec<UdpSocket> {
+    let themselves = listeners.into_iter().filter(|listener| listener.local.is_none());
+    themselves.map(|listener| listener.socket).collect()
 }

@@ -13,6 +13,11 @@ pub(crate) fn uring_refusal() -> Option<Refused> {
     Some(Refused { brief: "not_linux".to_owned(), reason })
 }
 
+/// Listeners per local address are for io_uring.
+pub(crate) fn serves_local_addresses(_: Backend) -> bool {
+    false
+}
+
 /// The shards of a server, as far as they wake each other.
 #[derive(Clone)]
 pub(crate) struct Fleet(Arc<shardgram_fallback::Fleet>);

@@ -43,6 +43,18 @@ pub enum BindError {
         /// The peer it was meant for.
         peer: SocketAddr,
     },
+    /// A connected socket was to be bound to a wildcard address or to port 0.
+    #[error("{address} is not one address and port of this host; name the one the peer wrote to")]
+    NotSpecific {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// A socket was to be connected to port 0, and would take everything from that host.
+    #[error("{peer} has port 0 and cannot be answered; drop what comes from it")]
+    PeerPortZero {
+        /// The peer it was meant for.
+        peer: SocketAddr,
+    },
     /// Another socket has the port (`EADDRINUSE`).
     #[error(
         "{address} is in use by another socket; `ss -ulnp` shows its process: stop it or take another port"
@@ -118,7 +130,9 @@ impl BindError {
             | Self::NotUnicast { .. }
             | Self::MappedAddress { .. }
             | Self::ScopeMissing { .. }
-            | Self::FamilyMismatch { .. } => errno::EINVAL,
+            | Self::FamilyMismatch { .. }
+            | Self::NotSpecific { .. }
+            | Self::PeerPortZero { .. } => errno::EINVAL,
         }
     }
 

@@ -1,9 +1,16 @@
 //! The addresses of this host.
 
+#[cfg(target_os = "linux")]
+mod watch;
+
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use if_addrs::IfAddr;
+
+#[cfg(target_os = "linux")]
+pub use watch::{AddressWatch, Waker};
 
 /// One address of one interface. An interface with several addresses appears several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +59,26 @@ fn from_crate(interface: if_addrs::Interface) -> InterfaceAddress {
     }
 }
 
+/// Lists the broadcast addresses of the networks this host is in: those of the masks, and others that were
+/// configured. The limited broadcast address is not among them.
+///
+/// # Errors
+///
+/// As for [`local_addresses`].
+pub fn broadcast_addresses() -> io::Result<HashSet<Ipv4Addr>> {
+    let of = |one: if_addrs::Interface| {
+        let configured = match &one.addr {
+            IfAddr::V4(v4) => v4.broadcast.filter(|broadcast| *broadcast != v4.ip),
+            IfAddr::V6(_) => None,
+        };
+        [configured, from_crate(one).broadcast].into_iter().flatten()
+    };
+    Ok(if_addrs::get_if_addrs()?.into_iter().flat_map(of).collect())
+}
+
 /// Whether `ip` is the limited broadcast address or that of a network this host is in.
 pub(crate) fn is_broadcast(ip: Ipv4Addr) -> bool {
     // A list that cannot be had (some sandboxes) is no reason to refuse an address: then only
     // the limited broadcast address is known.
-    ip.is_broadcast() || local_addresses().is_ok_and(|all| all.iter().any(|one| one.broadcast == Some(ip)))
+    ip.is_broadcast() || broadcast_addresses().is_ok_and(|all| all.contains(&ip))
 }

@@ -7,20 +7,24 @@
 //! | module | holds | platforms |
 //! | --- | --- | --- |
 //! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
+//! | [`local_listeners`] | the listeners of a shard, and what changes about them | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
+//! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
-//! | [`interfaces`] | the addresses of this host | all |
+//! | [`interfaces`] | the addresses of this host, and on Linux a watch of them | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limit of open descriptors | Unix |
 //!
-//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
-//! (`setsockopt` and `getsockopt`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
-//! there names what makes it sound; everything else is denied the keyword.
+//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need) and `limits.rs` (`getrlimit` and `setrlimit`). Each block there names
+//! what makes it sound; everything else is denied the keyword.
 
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+pub mod accept;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod addr;
@@ -36,6 +40,7 @@ pub mod interfaces;
 #[allow(unsafe_code)]
 pub mod limits;
 pub mod listener_group;
+pub mod local_listeners;
 pub mod socket;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
@@ -44,6 +49,8 @@ mod sockopt;
 pub mod steering;
 
 #[cfg(target_os = "linux")]
+pub use accept::{AcceptMode, AcceptSupport, accept_support};
+#[cfg(target_os = "linux")]
 pub use addr::RawAddr;
 pub use affinity::AffinityError;
 pub use bind_error::BindError;
@@ -51,5 +58,6 @@ pub use bind_error::BindError;
 pub use cmsg::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
+pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};

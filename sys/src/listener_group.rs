@@ -96,6 +96,9 @@ impl ListenerGroup {
     /// Every [`BindError`] but [`BindError::FamilyMismatch`]. Nothing stays bound then.
     pub fn bind(address: SocketAddr, shards: u16, options: &SocketOptions) -> Result<Self, BindError> {
         check(address, shards)?;
+        if matches!(address.ip(), IpAddr::V4(v4) if is_broadcast(v4)) {
+            return Err(BindError::NotUnicast { address: address.ip() });
+        }
         let options = for_address(address, options);
         let attempts = if address.port() == 0 { PORT_ZERO_ATTEMPTS } else { 1 };
         let mut members = platform::bind(address, shards, &options);
@@ -117,6 +120,25 @@ impl ListenerGroup {
     ///
     /// As for [`bind`](Self::bind), and [`BindError::FamilyMismatch`].
     pub fn bind_beside(&self, ip: IpAddr, scope: u32, options: &SocketOptions) -> Result<Self, BindError> {
+        if matches!(ip, IpAddr::V4(v4) if is_broadcast(v4)) {
+            return Err(BindError::NotUnicast { address: ip });
+        }
+        self.bind_beside_unchecked(ip, scope, options)
+    }
+
+    /// As [`bind_beside`](Self::bind_beside), but `ip` is taken not to be the broadcast address of a network
+    /// this host is in: for callers that bind many and have
+    /// [`broadcast_addresses`](crate::interfaces::broadcast_addresses) before them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind_beside`](Self::bind_beside).
+    pub fn bind_beside_unchecked(
+        &self,
+        ip: IpAddr,
+        scope: u32,
+        options: &SocketOptions,
+    ) -> Result<Self, BindError> {
         let mut address = SocketAddr::new(ip, self.local_addr.port());
         if let SocketAddr::V6(v6) = &mut address {
             v6.set_scope_id(scope);
@@ -185,7 +207,7 @@ fn check(address: SocketAddr, shards: u16) -> Result<(), BindError> {
     match address {
         SocketAddr::V4(v4) => {
             let (ip, address) = (*v4.ip(), address.ip());
-            if ip.is_multicast() || is_broadcast(ip) {
+            if ip.is_multicast() || ip.is_broadcast() {
                 return Err(BindError::NotUnicast { address });
             }
         }

@@ -20,11 +20,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::BindError;
 
 pub use platform::{default_path_mtu, drop_count, set_packet_info, set_receive_trains};
+#[cfg(target_os = "linux")]
+pub(crate) use platform::{set_receive_buffer_unread, set_send_buffer_unread};
 
 /// Called with every socket and the address it is about to be bound to, after its options are
 /// set and before the bind: the place for marks, DSCP, a device, `IP_FREEBIND`.
 ///
 /// It must not bind or connect the socket, and reuse options it sets are set back.
+///
+/// The socket of a connected peer is seen too, with the local address it is for. It may be an IPv6
+/// socket although that address is IPv4, because it is turned into an IPv4 socket later: options of
+/// `ip(7)` (`IP_TOS`, `IP_TTL`, `IP_FREEBIND`) take effect on it all the same and stay, those of
+/// `ipv6(7)` do not stay. So choose options by the family of the address, not of the socket.
 pub type SocketHook = Arc<dyn Fn(&Socket, SocketAddr) -> io::Result<()> + Send + Sync>;
 
 /// What every socket is opened with.
@@ -113,17 +120,9 @@ pub(crate) fn open(
     Ok(socket)
 }
 
-/// Sets `options` on `socket`, which is not bound yet, then calls the hook with `address`.
-///
-/// For sockets a driver makes itself, such as those of connected peers. An IPv6 socket becomes
-/// IPv6 only unless `address` is IPv4: an IPv6 socket for an IPv4 address is one that will be
-/// turned into an IPv4 socket (`IPV6_ADDRFORM`), and it must take both.
-///
-/// # Errors
-///
-/// [`BindError::System`] names the option that was refused, [`BindError::Hook`] is the hook's.
-/// A smaller buffer than asked for is no error but a warning, added to `warnings`.
-pub fn configure(
+/// Sets `options` on `socket`, which is not bound yet, then calls the hook with `address`. Those of
+/// connected peers are set in `accept.rs`, in fewer calls.
+fn configure(
     socket: &Socket,
     address: SocketAddr,
     options: &SocketOptions,

@@ -1,10 +1,12 @@
-//! `setsockopt(2)` and `getsockopt(2)` for the options that socket2 does not have.
+//! `setsockopt(2)` and `getsockopt(2)` for the options that socket2 does not have, and calls that
+//! neither socket2 nor the standard library makes.
 
 use std::io;
-use std::mem::{size_of, size_of_val};
+use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use libc::{c_int, socklen_t};
+use libc::{c_int, c_short, socklen_t};
 
 /// Sets an option whose value is an `int`.
 pub(crate) fn set_int(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
@@ -69,4 +71,48 @@ pub(crate) fn attach_reuseport_program(
         )
     };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `connect(2)` with `AF_UNSPEC`, which dissolves an association. The local address and port, which were
+/// bound explicitly, stay; the interface the socket is bound to is cleared.
+pub(crate) fn dissolve(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: sockaddr is a C struct of integers; all zeroes is a value of it. AF_UNSPEC is 0.
+    let mut nobody: libc::sockaddr = unsafe { zeroed() };
+    nobody.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads one live sockaddr.
+    let code = unsafe {
+        libc::connect(socket.as_raw_fd(), &raw const nobody, size_of::<libc::sockaddr>() as socklen_t)
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `bind(2)` of a netlink socket to a free port and the multicast `groups`, a bit each (`netlink(7)`).
+pub(crate) fn bind_netlink(socket: BorrowedFd<'_>, groups: u32) -> io::Result<()> {
+    // SAFETY: sockaddr_nl is a C struct of integers; all zeroes is a value of it.
+    let mut name: libc::sockaddr_nl = unsafe { zeroed() };
+    name.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    name.nl_groups = groups;
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads one live sockaddr_nl.
+    let code = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const name).cast(), size_of::<libc::sockaddr_nl>() as socklen_t)
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `poll(2)` for what can be received from each of `files`, for `timeout` at most (`None`: for ever).
+/// Returns what befell each: `POLLIN`, and `POLLERR` for a pending error, which stays.
+pub(crate) fn wait_readable<const N: usize>(
+    files: [BorrowedFd<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[c_short; N]> {
+    let mut questions =
+        files.map(|file| libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    // Milliseconds, rounded up so that a caller who waits again does not spin; -1 is for ever.
+    let milliseconds = timeout
+        .map_or(-1, |timeout| c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX));
+    // EFAULT and EINVAL cannot come up with a few live entries. EINTR is possible if this waits.
+    //
+    // SAFETY: the descriptors are open for the borrow; the kernel reads and writes N live pollfds.
+    let code = unsafe { libc::poll(questions.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(questions.map(|answer| answer.revents)) }
 }

@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use shardgram_sys::affinity::{available_cores, pin_current_thread};
-use shardgram_sys::interfaces::local_addresses;
+use shardgram_sys::interfaces::{broadcast_addresses, local_addresses};
 use shardgram_sys::{AffinityError, InterfaceAddress};
 
 #[test]
@@ -14,6 +14,13 @@ fn loopback_is_listed() {
     assert_ne!(loopback.index, 0);
     assert_eq!(loopback.broadcast, Some([127, 255, 255, 255].into()));
     assert!(addresses.iter().all(|one| !one.name.is_empty()));
+    let broadcasts = broadcast_addresses().expect("addresses");
+    assert!(
+        addresses.iter().all(|one| one.broadcast.is_none_or(|broadcast| broadcasts.contains(&broadcast)))
+    );
+    assert!(
+        broadcasts.contains(&[127, 255, 255, 255].into()) && !broadcasts.contains(&[127, 0, 0, 1].into())
+    );
 }
 
 #[test]

@@ -1,11 +1,14 @@
-//! Path-MTU handling goes back to what a fresh socket has.
+//! Path-MTU handling goes back to what a fresh socket has, and a connected socket knows its path's MTU.
 #![cfg(target_os = "linux")]
 
 mod support;
 
 use std::net::UdpSocket;
 
+use shardgram_sys::accept::{connected, path_mtu};
 use shardgram_sys::socket::default_path_mtu;
+use shardgram_sys::{SocketOptions, accept_support};
+use support::accept::{address, client, enter_network_with_a_cable, ip, listen, loopbacks};
 
 #[test]
 fn probe_mode_is_taken_back() {
@@ -24,5 +27,42 @@ fn probe_mode_is_taken_back() {
             fresh,
             "{address} option {name}"
         );
+    }
+}
+
+#[test]
+fn the_path_over_loopback() {
+    let (mode, options) = (accept_support().mode, SocketOptions::default());
+    let device = std::fs::read_to_string("/sys/class/net/lo/mtu").expect("an MTU");
+    let device: usize = device.trim().parse().expect("a number");
+    for at in loopbacks() {
+        let (local, _listeners) = listen(at, 1, &options);
+        let (peer, name) = client(local);
+        assert_eq!(path_mtu(&peer).expect_err("not connected").raw_os_error(), Some(libc::ENOTCONN));
+        let socket = connected(mode, local, name, &options).expect("accepted");
+        // The length in an IPv4 header includes the header, that in an IPv6 header does not.
+        let most = if local.is_ipv4() { 65_535 } else { 65_535 + 40 };
+        assert_eq!(path_mtu(&socket).expect("an MTU"), device.min(most));
+    }
+}
+
+#[test]
+fn the_path_over_a_cable_whose_mtu_changes() {
+    let mode = accept_support().mode;
+    if !enter_network_with_a_cable() {
+        return;
+    }
+    for (at, neighbour) in [("10.77.0.1:0", "10.77.0.9:9"), ("[fd77::1]:0", "[fd77::9]:9")] {
+        let options = SocketOptions::default();
+        let (local, _listeners) = listen(address(at), 1, &options);
+        let socket = connected(mode, local, address(neighbour), &options).expect("accepted");
+        for mtu in [1500, 1300, 1400] {
+            ip(&format!("link set v0 mtu {mtu}"));
+            // A send looks up the route again if it has changed.
+            support::until("the socket knows", || {
+                socket.send(b"a datagram").expect("send");
+                path_mtu(&socket).expect("an MTU") == mtu
+            });
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Socket options on Linux.
 
+use std::cell::Cell;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,8 +27,7 @@ pub(super) fn set_send_buffer(socket: &Socket, bytes: usize) -> io::Result<usize
 /// overhead) when it is set using setsockopt(2), and this doubled value is returned by
 /// getsockopt(2)." What is asked and what is returned here is the value before doubling.
 fn set_buffer(socket: BorrowedFd<'_>, force: c_int, polite: c_int, bytes: usize) -> io::Result<usize> {
-    // The kernel doubles in an int.
-    let value = c_int::try_from(bytes).unwrap_or(c_int::MAX).min(c_int::MAX / 2);
+    let value = buffer_value(bytes);
     // socket(7), SO_RCVBUFFORCE, Linux 2.6.14: "a privileged (CAP_NET_ADMIN) process can perform
     // the same task as SO_RCVBUF, but the rmem_max limit can be overridden". EPERM otherwise, and
     // inside user namespaces; the polite option never fails, it grants what the cap allows.
@@ -35,6 +35,39 @@ fn set_buffer(socket: BorrowedFd<'_>, force: c_int, polite: c_int, bytes: usize)
         .or_else(|_| sockopt::set_int(socket, libc::SOL_SOCKET, polite, value))?;
     let [doubled] = sockopt::get_words::<1>(socket, libc::SOL_SOCKET, polite)?;
     Ok(doubled as usize / 2)
+}
+
+/// The kernel doubles in an int.
+fn buffer_value(bytes: usize) -> c_int {
+    c_int::try_from(bytes).unwrap_or(c_int::MAX).min(c_int::MAX / 2)
+}
+
+thread_local! {
+    /// Whether this thread was refused to go beyond the caps. Capabilities belong to threads.
+    static CAPPED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets the receive buffer and does not ask what was granted: one system call, two the first time on
+/// a thread that may not go beyond the cap.
+pub(crate) fn set_receive_buffer_unread(socket: &Socket, bytes: usize) -> io::Result<()> {
+    set_buffer_unread(socket.as_fd(), libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, bytes)
+}
+
+/// Sets the send buffer as [`set_receive_buffer_unread`] does the other.
+pub(crate) fn set_send_buffer_unread(socket: &Socket, bytes: usize) -> io::Result<()> {
+    set_buffer_unread(socket.as_fd(), libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes)
+}
+
+fn set_buffer_unread(socket: BorrowedFd<'_>, force: c_int, polite: c_int, bytes: usize) -> io::Result<()> {
+    let value = buffer_value(bytes);
+    if !CAPPED.get() {
+        // EPERM is the one error of it; see `set_buffer`.
+        if sockopt::set_int(socket, libc::SOL_SOCKET, force, value).is_ok() {
+            return Ok(());
+        }
+        CAPPED.set(true);
+    }
+    sockopt::set_int(socket, libc::SOL_SOCKET, polite, value)
 }
 
 /// Makes received datagrams come with the address they were sent to and their interface

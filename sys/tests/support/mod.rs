@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unsafe_code)]
 
+pub(crate) mod accept;
 mod ipv6;
 #[path = "../../../tests/common/skip.rs"]
 #[allow(unreachable_pub, reason = "shared with the tests of shardgram, which say `pub`")]

@@ -1,0 +1,318 @@
+//! Which local addresses have groups, and which should.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use shardgram_sys::interfaces::{broadcast_addresses, local_addresses};
+use shardgram_sys::{BindError, InterfaceAddress, ListenerGroup, ListenerSocket, SocketOptions};
+
+/// An IPv6 address is listed before it may be bound: the host asks its neighbours first whether anybody
+/// has it (RFC 4862 section 5.4), which takes a second or two. That is how often, and after how much time
+/// each, it is tried; when it has become usable that is announced, too.
+const TENTATIVE_TRIES: u32 = 50;
+const TENTATIVE_REST: Duration = Duration::from_millis(100);
+/// How long an address rests that could not be bound for any other reason.
+const REFUSED_REST: Duration = Duration::from_secs(60);
+/// How long an address rests that was lost, so that the shards have closed its sockets: a new group that
+/// met one of them would be numbered differently from its shards.
+const LOST_REST: Duration = Duration::from_millis(500);
+/// How long to wait for a shard that is behind with its changes.
+const BEHIND_REST: Duration = Duration::from_millis(20);
+/// Addresses of a wildcard that are remembered as resting: as many as may be bound and lost, and some.
+const RESTING: usize = 4_096 + 256;
+/// Addresses that are tried in a second because a datagram was sent to them: who sends chooses them.
+const ASKED_PER_SECOND: u32 = 100;
+
+/// Who is told of changes.
+pub(super) trait Tell {
+    /// Whether one more change can be told.
+    fn has_room(&self) -> bool;
+    /// A group was bound; one socket per shard.
+    fn added(&mut self, sockets: Vec<ListenerSocket>);
+    /// A group's address was lost.
+    fn removed(&mut self, listen: u16, ip: IpAddr);
+    /// An address of this host cannot be bound.
+    fn refused(&mut self, address: SocketAddr, error: &BindError);
+}
+
+/// Wildcards and what is bound beside each.
+#[derive(Debug)]
+pub(super) struct Groups {
+    cap: usize,
+    options: SocketOptions,
+    wildcards: Vec<Wildcard>,
+    listed: Vec<InterfaceAddress>,
+    broadcasts: HashSet<Ipv4Addr>,
+    /// The second that is counted in, and what is left of it.
+    asked: Option<(Instant, u32)>,
+}
+
+#[derive(Debug)]
+struct Wildcard {
+    listen: u16,
+    group: ListenerGroup,
+    bound: HashMap<IpAddr, Bound>,
+    resting: HashMap<IpAddr, Rest>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    /// Interface of a link-local address, 0 for others.
+    scope: u32,
+    /// Whether an interface has it; others are local by a route, which is not watched.
+    listed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    /// Failed tries of an address that may be tentative.
+    tries: u32,
+    /// Whether it was told that the address cannot be bound.
+    told: bool,
+}
+
+impl Groups {
+    pub(super) fn new(cap: usize, options: SocketOptions) -> Self {
+        let (wildcards, listed, broadcasts) = (Vec::new(), Vec::new(), HashSet::new());
+        Self { cap, options, wildcards, listed, broadcasts, asked: None }
+    }
+
+    /// Takes a wildcard's group, if it is one.
+    pub(super) fn beside(&mut self, listen: u16, group: ListenerGroup) {
+        if self.cap > 0 && group.is_wildcard() {
+            let (bound, resting) = (HashMap::new(), HashMap::new());
+            self.wildcards.push(Wildcard { listen, group, bound, resting });
+        }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.wildcards.is_empty()
+    }
+
+    /// Nothing is bound from now on.
+    pub(super) fn give_up(&mut self) {
+        self.wildcards.clear();
+    }
+
+    /// Lists this host's addresses anew. What was tentative may be usable now.
+    ///
+    /// # Errors
+    /// The list cannot be had, and the one before stands.
+    pub(super) fn update(&mut self, now: Instant) -> io::Result<()> {
+        (self.listed, self.broadcasts) = (local_addresses()?, broadcast_addresses()?);
+        for rest in self.wildcards.iter_mut().flat_map(|wildcard| wildcard.resting.values_mut()) {
+            if rest.tries > 0 {
+                (rest.until, rest.tries) = (now, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what is bound in line with the list. Says when to do so again, if nothing else happens.
+    pub(super) fn settle(&mut self, now: Instant, tell: &mut impl Tell) -> Option<Instant> {
+        let Self { cap, options, wildcards, listed, broadcasts, .. } = self;
+        let is_unicast = |one: &&InterfaceAddress| !is_among(broadcasts, one.address);
+        let unicast: Vec<_> = listed.iter().filter(is_unicast).collect();
+        let mut again = None;
+        for wildcard in wildcards {
+            let removed = wildcard.remove(&unicast, now, tell);
+            let added = wildcard.add(&unicast, *cap, options, now, tell);
+            again = [again, removed, added].into_iter().flatten().min();
+        }
+        again
+    }
+
+    /// A datagram came in for an address without a group.
+    pub(super) fn ask(&mut self, listen: u16, ip: IpAddr, now: Instant, tell: &mut impl Tell) {
+        let Some(wildcard) = self.wildcards.iter_mut().find(|wildcard| wildcard.listen == listen) else {
+            return;
+        };
+        let of_interface = self.listed.iter().find(|one| one.address == ip);
+        let unknown = !wildcard.bound.contains_key(&ip) && !wildcard.rests(ip, now);
+        let unicast = wildcard.serves(ip) && !is_among(&self.broadcasts, ip);
+        if !unknown || !unicast || wildcard.bound.len() >= self.cap {
+            return;
+        }
+        // A link-local address means nothing without its interface.
+        if is_link_local(ip) && of_interface.is_none() {
+            return;
+        }
+        if !tell.has_room() || !allowed(&mut self.asked, now) {
+            return;
+        }
+        let scope = of_interface.map_or(0, scope);
+        let bound = Bound { scope, listed: of_interface.is_some() };
+        match wildcard.bind(ip, bound, &self.options) {
+            Ok(sockets) => tell.added(sockets),
+            Err(error) => {
+                // Whoever sends could fill a log that speaks of this more loudly.
+                tracing::debug!(%ip, %error, "the wildcard's listeners serve an address that was asked for");
+                wildcard.rest(ip, Rest { until: now + REFUSED_REST, tries: 0, told: false }, now);
+            }
+        }
+    }
+}
+
+impl Wildcard {
+    /// Forgets groups whose addresses are no longer listed.
+    fn remove(
+        &mut self,
+        listed: &[&InterfaceAddress],
+        now: Instant,
+        tell: &mut impl Tell,
+    ) -> Option<Instant> {
+        let has: HashSet<_> = listed.iter().map(|one| (one.address, scope(one))).collect();
+        let lost = |(ip, bound): (&IpAddr, &Bound)| {
+            (bound.listed && !has.contains(&(*ip, bound.scope))).then_some(*ip)
+        };
+        let lost: Vec<_> = self.bound.iter().filter_map(lost).collect();
+        for ip in lost {
+            if !tell.has_room() {
+                return Some(now + BEHIND_REST);
+            }
+            self.bound.remove(&ip);
+            self.rest(ip, Rest { until: now + LOST_REST, tries: 0, told: false }, now);
+            tell.removed(self.listen, ip);
+        }
+        None
+    }
+
+    /// Binds groups for addresses that are listed and have none.
+    fn add(
+        &mut self,
+        listed: &[&InterfaceAddress],
+        cap: usize,
+        options: &SocketOptions,
+        now: Instant,
+        tell: &mut impl Tell,
+    ) -> Option<Instant> {
+        let mut again: Option<Instant> = None;
+        let mut not_before = |time| again = Some(again.map_or(time, |earliest| earliest.min(time)));
+        for one in listed {
+            let (ip, scope) = (one.address, scope(one));
+            if !self.serves(ip) {
+                continue;
+            }
+            if let Some(bound) = self.bound.get_mut(&ip) {
+                // It may have been asked for before it was listed.
+                bound.listed |= bound.scope == scope;
+                continue;
+            }
+            if self.bound.len() >= cap {
+                continue;
+            }
+            if let Some(rest) = self.resting.get(&ip).filter(|rest| rest.until > now) {
+                not_before(rest.until);
+                continue;
+            }
+            if !tell.has_room() {
+                not_before(now + BEHIND_REST);
+                break;
+            }
+            match self.bind(ip, Bound { scope, listed: true }, options) {
+                Ok(sockets) => tell.added(sockets),
+                Err(error) => {
+                    let rest = self.after_refusal(one, &error, now, tell);
+                    self.rest(ip, rest, now);
+                    not_before(rest.until);
+                }
+            }
+        }
+        again
+    }
+
+    fn after_refusal(
+        &self,
+        one: &InterfaceAddress,
+        error: &BindError,
+        now: Instant,
+        tell: &mut impl Tell,
+    ) -> Rest {
+        // It may be tentative, or have gone since it was listed.
+        let tentative = matches!(error, BindError::AddressNotAvailable { .. });
+        let before = self.resting.get(&one.address);
+        let tries = before.map_or(0, |rest| rest.tries) + 1;
+        let told = before.is_some_and(|rest| rest.told);
+        if tentative && tries < TENTATIVE_TRIES {
+            return Rest { until: now + TENTATIVE_REST, tries, told };
+        }
+        if !told {
+            let mut address = SocketAddr::new(one.address, self.group.local_addr().port());
+            if let SocketAddr::V6(v6) = &mut address {
+                v6.set_scope_id(scope(one));
+            }
+            tell.refused(address, error);
+        }
+        Rest { until: now + REFUSED_REST, tries: u32::from(tentative), told: true }
+    }
+
+    fn bind(
+        &mut self,
+        ip: IpAddr,
+        bound: Bound,
+        options: &SocketOptions,
+    ) -> Result<Vec<ListenerSocket>, BindError> {
+        let mut group = self.group.bind_beside_unchecked(ip, bound.scope, options)?;
+        let (listen, local) = (self.listen, Some(group.local_addr()));
+        tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
+        self.resting.remove(&ip);
+        self.bound.insert(ip, bound);
+        let sockets = group.take_sockets().into_iter();
+        Ok(sockets.map(|socket| ListenerSocket { listen, local, socket }).collect())
+    }
+
+    /// Whether `ip` is an address of this wildcard's family that one host has.
+    fn serves(&self, ip: IpAddr) -> bool {
+        let of_one_host = match ip {
+            IpAddr::V4(v4) => !v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
+        };
+        of_one_host
+            && !ip.is_multicast()
+            && !ip.is_unspecified()
+            && ip.is_ipv6() == self.group.local_addr().is_ipv6()
+    }
+
+    fn rests(&self, ip: IpAddr, now: Instant) -> bool {
+        self.resting.get(&ip).is_some_and(|rest| rest.until > now)
+    }
+
+    /// Remembers that an address rests; of too many the one that has rested longest is forgotten.
+    fn rest(&mut self, ip: IpAddr, rest: Rest, now: Instant) {
+        if self.resting.len() >= RESTING {
+            self.resting.retain(|_, rest| rest.until > now);
+            if self.resting.len() >= RESTING {
+                let first = self.resting.iter().min_by_key(|(_, rest)| rest.until).map(|(ip, _)| *ip);
+                first.and_then(|ip| self.resting.remove(&ip));
+            }
+        }
+        self.resting.insert(ip, rest);
+    }
+}
+
+/// Whether one more address that was asked for may be tried in this second.
+fn allowed(asked: &mut Option<(Instant, u32)>, now: Instant) -> bool {
+    let (since, left) = asked.get_or_insert((now, ASKED_PER_SECOND));
+    if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+        (*since, *left) = (now, ASKED_PER_SECOND);
+    }
+    let allowed = *left > 0;
+    *left = left.saturating_sub(1);
+    allowed
+}
+
+fn is_among(broadcasts: &HashSet<Ipv4Addr>, ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if broadcasts.contains(&v4))
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// The interface without which an address says nothing, or 0.
+fn scope(one: &InterfaceAddress) -> u32 {
+    if is_link_local(one.address) { one.index } else { 0 }
+}
