@@ -13,7 +13,7 @@ use shardgram_shard::recv::{Layout, NAME_SPACE, Received, parse};
 use shardgram_shard::user_data::UserData;
 use shardgram_sys::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE, addr};
 
-/// `struct io_uring_recvmsg_out`.
+/// `struct io_uring_recvmsg_out`, and `struct cmsghdr` on systems of 64 bits.
 const HEADER: usize = 16;
 
 /// Takes numbers off the front of some bytes; noughts when there are no more.
@@ -28,6 +28,13 @@ impl Numbers<'_> {
 
     fn word(&mut self) -> u32 {
         u32::from_ne_bytes([0; 4].map(|_: u8| self.byte()))
+    }
+
+    fn ip(&mut self) -> IpAddr {
+        if self.byte() & 1 == 0 {
+            return [0; 4].map(|_: u8| self.byte()).into();
+        }
+        [0; 16].map(|_: u8| self.byte()).into()
     }
 }
 
@@ -54,6 +61,13 @@ pub fn recv_header(data: &[u8]) {
     written.extend(rest);
     if let Some(place) = written.get_mut(HEADER..HEADER + 2) {
         place.copy_from_slice(&family.to_ne_bytes());
+    }
+    // Control data that means something, where it should be.
+    let mut space = ControlSpace::new();
+    let local = Numbers(rest).ip();
+    let len = ControlBuilder::new(&mut space).packet_info(local, 0).finish().min(layout.control);
+    if let Some(place) = written.get_mut(HEADER + NAME_SPACE..HEADER + NAME_SPACE + len) {
+        place.copy_from_slice(&space.bytes()[..len]);
     }
     let received = parse(&written, layout);
     check_received(&written, layout, received.as_ref());
@@ -84,42 +98,72 @@ fn check_received(written: &[u8], layout: Layout, received: Option<&Received>) {
     }
 }
 
-/// Control messages as they come, at any alignment; and those that were built, which come back.
+/// Control messages as they come; such as have known kinds, with any data; and those that were built, which
+/// come back.
 pub fn control_messages(data: &[u8]) {
-    let control = Control::parse(data);
-    assert!(control.ecn.is_none_or(|ecn| ecn < 4));
-    assert!(control.segment_size != Some(0));
-    let unusable = |local: IpAddr| local.is_unspecified() || (local.is_ipv6() && local.is_multicast());
-    assert!(!control.local.is_some_and(unusable), "nothing can leave from {:?}", control.local);
-    let mut shifted = vec![0; data.len() + 7];
-    for shift in 1..=7 {
-        shifted[shift..shift + data.len()].copy_from_slice(data);
-        assert_eq!(Control::parse(&shifted[shift..shift + data.len()]), control, "shifted by {shift}");
-    }
+    check_control(data);
+    check_control(&messages(data));
 
     let mut numbers = Numbers(data);
     let (which, ecn, interface, size) =
         (numbers.byte(), numbers.byte(), numbers.word(), numbers.word() as u16);
-    let local: IpAddr = if which & 1 == 0 {
-        numbers.word().to_be_bytes().into()
-    } else {
-        let words = [0; 4].map(|_: u32| u128::from(numbers.word()));
-        words.into_iter().fold(0, |address, word| address << 32 | word).to_be_bytes().into()
-    };
+    let local = numbers.ip();
     let mut space = ControlSpace::new();
     let mut builder = ControlBuilder::new(&mut space).packet_info(local, interface);
-    if which & 2 != 0 {
+    if which & 1 != 0 {
         builder = builder.ecn(ecn, local.is_ipv6());
     }
-    if which & 4 != 0 {
+    if which & 2 != 0 {
         builder = builder.segment_size(size);
     }
     let len = builder.finish();
     assert!(len <= space.bytes().len());
     let read = Control::parse(&space.bytes()[..len]);
     assert_eq!(read.local, Some(local).filter(|local| !unusable(*local)));
-    assert_eq!(read.ecn, (which & 2 != 0).then_some(ecn & 3));
+    assert_eq!(read.ecn, (which & 1 != 0).then_some(ecn & 3));
     assert_eq!(read.segment_size, None, "UDP_SEGMENT is sent, UDP_GRO is received");
+}
+
+/// No datagram can leave from such an address.
+fn unusable(local: IpAddr) -> bool {
+    local.is_unspecified() || (local.is_ipv6() && local.is_multicast())
+}
+
+/// Whatever the bytes are, and wherever they lie.
+fn check_control(bytes: &[u8]) {
+    let control = Control::parse(bytes);
+    assert!(control.ecn.is_none_or(|ecn| ecn < 4));
+    assert!(control.segment_size != Some(0));
+    assert!(!control.local.is_some_and(unusable), "nothing can leave from {:?}", control.local);
+    let mut shifted = vec![0; bytes.len() + 7];
+    for shift in 1..=7 {
+        shifted[shift..shift + bytes.len()].copy_from_slice(bytes);
+        assert_eq!(Control::parse(&shifted[shift..shift + bytes.len()]), control, "shifted by {shift}");
+    }
+}
+
+/// Messages of kinds that are known, and of a few that are not, one after the other.
+fn messages(data: &[u8]) -> Vec<u8> {
+    const KINDS: [(libc::c_int, libc::c_int); 7] = [
+        (libc::SOL_IP, libc::IP_PKTINFO),
+        (libc::SOL_IPV6, libc::IPV6_PKTINFO),
+        (libc::SOL_UDP, libc::UDP_GRO),
+        (libc::SOL_IP, libc::IP_TOS),
+        (libc::SOL_IPV6, libc::IPV6_TCLASS),
+        (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS),
+        (libc::SOL_SOCKET, libc::SCM_RIGHTS),
+    ];
+    let (mut numbers, mut bytes) = (Numbers(data), Vec::new());
+    while !numbers.0.is_empty() {
+        let (level, kind) = KINDS[usize::from(numbers.byte()) % KINDS.len()];
+        let len = usize::from(numbers.byte() % 33);
+        bytes.extend((HEADER + len).to_ne_bytes());
+        bytes.extend(level.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((0..len).map(|_| numbers.byte()));
+        bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
+    }
+    bytes
 }
 
 /// A source address: what is read stands in the bytes, and nothing else does it need.

@@ -29,16 +29,22 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// Bytes of any length, of which more are noughts and small numbers than chance would have it: lengths,
-    /// families and kinds are.
+    /// Bytes of any length, in parts that are lengths, families and kinds more often than chance would have it.
     fn bytes(&mut self) -> Vec<u8> {
         let len = (self.next() >> 32) as usize % LONGEST;
-        let small = self.next() & 3;
-        let byte = |_| match self.next() {
-            n if n & 3 < small => (n >> 32) as u8 & 0x1f & (n >> 40) as u8,
-            n => (n >> 32) as u8,
-        };
-        (0..len).map(byte).collect()
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let number = self.next() >> 8;
+            match self.next() >> 61 {
+                0 => bytes.extend((number as usize % 64).to_ne_bytes()),
+                1 => bytes.extend((number as u32 % 64).to_ne_bytes()),
+                2 => bytes.extend([0; 8]),
+                3 => bytes.extend([0xff; 4]),
+                _ => bytes.extend(number.to_ne_bytes()),
+            }
+        }
+        bytes.truncate(len);
+        bytes
     }
 }
 
