@@ -256,9 +256,11 @@ settings! {
     outbox_datagrams: u32 = 16_384, 1 => 1 << 20;
     /// Bytes that may wait for one peer when a socket's buffer is full, a datagram counting 128 beside its own.
     /// Default 256 KiB, range 4 KiB to 64 MiB. Beyond it sends are refused as [`crate::SendError::Full`], and
-    /// [`crate::Handler::on_writable`] says when there is room.
+    /// [`crate::Handler::on_writable`] says when there is room. What was queued before the socket was found full
+    /// is not refused any more and waits beyond this bound.
     send_queue_bytes: u32 = 256 << 10, 4 << 10 => 64 << 20;
-    /// The same for all peers of a shard together. Default 16 MiB, range 64 KiB to 1 GiB.
+    /// The same for all peers of a shard together. Default 16 MiB, range 64 KiB to 1 GiB. Nothing goes beyond it:
+    /// what was queued before the socket was found full then fails ([`crate::Snapshot::send_failed_full`]).
     send_backlog_bytes: u32 = 16 << 20, 64 << 10 => 1 << 30;
     /// Messages waiting for a shard. Default 4,096, range 1 to 1,048,576. When it is full the sender gets
     /// its message back. Forwarded datagrams have a bound of their own: 1,024 of them and 8 MiB.

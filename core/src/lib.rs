@@ -29,6 +29,7 @@ mod endpoints;
 mod idle;
 mod links;
 mod promotion;
+mod refused;
 mod routes;
 mod sending;
 mod timers;
