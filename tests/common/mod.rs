@@ -5,6 +5,7 @@ pub mod handlers;
 pub mod namespace;
 pub mod program;
 pub mod skip;
+pub mod source;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -59,6 +60,42 @@ macro_rules! on_real_drivers {
         }
     };
 }
+
+/// Writes each test once for the drivers of real sockets, each in a process and a network namespace of its
+/// own.
+macro_rules! in_namespaces {
+    ($($name:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $name() { $crate::common::alone_with_uring!(super::$name, $name); })+
+        }
+        mod mio {
+            $(#[test] fn $name() {
+                let test = concat!(module_path!(), "::", stringify!($name));
+                $crate::common::namespace::alone(test, || super::$name($crate::common::Bed::mio()));
+            })+
+        }
+    };
+}
+
+/// The part of [`in_namespaces`] for io_uring, for tests of what only that driver does.
+macro_rules! in_namespaces_with_uring {
+    ($($name:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $name() { $crate::common::alone_with_uring!(super::$name, $name); })+
+        }
+    };
+}
+
+macro_rules! alone_with_uring {
+    ($call:path, $name:ident) => {
+        if $crate::common::Bed::uring().is_some() {
+            let test = concat!(module_path!(), "::", stringify!($name));
+            let bed = || $crate::common::Bed::uring().expect("it was there a moment ago");
+            $crate::common::namespace::alone(test, || $call(bed()));
+        }
+    };
+}
+pub(crate) use alone_with_uring;
 
 impl Bed {
     /// io_uring, or nothing where it is refused; that is recorded as a skip.

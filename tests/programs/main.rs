@@ -9,6 +9,7 @@
 mod common;
 
 mod echo_example;
+mod full_send_socket;
 mod idle;
 mod memory;
 mod source_address;
