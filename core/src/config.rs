@@ -277,7 +277,9 @@ settings! {
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
     /// may grant less; the server then warns and names the limit (net.core.rmem_max).
     receive_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;
-    /// Kernel send buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB.
+    /// Kernel send buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. Linux refuses a datagram
+    /// ([`crate::PeerError::NoBuffers`]) of which the fragments come to more than four times this, which they may
+    /// where this is less than the longest datagram.
     send_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;
     /// Bytes that may be sent to an address for each byte that came from it, until the handler calls
     /// [`crate::Io::validated`]. Default 0: no limit. QUIC asks for 3 (RFC 9000 section 8.1).

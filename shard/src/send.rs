@@ -3,6 +3,7 @@
 use std::io;
 
 use shardgram_core::backlog::Backlog;
+use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
 use shardgram_core::{PeerError, PeerId};
@@ -150,6 +151,9 @@ impl UringDriver {
             return;
         };
         let told_before = errno == libc::ECONNREFUSED && train.via.as_connected().is_some();
+        if errno == libc::EAGAIN {
+            overrun(train.via, train.bytes as usize);
+        }
         if errno == libc::EAGAIN || (told_before && !self.trying_again) {
             self.refused.push((index, errno));
             return;
@@ -229,12 +233,7 @@ impl UringDriver {
     }
 
     /// Sends the train whose turn it is at a socket. False if there is none, or no room.
-    fn send_waiting(
-        &mut self,
-        outbox: &Outbox,
-        backlog: &Backlog,
-        id: shardgram_core::datagram::SocketId,
-    ) -> io::Result<bool> {
+    fn send_waiting(&mut self, outbox: &Outbox, backlog: &Backlog, id: SocketId) -> io::Result<bool> {
         let Some(waiting) = backlog.front(id) else { return Ok(false) };
         let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
         let slot = self.sockets.leaving(id, &waiting.path);
@@ -264,6 +263,7 @@ impl UringDriver {
         match self.late.take() {
             None => {}
             Some(libc::EAGAIN) => {
+                overrun(id, waiting.bytes.len());
                 self.full(slot)?;
                 return Ok(false);
             }
@@ -285,6 +285,12 @@ impl UringDriver {
             }
         }
     }
+}
+
+/// Notes that [`crate::credit`] reckoned wrong.
+#[cold]
+fn overrun(via: SocketId, bytes: usize) {
+    tracing::debug!(target: "shardgram::overrun", ?via, bytes, "a socket was full that was to have room");
 }
 
 fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a mut crate::buf_ring::BufRing) -> &'a [u8] {

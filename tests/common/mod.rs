@@ -3,6 +3,7 @@
 
 pub mod handlers;
 pub mod namespace;
+pub mod overruns;
 pub mod program;
 pub mod skip;
 pub mod source;
@@ -66,7 +67,7 @@ macro_rules! on_real_drivers {
 macro_rules! in_namespaces {
     ($($name:ident),+ $(,)?) => {
         mod uring {
-            $(#[test] fn $name() { $crate::common::alone_with_uring!(super::$name, $name); })+
+            $(#[test] fn $name() { alone_with_uring!(super::$name, $name); })+
         }
         mod mio {
             $(#[test] fn $name() {
@@ -81,7 +82,7 @@ macro_rules! in_namespaces {
 macro_rules! in_namespaces_with_uring {
     ($($name:ident),+ $(,)?) => {
         mod uring {
-            $(#[test] fn $name() { $crate::common::alone_with_uring!(super::$name, $name); })+
+            $(#[test] fn $name() { alone_with_uring!(super::$name, $name); })+
         }
     };
 }
@@ -95,7 +96,6 @@ macro_rules! alone_with_uring {
         }
     };
 }
-pub(crate) use alone_with_uring;
 
 impl Bed {
     /// io_uring, or nothing where it is refused; that is recorded as a skip.

@@ -110,8 +110,15 @@ impl Source {
     }
 }
 
+/// Lengths from 1 to 65,507, short ones and long ones in turn.
+pub const MIXED: u32 = u32::MAX;
+
 /// A datagram that says its number in its first four bytes, as far as it has them.
 pub fn numbered(number: u32, len: u32) -> Vec<u8> {
+    let mix = number.wrapping_mul(0x9e37_79b1);
+    // As many lengths between 4 and 8 as between 4,000 and 8,000.
+    let mixed = (1 << (mix >> 28)) + (mix & 0x0fff_ffff) % (1 << (mix >> 28));
+    let len = if len == MIXED { mixed.min(65_507) } else { len };
     let mut bytes = vec![number as u8; len as usize];
     let head = bytes.len().min(4);
     bytes[..head].copy_from_slice(&number.to_be_bytes()[..head]);
@@ -195,7 +202,11 @@ pub const THERE: [&str; 2] = ["10.77.0.2", "fd77::2"];
 
 /// A cable to another host, whose end here takes so many kilobits a second and queues without bound, so that
 /// sockets' send buffers fill.
-pub fn slow_cable(kilobits: u32, mtu: u32) -> Host {
+pub fn slow_cable(kilobits: u32) -> Host {
+    slow_cable_with_mtu(kilobits, 1_500)
+}
+
+pub fn slow_cable_with_mtu(kilobits: u32, mtu: u32) -> Host {
     let host = Host::new();
     host.cable("v0", "v1");
     run(&format!("ip link set v0 mtu {mtu} up"));
@@ -214,12 +225,16 @@ pub fn slow_cable(kilobits: u32, mtu: u32) -> Host {
         run(&format!("ip neigh add {there} lladdr {} dev v0 nud permanent", other[0]));
         host.run(&format!("ip neigh add {here} lladdr {} dev v1 nud permanent", other[1]));
     }
-    set_rate(kilobits, mtu);
+    limit_rate(kilobits, mtu);
     host
 }
 
-/// Changes the rate of the cable.
-pub fn set_rate(kilobits: u32, mtu: u32) {
+/// Changes the rate of a cable with the usual MTU.
+pub fn set_rate(kilobits: u32) {
+    limit_rate(kilobits, 1_500);
+}
+
+pub fn limit_rate(kilobits: u32, mtu: u32) {
     // What is longer than the burst is dropped: it takes the Ethernet header as well.
     let burst = mtu.max(1_500) + 100;
     run(&format!("tc qdisc replace dev v0 root tbf rate {kilobits}kbit burst {burst} limit 1000000000"));

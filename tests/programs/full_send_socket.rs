@@ -9,7 +9,6 @@ use crate::common::source::{
 use crate::common::{Bed, Served};
 use shardgram::{CloseReason, Config, Ending, PeerError, Snapshot, TierPolicy};
 
-const MTU: u32 = 1_500;
 /// What is on its way has come after that.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -41,7 +40,7 @@ fn tiers(bed: &Bed) -> Vec<TierPolicy> {
 }
 
 fn one_peer_gets_all_in_order(mut bed: Bed) {
-    let host = slow_cable(50_000, MTU);
+    let host = slow_cable(50_000);
     for tier in tiers(&bed) {
         let (server, seen) = serve(&mut bed, small().tier(tier));
         for at in bed.addresses(&server) {
@@ -64,7 +63,7 @@ fn one_peer_gets_all_in_order(mut bed: Bed) {
 }
 
 fn many_peers_take_turns(mut bed: Bed) {
-    let host = slow_cable(50_000, MTU);
+    let host = slow_cable(50_000);
     for tier in tiers(&bed) {
         let (server, _seen) = serve(&mut bed, small().tier(tier));
         let at = bed.address(&server);
@@ -88,7 +87,7 @@ fn many_peers_take_turns(mut bed: Bed) {
 }
 
 fn endpoints_get_all_in_order(mut bed: Bed) {
-    let host = slow_cable(50_000, MTU);
+    let host = slow_cable(50_000);
     let friends: Vec<_> = THERE
         .iter()
         .map(|ip| host.inside(|| roomy(std::net::SocketAddr::new(ip.parse().unwrap(), 9_000))))
@@ -115,7 +114,7 @@ fn endpoints_get_all_in_order(mut bed: Bed) {
 }
 
 fn a_peer_s_bound_is_told_and_nothing_is_lost(mut bed: Bed) {
-    let host = slow_cable(50_000, MTU);
+    let host = slow_cable(50_000);
     for tier in tiers(&bed) {
         let (server, seen) = serve(&mut bed, small().send_queue_bytes(64 << 10).tier(tier));
         let client = Client::new(&host, bed.address(&server));
@@ -135,7 +134,7 @@ fn a_peer_s_bound_is_told_and_nothing_is_lost(mut bed: Bed) {
 }
 
 fn a_peer_s_bound_is_kept(mut bed: Bed) {
-    let host = slow_cable(2_000, MTU);
+    let host = slow_cable(2_000);
     let (server, _seen) = serve(&mut bed, small().send_queue_bytes(64 << 10));
     let client = Client::new(&host, bed.address(&server));
     let most = (64 << 10) / (1_000 + 128);
@@ -146,7 +145,7 @@ fn a_peer_s_bound_is_kept(mut bed: Bed) {
         assert!(waiting <= most, "{waiting} wait of {most}");
         client.receive();
     }
-    set_rate(100_000, MTU);
+    set_rate(100_000);
     assert_eq!(client.rising(PAUSE), 450);
     let stats = bed.drain(server);
     assert_eq!((stats.sent(), stats.send_failed(), stats.send_waiting), (500, 0, 0), "{stats:?}");
@@ -154,7 +153,7 @@ fn a_peer_s_bound_is_kept(mut bed: Bed) {
 }
 
 fn the_bound_of_all_is_kept(mut bed: Bed) {
-    let host = slow_cable(5_000, MTU);
+    let host = slow_cable(5_000);
     let (server, _seen) = serve(&mut bed, small().send_backlog_bytes(128 << 10).send_queue_bytes(32 << 10));
     let at = bed.address(&server);
     let clients: Vec<_> = (0..20).map(|_| Client::new(&host, at)).collect();
@@ -167,7 +166,7 @@ fn the_bound_of_all_is_kept(mut bed: Bed) {
         assert!(waiting <= most, "{waiting} wait of {most}");
         clients[0].receive();
     }
-    set_rate(100_000, MTU);
+    set_rate(100_000);
     bed.until("all has left", |bed| {
         let stats = bed.stats(&server);
         stats.sent() + stats.send_failed_full == 2_000
@@ -182,8 +181,35 @@ fn the_bound_of_all_is_kept(mut bed: Bed) {
     add_up(&stats);
 }
 
+fn many_refused_peers_hear_of_room_in_time(mut bed: Bed) {
+    let host = slow_cable(100);
+    let (server, seen) = serve(&mut bed, small().send_backlog_bytes(64 << 10));
+    let at = bed.address(&server);
+    // More than are looked at in one turn.
+    let clients: Vec<_> = (0..2_000).map(|_| Client::new(&host, at)).collect();
+    let order = Order { count: 3, len: 1_000, per_turn: 1 };
+    clients.iter().for_each(|client| client.ask(order));
+    bed.until("all have been refused", |bed| bed.stats(&server).send_refused_full > 1_900);
+    let turns = bed.stats(&server).turns;
+    // The time in which there are few turns, since little leaves.
+    std::thread::sleep(Duration::from_millis(500));
+    let turns = bed.stats(&server).turns - turns;
+    assert!(turns < 100, "{turns} turns while next to nothing leaves");
+    set_rate(200_000);
+    for _ in 0..clients.len() {
+        done(&seen);
+    }
+    bed.until("all has left", |bed| {
+        let stats = bed.stats(&server);
+        stats.sent() + stats.send_failed_full == 6_000
+    });
+    let stats = bed.drain(server);
+    assert_eq!(stats.send_failed(), stats.send_failed_full);
+    add_up(&stats);
+}
+
 fn answers_without_a_peer_fail_where_they_do_not_fit(mut bed: Bed) {
-    let host = slow_cable(1_000, MTU);
+    let host = slow_cable(1_000);
     let (server, _seen) = serve(&mut bed, small());
     let client = Client::new(&host, bed.address(&server));
     const ASKED: u64 = 300;
@@ -191,7 +217,7 @@ fn answers_without_a_peer_fail_where_they_do_not_fit(mut bed: Bed) {
         client.socket.send_to(&[0xff; 1_000], client.at).unwrap();
     }
     bed.until("all have been answered", |bed| bed.stats(&server).submitted == ASKED);
-    set_rate(100_000, MTU);
+    set_rate(100_000);
     let mut came = 0;
     while client.try_receive(PAUSE).is_some() {
         came += 1;
@@ -203,7 +229,7 @@ fn answers_without_a_peer_fail_where_they_do_not_fit(mut bed: Bed) {
 }
 
 fn a_drain_waits_for_what_waits(mut bed: Bed) {
-    let host = slow_cable(10_000, MTU);
+    let host = slow_cable(10_000);
     for tier in tiers(&bed) {
         let (server, _seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
@@ -218,9 +244,9 @@ fn a_drain_waits_for_what_waits(mut bed: Bed) {
 }
 
 fn at_the_deadline_what_waits_has_failed(mut bed: Bed) {
-    let host = slow_cable(300, MTU);
+    let host = slow_cable(300);
     for tier in tiers(&bed) {
-        set_rate(300, MTU);
+        set_rate(300);
         let (server, _seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
         client.ask(Order { count: 200, len: 1_000, per_turn: 200 });
@@ -231,7 +257,7 @@ fn at_the_deadline_what_waits_has_failed(mut bed: Bed) {
         assert!(matches!(report.shards[0].ending, Ending::DrainDeadline));
         assert!(began.elapsed() >= Duration::from_millis(200));
         let stats = report.total;
-        set_rate(100_000, MTU);
+        set_rate(100_000);
         assert_eq!(u64::from(client.rising(PAUSE)), stats.sent(), "what the sockets had taken still leaves");
         assert!(stats.send_failed_full > 50);
         assert_eq!((stats.sent() + stats.send_failed_full, stats.send_waiting), (200, 0), "{stats:?}");
@@ -240,7 +266,7 @@ fn at_the_deadline_what_waits_has_failed(mut bed: Bed) {
 }
 
 fn what_waits_for_a_peer_that_is_closed_or_demoted_still_leaves(mut bed: Bed) {
-    let host = slow_cable(2_000, MTU);
+    let host = slow_cable(2_000);
     let uring = tiers(&bed).len() == 2;
     for (tier, tell) in [
         (TierPolicy::Listener, Tell::ClosePeers),
@@ -251,7 +277,7 @@ fn what_waits_for_a_peer_that_is_closed_or_demoted_still_leaves(mut bed: Bed) {
         if !uring && (tier == TierPolicy::Connected || tell == Tell::Promote) {
             continue;
         }
-        set_rate(2_000, MTU);
+        set_rate(2_000);
         let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
         let order = Order { count: 200, len: 1_000, per_turn: 200 };
@@ -261,7 +287,7 @@ fn what_waits_for_a_peer_that_is_closed_or_demoted_still_leaves(mut bed: Bed) {
             bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);
         }
         bed.tell(&server, 0, tell);
-        set_rate(100_000, MTU);
+        set_rate(100_000);
         client.expect_all(order);
         let stats = bed.stats(&server);
         assert_eq!((stats.sent(), stats.send_failed(), stats.send_waiting), (200, 0, 0), "{stats:?}");
@@ -280,7 +306,7 @@ fn what_waits_for_a_peer_that_is_closed_or_demoted_still_leaves(mut bed: Bed) {
 }
 
 fn what_waits_at_an_endpoint_fails_with_it(mut bed: Bed) {
-    let host = slow_cable(300, MTU);
+    let host = slow_cable(300);
     let friend = host.inside(|| roomy((THERE[0].parse::<std::net::IpAddr>().unwrap(), 9_000).into()));
     let to = friend.local_addr().unwrap();
     let (sender, seen) = channel();
@@ -296,7 +322,7 @@ fn what_waits_at_an_endpoint_fails_with_it(mut bed: Bed) {
     assert!(seen.try_iter().any(|seen| seen == Seen::Closed(CloseReason::EndpointClosed)));
     let again = std::net::UdpSocket::bind((HERE[0], at.port()));
     assert!(again.is_ok(), "its port is free at once: {again:?}");
-    set_rate(100_000, MTU);
+    set_rate(100_000);
     let came = u64::from(client.rising(PAUSE));
     let stats = bed.drain(server);
     assert_eq!((stats.sent(), stats.send_waiting), (came + 1, 0), "{stats:?}");
@@ -305,7 +331,7 @@ fn what_waits_at_an_endpoint_fails_with_it(mut bed: Bed) {
 }
 
 fn room_in_the_outbox_is_told_in_the_next_turn(mut bed: Bed) {
-    let host = slow_cable(1_000_000, MTU);
+    let host = slow_cable(1_000_000);
     let config =
         Config::new().listen(HERE[0].parse::<std::net::IpAddr>().map(|ip| (ip, 7_000).into()).unwrap());
     let (server, seen) = serve(&mut bed, config.outbox_datagrams(10).idle_timeout(None));
@@ -320,9 +346,9 @@ fn room_in_the_outbox_is_told_in_the_next_turn(mut bed: Bed) {
 }
 
 fn a_shard_with_a_full_socket_sleeps(mut bed: Bed) {
-    let host = slow_cable(100, MTU);
+    let host = slow_cable(100);
     for tier in tiers(&bed) {
-        set_rate(100, MTU);
+        set_rate(100);
         let (server, _seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
         client.ask(Order { count: 1_000, len: 1_000, per_turn: u32::MAX });
@@ -334,14 +360,14 @@ fn a_shard_with_a_full_socket_sleeps(mut bed: Bed) {
         assert!(cpu < 50_000_000 && turns < 100, "it ran for {cpu} ns in {turns} turns");
         let Served::Real(handle) = server else { unreachable!("a real server") };
         add_up(&handle.drain(Duration::from_millis(1)).expect("it ends").total);
-        set_rate(100_000, MTU);
+        set_rate(100_000);
         client.rising(PAUSE);
     }
 }
 
 /// The cable is pulled while something waits.
 fn what_waits_for_a_link_that_goes_down_fails(mut bed: Bed) {
-    let host = slow_cable(300, MTU);
+    let host = slow_cable(300);
     for tier in tiers(&bed) {
         let config = Config::new().listen(format!("{}:7000", HERE[0]).parse().unwrap());
         let (server, seen) = serve(&mut bed, config.send_socket_bytes(16 << 10).tier(tier));
@@ -359,20 +385,45 @@ fn what_waits_for_a_link_that_goes_down_fails(mut bed: Bed) {
         crate::common::namespace::run(
             "ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent",
         );
-        set_rate(300, MTU);
+        set_rate(300);
         client.ask(Order { count: 1, len: 1_000, per_turn: 1 });
         while crate::common::source::number_of(&client.receive()) != 0 {}
         bed.drain(server);
     }
 }
 
+/// What arrives meanwhile and takes all receive buffers, so that sends go before anything is waited for, does
+/// not hide that there is room.
+fn room_is_not_missed_among_arrivals(mut bed: Bed) {
+    let host = slow_cable(50_000);
+    let config = small().listen("127.0.0.1:7000".parse().unwrap()).receive_buffers(8);
+    let (server, _seen) = serve(&mut bed, config.idle_timeout(None));
+    let client = Client::new(&host, bed.address(&server));
+    let stranger = roomy("127.0.0.1:0".parse().unwrap());
+    let order = Order { count: 60, len: 1_000, per_turn: 60 };
+    for round in 0..150 {
+        client.ask(order);
+        // Somewhere in the middle; the rest leaves without help.
+        let pause = Duration::from_micros(1_000 + 40 * round);
+        std::thread::sleep(pause);
+        for _ in 0..8 {
+            stranger.send_to(&[0xff; 1_000], bed.addresses(&server)[2]).unwrap();
+        }
+        client.expect_all(order);
+    }
+    let stats = bed.drain(server);
+    assert_eq!((stats.sent(), stats.send_failed()), (150 * 68, 0), "{stats:?}");
+}
+
 in_namespaces!(
+    room_is_not_missed_among_arrivals,
     one_peer_gets_all_in_order,
     many_peers_take_turns,
     endpoints_get_all_in_order,
     a_peer_s_bound_is_told_and_nothing_is_lost,
     a_peer_s_bound_is_kept,
     the_bound_of_all_is_kept,
+    many_refused_peers_hear_of_room_in_time,
     answers_without_a_peer_fail_where_they_do_not_fit,
     a_drain_waits_for_what_waits,
     at_the_deadline_what_waits_has_failed,
