@@ -165,6 +165,7 @@ impl<H: Handler> Io<H> {
             Ok(()) => {
                 self.links.connected(slot, peer, path);
                 self.stats.promoted.add(1);
+                self.refused.look_again();
                 if let Some(route) = self.routes.get_mut(peer) {
                     route.wishes = false;
                     route.set_link(Some(slot));
