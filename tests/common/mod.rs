@@ -5,6 +5,7 @@ pub mod gate;
 pub mod handlers;
 pub mod namespace;
 pub mod program;
+pub mod raw;
 pub mod role;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "filters are set by system calls")]
