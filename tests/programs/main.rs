@@ -10,6 +10,7 @@ mod common;
 
 mod daemon;
 mod echo_example;
+mod emfile;
 mod idle;
 mod memlock;
 mod memory;
