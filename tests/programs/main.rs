@@ -16,4 +16,5 @@ mod memlock;
 mod memory;
 mod source_address;
 mod unprivileged;
+mod unsupported_flags;
 mod uring_refused;
