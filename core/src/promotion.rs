@@ -101,8 +101,8 @@ impl<H: Handler> Io<H> {
         let stamp = self.stamp;
         let Some(route) = self.routes.get_mut(peer).filter(|route| route.link().is_none()) else { return };
         let paused = stamp.wrapping_sub(route.last_seen) > PAUSE_MS;
-        route.heat = if paused { 1 } else { route.heat.saturating_add(1) };
-        // Whoever is refused is looked at again when it has sent as much again.
+        route.heat = if paused { 1 } else { route.heat.checked_add(1).unwrap_or(1 << 15) };
+        // Whoever is refused is looked at again when it has sent as much again, or 32,768 datagrams more.
         if route.heat >= EARNED_AFTER && route.heat.is_power_of_two() {
             self.wish(peer, YIELDS_TO_POLICY);
         }

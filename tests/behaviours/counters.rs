@@ -84,7 +84,7 @@ fn source_port_zero_is_dropped_and_counted(mut bed: Bed) {
     assert_eq!((stats.received, stats.delivered), (2, 1));
 }
 
-mod raw {
+pub mod raw {
     use std::net::SocketAddr;
 
     /// A raw socket (root) sends what no UDP socket would: source port 0.

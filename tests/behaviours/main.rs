@@ -10,6 +10,7 @@ mod buffers_exhausted;
 mod closing_connected_peers;
 mod completion_queue_overflow;
 mod connected;
+mod connected_caps;
 mod counters;
 mod demotion_loses_nothing;
 mod drain;
