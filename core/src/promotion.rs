@@ -76,7 +76,7 @@ impl<H: Handler> Io<H> {
         if route.link().is_some() || route.wishes {
             return;
         }
-        route.wishes = self.links.ask(Wish { peer, yields_after });
+        route.wishes = self.links.ask(Wish { peer, yields_after }, self.now);
         if !route.wishes {
             self.stats.promotions_refused.add(1);
         }
@@ -116,7 +116,6 @@ impl<H: Handler> Io<H> {
 
     /// Grants what may be granted in this turn.
     pub(crate) fn grant_wishes(&mut self, driver: &mut impl Driver) {
-        self.links.end_rest(self.now);
         if self.links.wishes() == 0 {
             return;
         }

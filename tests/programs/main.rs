@@ -11,6 +11,7 @@ mod common;
 mod daemon;
 mod drop_privileges;
 mod echo_example;
+mod emfile_in_accept;
 mod idle;
 mod memlock;
 mod memory;
