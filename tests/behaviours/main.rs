@@ -27,4 +27,5 @@ mod stale_ids;
 mod submission_queue_small;
 mod timers;
 mod truncation;
+mod wait_policy;
 mod zero_length;
