@@ -54,7 +54,7 @@ impl Handler for Restless {
             match cx.io.tier(*peer) {
                 Some(Tier::Listener) => cx.io.promote(*peer),
                 Some(Tier::Connected) if (self.turns + n as u64).is_multiple_of(3 + n as u64) => {
-                    cx.io.demote(*peer)
+                    cx.io.demote(*peer);
                 }
                 _ => {}
             }
