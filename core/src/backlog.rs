@@ -2,7 +2,11 @@
 //!
 //! A socket whose buffer is full takes nothing more until some of it has left. What was to be sent to a peer
 //! then waits here, in order, within a bound for each peer and one for the shard; later sends to that peer
-//! queue up behind. Only what does not even fit here fails, and is counted.
+//! queue up behind.
+//!
+//! Who sends to a peer of whom something waits, or by a socket at which something does, is refused beyond the
+//! bounds, so what was taken is not lost. What was taken before its socket was found full may go beyond the
+//! peer's bound; only what goes beyond that of the shard fails, and is counted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -68,6 +72,9 @@ pub struct Backlog {
     queues: BTreeMap<PeerId, Queue>,
     /// Whose turn it is at each socket. A peer stands at the socket of its first train.
     turns: BTreeMap<SocketId, VecDeque<PeerId>>,
+    /// What this turn queued and will have to wait too.
+    expected: BTreeMap<PeerId, usize>,
+    expected_cost: usize,
     cost: usize,
     limit: usize,
     peer_limit: usize,
@@ -85,6 +92,8 @@ impl Backlog {
         Self {
             queues: BTreeMap::new(),
             turns: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            expected_cost: 0,
             cost: 0,
             limit,
             peer_limit,
@@ -117,6 +126,11 @@ impl Backlog {
         self.deferred
     }
 
+    /// How many of them ever left, or failed.
+    pub(crate) fn left(&self) -> u64 {
+        self.deferred - self.datagrams
+    }
+
     /// Whether something waits for this peer, so that what follows has to wait too.
     ///
     /// ```
@@ -129,10 +143,37 @@ impl Backlog {
         !self.is_empty() && self.queues.contains_key(&peer)
     }
 
+    /// Whether what is sent to a peer by this socket now will have to wait.
+    #[inline]
+    pub(crate) fn must_wait(&self, peer: PeerId, via: SocketId) -> bool {
+        !self.is_empty() && (self.queues.contains_key(&peer) || self.turns.contains_key(&via))
+    }
+
     /// Whether so many bytes more may wait for a peer.
     pub(crate) fn has_room(&self, peer: PeerId, len: usize) -> bool {
-        let used = self.queues.get(&peer).map_or(0, |queue| queue.cost);
-        used + len + OVERHEAD <= self.peer_limit && self.cost + len + OVERHEAD <= self.limit
+        let waiting = self.queues.get(&peer).map_or(0, |queue| queue.cost);
+        let expected = self.expected.get(&peer).copied().unwrap_or(0);
+        let cost = len + OVERHEAD;
+        waiting + expected + cost <= self.peer_limit && self.fits(cost)
+    }
+
+    fn fits(&self, cost: usize) -> bool {
+        self.cost + self.expected_cost + cost <= self.limit
+    }
+
+    /// So many bytes were queued for a peer and will have to wait: there is room for them.
+    pub(crate) fn expect(&mut self, peer: PeerId, len: usize) {
+        *self.expected.entry(peer).or_default() += len + OVERHEAD;
+        self.expected_cost += len + OVERHEAD;
+    }
+
+    /// The turn's sends are carried out, and nothing more is to be expected.
+    #[inline]
+    pub(crate) fn expect_no_more(&mut self) {
+        if self.expected_cost > 0 {
+            self.expected.clear();
+            self.expected_cost = 0;
+        }
     }
 
     /// Whether at most half of what may wait for a peer does.
@@ -141,8 +182,20 @@ impl Backlog {
             && self.cost * 2 <= self.limit
     }
 
-    /// Puts a train at the end of its peer's queue, with a copy of its bytes. False if there is no room, or
-    /// if it is for no peer: then it has failed.
+    /// Makes room for a train: what was expected of its peer, or what is free.
+    fn make_room(&mut self, peer: PeerId, cost: usize) -> bool {
+        match self.expected.get_mut(&peer) {
+            Some(expected) if *expected >= cost => {
+                *expected -= cost;
+                self.expected_cost -= cost;
+                true
+            }
+            _ => self.fits(cost),
+        }
+    }
+
+    /// Puts a train at the end of its peer's queue, with a copy of its bytes. False if there is no room in all,
+    /// or if it is for no peer: then it has failed.
     ///
     /// ```
     /// use shardgram_core::{backlog::Backlog, driver::{SendFailure, SendFault}, outbox::Train};
@@ -153,7 +206,8 @@ impl Backlog {
     /// }
     /// ```
     pub fn defer<'a>(&mut self, train: &Train, pieces: impl Iterator<Item = &'a [u8]>) -> bool {
-        let Some(peer) = train.peer.filter(|peer| self.has_room(*peer, train.bytes as usize)) else {
+        let cost = train.bytes as usize + OVERHEAD;
+        let Some(peer) = train.peer.filter(|peer| self.make_room(*peer, cost)) else {
             return false;
         };
         let mut bytes = Vec::with_capacity(train.bytes as usize);
@@ -222,27 +276,41 @@ impl Backlog {
     }
 
     /// A peer's own socket is taken out of service: what waits there leaves along its path's socket.
-    pub(crate) fn reroute(&mut self, gone: SocketId) {
-        for queue in self.queues.values_mut() {
-            for train in queue.trains.iter_mut().filter(|train| train.via == gone) {
-                train.via = train.path.socket;
-            }
+    pub(crate) fn reroute(&mut self, peer: PeerId, gone: SocketId) {
+        let Some(queue) = self.queues.get_mut(&peer) else { return };
+        for train in queue.trains.iter_mut().filter(|train| train.via == gone) {
+            train.via = train.path.socket;
         }
-        for peer in self.turns.remove(&gone).unwrap_or_default() {
-            let front = self.queues.get(&peer).and_then(|queue| queue.trains.front());
-            if let Some(via) = front.map(|train| train.via) {
-                self.turns.entry(via).or_default().push_back(peer);
-            }
-        }
+        self.stand_again(gone);
     }
 
     /// Forgets what waits at a socket that is closed; says how many datagrams.
     pub(crate) fn drop_socket(&mut self, socket: SocketId) -> u64 {
         let before = self.datagrams;
-        while self.front(socket).is_some() {
-            self.advance(socket);
+        for queue in self.queues.values_mut() {
+            queue.trains.retain(|train| {
+                let stays = train.via != socket;
+                if !stays {
+                    queue.cost -= train.cost();
+                    self.cost -= train.cost();
+                    self.datagrams -= u64::from(train.datagrams);
+                }
+                stays
+            });
         }
+        self.stand_again(socket);
+        self.queues.retain(|_, queue| !queue.trains.is_empty());
         before - self.datagrams
+    }
+
+    /// Has the peers that stood at a socket stand where their first trains leave now.
+    fn stand_again(&mut self, socket: SocketId) {
+        for peer in self.turns.remove(&socket).unwrap_or_default() {
+            let front = self.queues.get(&peer).and_then(|queue| queue.trains.front());
+            if let Some(via) = front.map(|train| train.via) {
+                self.turns.entry(via).or_default().push_back(peer);
+            }
+        }
     }
 
     /// Forgets everything; says how many datagrams.
@@ -294,17 +362,84 @@ mod tests {
         assert_eq!((backlog.cost, backlog.datagrams()), (0, 0));
     }
 
+    /// Sends as a handler does: what will have to wait is refused beyond the bounds.
+    fn send(backlog: &mut Backlog, peer: PeerId, via: SocketId) -> bool {
+        let taken = !backlog.must_wait(peer, via) || backlog.has_room(peer, 10);
+        if taken && backlog.must_wait(peer, via) {
+            backlog.expect(peer, 10);
+        }
+        taken
+    }
+
     #[test]
-    fn a_peer_and_the_shard_have_bounds() {
+    fn what_was_taken_within_the_bounds_is_not_lost() {
         let (mut backlog, peers) = bed(20);
         let socket = SocketId::listener(0);
-        let taken = (0..20).filter(|_| put(&mut backlog, peers[0], socket, 0)).count();
-        assert_eq!(taken, 1_000 / (10 + OVERHEAD));
-        let taken: usize =
-            peers.iter().map(|p| (0..20).filter(|_| put(&mut backlog, *p, socket, 0)).count()).sum();
-        assert_eq!(taken + 1_000 / (10 + OVERHEAD), 10_000 / (10 + OVERHEAD));
-        assert_eq!(backlog.drop_socket(socket), 10_000 / (10 + OVERHEAD) as u64);
+        let each = 1_000 / (10 + OVERHEAD);
+        assert!(put(&mut backlog, peers[0], socket, 0), "the socket is found full");
+        let taken: Vec<PeerId> = peers
+            .iter()
+            .flat_map(|peer| (0..each + 5).map(move |_| *peer))
+            .filter(|peer| send(&mut backlog, *peer, socket))
+            .collect();
+        let of = |peer: PeerId| taken.iter().filter(|taken| **taken == peer).count();
+        assert_eq!((of(peers[0]), of(peers[1])), (each - 1, each), "each has its bound");
+        assert_eq!(taken.len() + 1, 10_000 / (10 + OVERHEAD), "and the shard has one");
+        assert!(!put(&mut backlog, peers[19], socket, 0), "what is expected has its place");
+        assert!(taken.iter().all(|peer| put(&mut backlog, *peer, socket, 0)));
+        backlog.expect_no_more();
+        assert!(!put(&mut backlog, peers[19], socket, 0), "the shard's bound is kept");
+        assert_eq!(backlog.drop_socket(socket), taken.len() as u64 + 1);
         assert!(backlog.is_empty());
+        assert_eq!((backlog.cost, backlog.expected_cost), (0, 0));
+    }
+
+    #[test]
+    fn what_was_queued_before_a_socket_was_found_full_may_exceed_the_bound_of_a_peer() {
+        let (mut backlog, peers) = bed(1);
+        let socket = SocketId::listener(0);
+        let taken = (0..200).filter(|_| put(&mut backlog, peers[0], socket, 0)).count();
+        assert_eq!(taken, 10_000 / (10 + OVERHEAD));
+        assert!(!backlog.has_room(peers[0], 0) && !backlog.is_half_empty(peers[0]));
+        while !backlog.is_half_empty(peers[0]) {
+            backlog.advance(socket);
+        }
+        assert_eq!(backlog.datagrams(), (1_000 / (10 + OVERHEAD) / 2) as u64);
+        assert!(backlog.has_room(peers[0], 0));
+    }
+
+    #[test]
+    fn what_is_expected_and_does_not_come_is_forgotten() {
+        let (mut backlog, peers) = bed(2);
+        let socket = SocketId::listener(0);
+        assert!(put(&mut backlog, peers[0], socket, 0));
+        assert!(backlog.must_wait(peers[1], socket), "another peer's datagram is before it");
+        assert!(!backlog.must_wait(peers[1], SocketId::connected(1)));
+        while send(&mut backlog, peers[1], socket) {}
+        backlog.expect_no_more();
+        assert!(backlog.has_room(peers[1], 10));
+        assert_eq!(backlog.clear(), 1);
+        assert!(!backlog.must_wait(peers[1], socket));
+    }
+
+    #[test]
+    fn a_closed_socket_takes_along_what_stands_behind_too() {
+        let (mut backlog, peers) = bed(2);
+        let (listener, endpoint) = (SocketId::listener(0), SocketId::endpoint(3));
+        for (peer, via, byte) in [(0, listener, 1), (0, endpoint, 2), (0, listener, 3), (1, endpoint, 4)] {
+            assert!(put(&mut backlog, peers[peer], via, byte));
+        }
+        assert_eq!(backlog.drop_socket(endpoint), 2);
+        assert_eq!((backlog.sockets(), backlog.datagrams()), (vec![listener], 2));
+        assert!(!backlog.holds(peers[1]));
+        let mut left = Vec::new();
+        while let Some(front) = backlog.front(listener) {
+            left.push(front.bytes[0]);
+            backlog.advance(listener);
+        }
+        assert_eq!(left, [1, 3]);
+        assert!(backlog.is_empty());
+        assert_eq!(backlog.cost, 0);
     }
 
     #[test]
@@ -314,7 +449,8 @@ mod tests {
         assert!(put(&mut backlog, peers[0], own, 1) && put(&mut backlog, peers[0], own, 2));
         let other = SocketId::connected(8);
         assert!(put(&mut backlog, peers[1], other, 3) && put(&mut backlog, peers[1], own, 4));
-        backlog.reroute(own);
+        backlog.reroute(peers[0], own);
+        backlog.reroute(peers[1], own);
         assert_eq!(backlog.front(other).map(|w| w.bytes[0]), Some(3));
         assert_eq!(backlog.front(SocketId::listener(0)).map(|w| w.bytes[0]), Some(1));
         backlog.advance(other);

@@ -322,9 +322,11 @@ settings! {
     outbox_datagrams: u32 = 16_384, 1 => 1 << 20;
     /// Bytes that may wait for one peer when a socket's buffer is full, a datagram counting 128 beside its own.
     /// Default 256 KiB, range 4 KiB to 64 MiB. Beyond it sends are refused as [`crate::SendError::Full`], and
-    /// [`crate::Handler::on_writable`] says when there is room.
+    /// [`crate::Handler::on_writable`] says when there is room. What was queued before the socket was found full
+    /// is not refused any more and waits beyond this bound.
     send_queue_bytes: u32 = 256 << 10, 4 << 10 => 64 << 20;
-    /// The same for all peers of a shard together. Default 16 MiB, range 64 KiB to 1 GiB.
+    /// The same for all peers of a shard together. Default 16 MiB, range 64 KiB to 1 GiB. Nothing goes beyond it:
+    /// what was queued before the socket was found full then fails ([`crate::Snapshot::send_failed_full`]).
     send_backlog_bytes: u32 = 16 << 20, 64 << 10 => 1 << 30;
     /// Messages waiting for a shard. Default 4,096, range 1 to 1,048,576. When it is full the sender gets
     /// its message back. Forwarded datagrams have a bound of their own: 1,024 of them and 8 MiB.
@@ -337,7 +339,9 @@ settings! {
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
     /// may grant less; the server then warns and names the limit (net.core.rmem_max).
     receive_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;
-    /// Kernel send buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB.
+    /// Kernel send buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. Linux refuses a datagram
+    /// ([`crate::PeerError::NoBuffers`]) of which the fragments come to more than four times this, which they may
+    /// where this is less than the longest datagram.
     send_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;
     /// Bytes that may be sent to an address for each byte that came from it, until the handler calls
     /// [`crate::Io::validated`]. Default 0: no limit. QUIC asks for 3 (RFC 9000 section 8.1).

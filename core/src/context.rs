@@ -21,6 +21,7 @@ use crate::links::Links;
 use crate::mailbox::Postbox;
 use crate::outbox::Outbox;
 use crate::peers::{PeerId, Peers};
+use crate::refused::Refused;
 use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::timers::{TimerId, TimerWheel};
@@ -86,7 +87,7 @@ pub struct Io<H: Handler> {
     /// What waits for room in a socket.
     pub(crate) backlog: Backlog,
     /// Peers that were refused a send for want of room.
-    pub(crate) refused: Vec<PeerId>,
+    pub(crate) refused: Refused,
     pub(crate) links: Links,
     pub(crate) tier_policy: TierPolicy,
     pub(crate) routes: Routes,

@@ -248,7 +248,7 @@ impl<H: Handler> Dispatch<H> {
     fn deliver(&mut self, peer: PeerId, datagram: Datagram<'_>) {
         let stamp = self.io.stamp;
         let gain = u64::from(self.io.amplification_limit) * datagram.len() as u64;
-        if self.io.tier_policy == TierPolicy::Adaptive {
+        if self.io.tier_policy != TierPolicy::Listener {
             self.io.warm(peer);
         }
         if let Some(route) = self.io.routes.get_mut(peer) {

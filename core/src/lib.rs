@@ -30,6 +30,7 @@ mod endpoints;
 mod idle;
 mod links;
 mod promotion;
+mod refused;
 mod routes;
 mod sending;
 mod sync;

@@ -55,8 +55,8 @@ pub(crate) struct Links {
     free: Vec<u32>,
     limits: ConnectedLimits,
     wishes: VecDeque<Wish>,
-    /// Slots the driver is to be told of once the sends are carried out.
-    retire: Vec<u32>,
+    /// Slots the driver is to be told of once the sends are carried out, and whose they were.
+    retire: Vec<(u32, PeerId)>,
     /// Links that retire, told or not.
     retiring: Vec<u32>,
     hand: u32,
@@ -150,16 +150,16 @@ impl Links {
     /// Takes a socket out of service, with this turn's end.
     pub(crate) fn retire(&mut self, slot: u32) {
         if let Some(link) = self.slots.get_mut(slot as usize)
-            && matches!(link.state, State::Connected(_))
+            && let State::Connected(peer) = link.state
         {
             link.state = State::Retiring;
-            self.retire.push(slot);
+            self.retire.push((slot, peer));
             self.retiring.push(slot);
         }
     }
 
     /// Whom the driver is to be told of.
-    pub(crate) fn take_retired(&mut self) -> Vec<u32> {
+    pub(crate) fn take_retired(&mut self) -> Vec<(u32, PeerId)> {
         std::mem::take(&mut self.retire)
     }
 
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(links.room(&path(2, 2)), Room::Full(None));
         links.retire(0);
         links.retire(0);
-        assert_eq!(links.take_retired(), [0]);
+        assert_eq!(links.take_retired(), [(0, ids[0])]);
         assert_eq!(links.room(&path(1, 1)), Room::Wait, "its last socket is not closed yet");
         assert_eq!(links.room(&path(1, 3)), Room::Full(Some(([10, 0, 0, 1], 9).into())));
         links.vacate(0);

@@ -102,9 +102,14 @@ impl<H: Handler> Io<H> {
         let Some(route) = self.routes.get_mut(peer).filter(|route| route.link().is_none()) else { return };
         let paused = stamp.wrapping_sub(route.last_seen) > PAUSE_MS;
         route.heat = if paused { 1 } else { route.heat.checked_add(1).unwrap_or(1 << 15) };
+        let heat = route.heat;
         // Whoever is refused is looked at again when it has sent as much again, or 32,768 datagrams more.
-        if route.heat >= EARNED_AFTER && route.heat.is_power_of_two() {
-            self.wish(peer, YIELDS_TO_POLICY);
+        if heat.is_power_of_two() {
+            match self.tier_policy {
+                TierPolicy::Connected => self.wish(peer, YIELDS_TO_HANDLER),
+                TierPolicy::Adaptive if heat >= EARNED_AFTER => self.wish(peer, YIELDS_TO_POLICY),
+                TierPolicy::Adaptive | TierPolicy::Listener => {}
+            }
         }
     }
 
@@ -159,6 +164,7 @@ impl<H: Handler> Io<H> {
             Ok(()) => {
                 self.links.connected(slot, peer, path);
                 self.stats.promoted.add(1);
+                self.refused.look_again();
                 if let Some(route) = self.routes.get_mut(peer) {
                     route.wishes = false;
                     route.set_link(Some(slot));

@@ -9,6 +9,9 @@ use crate::handler::Handler;
 use crate::outbox::Source;
 use crate::peers::PeerId;
 
+/// Peers looked at in a turn for whether there is room again for what was refused, at most.
+const LOOKED_AT_PER_TURN: usize = 1_024;
+
 /// Sending.
 impl<H: Handler> Io<H> {
     /// Sends a datagram; the bytes are copied once.
@@ -74,7 +77,7 @@ impl<H: Handler> Io<H> {
         match datagram.peer {
             Some(peer) => {
                 self.allowed(peer, len)?;
-                self.has_room_to_wait(peer, len)?;
+                self.has_room_to_wait(peer, &datagram.path, len)?;
                 self.push(peer, &datagram.path, source, len)
             }
             None => self.push_stateless(datagram.path, source, len),
@@ -144,7 +147,7 @@ impl<H: Handler> Io<H> {
         let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
         check_length(&path, len)?;
         self.allowed(to, len)?;
-        self.has_room_to_wait(to, len)?;
+        self.has_room_to_wait(to, &path, len)?;
         Ok(path)
     }
 
@@ -199,6 +202,9 @@ impl<H: Handler> Io<H> {
         if self.amplification_limit != 0 && !route.validated {
             route.allowance = route.allowance.saturating_sub(len as u64);
         }
+        if self.must_wait(to, path) {
+            self.backlog.expect(to, len);
+        }
         self.count_queued(len);
         Ok(())
     }
@@ -228,33 +234,41 @@ impl<H: Handler> Io<H> {
         error
     }
 
-    /// What waits for a peer may not grow beyond its bound.
+    /// What will have to wait may not grow beyond the bounds.
     #[inline]
-    fn has_room_to_wait(&mut self, to: PeerId, len: usize) -> Result<(), SendError> {
-        if self.backlog.holds(to) && !self.backlog.has_room(to, len) {
+    fn has_room_to_wait(&mut self, to: PeerId, path: &Path, len: usize) -> Result<(), SendError> {
+        if self.must_wait(to, path) && !self.backlog.has_room(to, len) {
             return Err(self.refused(Some(to), SendError::Full));
         }
         Ok(())
     }
 
-    /// Whether a send that is refused now would be taken in the next turn.
+    #[inline]
+    fn must_wait(&self, peer: PeerId, path: &Path) -> bool {
+        !self.backlog.is_empty()
+            && self.routes.get(peer).is_some_and(|route| self.backlog.must_wait(peer, route.socket(path)))
+    }
+
+    /// Whether a send that is refused now would be taken in the next turn. One to a peer that is gone would be
+    /// refused for that.
     fn is_writable(&self, peer: PeerId) -> bool {
-        !self.backlog.holds(peer) || self.backlog.is_half_empty(peer)
+        let Some(path) = self.routes.active_path(peer) else { return true };
+        !self.must_wait(peer, &path) || self.backlog.is_half_empty(peer)
     }
 
-    /// Whether a handler is to hear that there is room again.
-    pub(crate) fn any_writable(&self) -> bool {
-        self.refused.iter().any(|peer| self.is_writable(*peer))
-    }
-
-    /// The peers that were refused and would not be now.
+    /// The next peers that were refused and would not be now, of a bounded number that are looked at.
     pub(crate) fn take_writable(&mut self) -> Vec<PeerId> {
-        let (writable, refused) = self.refused.iter().partition(|peer| self.is_writable(**peer));
-        self.refused = refused;
-        for peer in &writable {
-            if let Some(route) = self.routes.get_mut(*peer) {
+        let mut writable = Vec::new();
+        for _ in 0..LOOKED_AT_PER_TURN {
+            let Some(peer) = self.refused.next() else { break };
+            if !self.is_writable(peer) {
+                self.refused.put_back(peer);
+                continue;
+            }
+            if let Some(route) = self.routes.get_mut(peer) {
                 route.refused = false;
             }
+            writable.push(peer);
         }
         writable
     }

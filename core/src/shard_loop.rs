@@ -26,6 +26,7 @@ use crate::links::Links;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::outbox::Outbox;
 use crate::peers::Peers;
+use crate::refused::Refused;
 use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::timers::TimerWheel;
@@ -208,7 +209,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             stamp: clock.stamp(now),
             outbox: Outbox::new(config.outbox_bytes as usize, config.outbox_datagrams as usize, limits),
             backlog: Backlog::new(config.send_backlog_bytes as usize, config.send_queue_bytes as usize),
-            refused: Vec::new(),
+            refused: Refused::default(),
             links: Links::new(capabilities.connected),
             tier_policy: config.tier,
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
@@ -281,7 +282,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             Err(error) => return Turn::Ended(Ending::Failed(error)),
         }
         self.stage.arrivals = 0;
-        if !self.stage.io.refused.is_empty() {
+        if self.stage.io.refused.any_to_look_at() {
             self.stage.writable();
         }
         self.driver.receive(self.budget, &mut self.stage);
@@ -334,24 +335,28 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 self.stage.endpoint_failed(slot, errno);
             }
             self.close_endpoints(&closes);
-            for slot in self.stage.io.links.take_retired() {
+            for (slot, peer) in self.stage.io.links.take_retired() {
                 let socket = SocketId::connected(slot);
                 self.driver.retire(socket);
-                self.stage.io.backlog.reroute(socket);
+                self.stage.io.backlog.reroute(peer, socket);
             }
         }
         Ok(turned)
     }
 
     fn send_and_wait(&mut self, wait: Wait) -> io::Result<Turned> {
-        let Io { outbox, backlog, stats, .. } = &mut self.stage.io;
-        let (datagrams, waited) = (outbox.datagrams() as u64, backlog.datagrams());
+        let Io { outbox, backlog, refused, stats, .. } = &mut self.stage.io;
+        let (datagrams, waited, left) = (outbox.datagrams() as u64, backlog.datagrams(), backlog.left());
         let result = self.driver.turn(outbox, backlog, wait);
         outbox.clear();
+        backlog.expect_no_more();
         stats.submitted.add(datagrams);
         if waited + backlog.datagrams() > 0 {
             stats.send_waiting.set(backlog.datagrams());
             stats.send_deferred.set(backlog.deferred());
+        }
+        if backlog.left() != left {
+            refused.look_again();
         }
         result
     }
@@ -385,9 +390,10 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
 
     /// What waits at an endpoint that is closed has failed.
     fn lose_waiting(&mut self, endpoint: u32) {
-        let Io { backlog, stats, .. } = &mut self.stage.io;
+        let Io { backlog, refused, stats, .. } = &mut self.stage.io;
         let lost = backlog.drop_socket(SocketId::endpoint(endpoint));
         if lost > 0 {
+            refused.look_again();
             stats.send_failed_other.add(lost);
             stats.send_waiting.set(backlog.datagrams());
         }
@@ -406,7 +412,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 || self.stage.panicked
                 || io.endpoints.has_requests()
                 || io.has_promotions()
-                || io.any_writable()
+                || io.refused.any_to_look_at()
         };
         if busy() || self.must_not_sleep() {
             return Wait::Poll;

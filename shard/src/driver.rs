@@ -96,6 +96,8 @@ pub struct UringDriver {
     pub(crate) trying_again: bool,
     /// How the send of something that had waited failed.
     pub(crate) late: Option<i32>,
+    /// A full socket has room again, of which what waits was not told yet.
+    pub(crate) room_came: bool,
     pub(crate) closed_drops: u64,
     pub(crate) accept: Option<(AcceptMode, ConnectedLimits)>,
     pub(crate) markers: Markers,
@@ -136,6 +138,7 @@ impl UringDriver {
             queued: 0,
             trying_again: false,
             late: None,
+            room_came: false,
             closed_drops: 0,
             accept: parts.connected,
             retiring: Retiring::default(),
@@ -174,7 +177,13 @@ impl UringDriver {
 
     /// Takes a socket whose receive has ended out of its place and closes it.
     pub(crate) fn take_out(&mut self, slot: u32) -> Option<Socket> {
+        let watched = UserData::on_slot(Kind::Writable, slot, self.sockets.generation(slot));
         let socket = self.sockets.remove(slot)?;
+        if socket.credit.blocked
+            && let Err(error) = self.engine.operands.push_cancel(&mut self.engine.ring, watched)
+        {
+            tracing::warn!(%error, id = ?socket.id, "a closed socket stays until there is room in its buffer");
+        }
         self.closed_drops += socket::drop_count(&socket.socket).unwrap_or(0);
         if self.sockets.is_fixed(slot)
             && let Err(error) = self.engine.ring.set_file(slot, -1)
@@ -221,6 +230,7 @@ impl UringDriver {
             && !self.has_more()
             && self.to_arm.is_empty()
             && self.refused.is_empty()
+            && !self.room_came
         {
             let rest = self.resting.front().map(|(until, _)| *until);
             let deadline = [deadline, rest, self.markers.deadline(), self.retiring.deadline()];
@@ -306,14 +316,16 @@ impl Driver for UringDriver {
 
     fn close(&mut self, socket: SocketId) {
         let Some(slot) = self.sockets.slot_of(socket) else { return };
-        let Some(open) = self.sockets.get(slot) else { return };
-        // Closing the socket does not end the receive, which would keep it and its port.
-        if open.arm == Arm::Armed {
-            let receive = UserData::receive(slot, self.sockets.generation(slot));
+        let Some(open) = self.sockets.get_mut(slot) else { return };
+        // Closing the socket ends neither its receive nor the watch for room, which would keep it and its port.
+        let full = std::mem::take(&mut open.credit.blocked);
+        let pending = [(open.arm == Arm::Armed, Kind::Receive), (full, Kind::Writable)];
+        for kind in pending.into_iter().filter_map(|(pending, kind)| pending.then_some(kind)) {
+            let name = UserData::on_slot(kind, slot, self.sockets.generation(slot));
             if let Err(error) = self.engine.ring.submit() {
-                tracing::warn!(%error, ?socket, "the receive of a closed endpoint could not be cancelled");
+                tracing::warn!(%error, ?socket, "what is pending on a closed endpoint could not be cancelled");
             }
-            self.engine.ring.cancel(receive.bits());
+            self.engine.ring.cancel(name.bits());
         }
         self.take_out(slot);
     }
@@ -342,6 +354,7 @@ impl Driver for UringDriver {
         self.take_changes();
         self.tend_own_sockets()?;
         self.arm()?;
+        self.room_came = false;
         let flushed = !backlog.is_empty() && self.flush(outbox, backlog)?;
         // Where there is room again handlers may want to know.
         let wait = if flushed { Wait::Poll } else { wait };

@@ -205,6 +205,11 @@ impl Operands {
         unsafe { ring.push(&entry) }
     }
 
+    /// Whether sends are queued that were not submitted.
+    pub(crate) fn any_used(&self) -> bool {
+        self.used > 0
+    }
+
     /// Whether one more send fits into this submission.
     pub(crate) fn has_room(&self) -> bool {
         self.used < self.sends.len()

@@ -61,6 +61,7 @@ impl UringDriver {
                 Kind::Writable => {
                     if let Some(socket) = self.sockets.current(data.index, data.generation) {
                         socket.credit.blocked = false;
+                        self.room_came = true;
                     }
                 }
                 Kind::Event => self.event_armed = false,

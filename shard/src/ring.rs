@@ -149,9 +149,11 @@ impl Ring {
         }
     }
 
-    /// Whether the kernel has taken every entry that was queued.
+    /// Whether the kernel has taken every entry that was queued, and keeps no completion back for want of room:
+    /// those that were there were taken out before this is asked.
     pub(crate) fn is_submitted(&mut self) -> bool {
-        self.io.submission().is_empty()
+        let submission = self.io.submission();
+        submission.is_empty() && !submission.cq_overflow()
     }
 
     /// Cancels everything that is outstanding and empties the table of fixed files, so that the sockets are

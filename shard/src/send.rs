@@ -3,10 +3,12 @@
 use std::io;
 
 use shardgram_core::backlog::Backlog;
+use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
 use shardgram_core::{PeerError, PeerId};
 
+use crate::credit;
 use crate::driver::UringDriver;
 use crate::engine::Engine;
 use crate::errno::send_fault;
@@ -42,8 +44,8 @@ impl UringDriver {
                 self.submit_all(outbox)?;
                 self.settle(outbox, backlog)?;
             }
-            self.queued = index + 1;
             self.queue_send(outbox, backlog, train, index as u32)?;
+            self.queued = index + 1;
         }
         Ok(())
     }
@@ -55,30 +57,59 @@ impl UringDriver {
         train: &Train,
         index: u32,
     ) -> io::Result<()> {
-        let slot = self.sockets.leaving(train.via, &train.path);
-        let socket = slot.and_then(|slot| Some((slot, self.sockets.get_mut(slot)?)));
-        let (Some((slot, socket)), Some(source)) = (socket, outbox.single_source(train)) else {
+        let slot =
+            self.sockets.leaving(train.via, &train.path).filter(|slot| self.sockets.get(*slot).is_some());
+        let (Some(slot), Some(source)) = (slot, outbox.single_source(train)) else {
             self.failed(train, NOT_OPEN);
             return Ok(());
         };
-        let Engine { ring, buffers, operands } = &mut self.engine;
-        let bytes = bytes_of(source, outbox, buffers);
-        let must_wait = train.peer.is_some_and(|peer| backlog.holds(peer));
-        if must_wait || !socket.credit.take(&socket.socket, bytes.len()) {
-            let newly_full = !must_wait && !socket.credit.blocked;
-            let deferred = backlog.defer(train, std::iter::once(bytes));
-            if newly_full {
-                self.full(slot)?;
-            }
-            if !deferred {
+        let waits = |backlog: &Backlog| train.peer.is_some_and(|peer| backlog.holds(peer));
+        let must_wait = waits(backlog) || !self.has_room(outbox, backlog, slot, train)? || waits(backlog);
+        if must_wait {
+            let bytes = bytes_of(source, outbox, &mut self.engine.buffers);
+            if !backlog.defer(train, std::iter::once(bytes)) {
                 self.failed(train, SendFault::SocketFull);
             }
             return Ok(());
         }
+        let Some(socket) = self.sockets.get(slot) else { return Ok(()) };
         let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
+        let Engine { ring, buffers, operands } = &mut self.engine;
+        let bytes = bytes_of(source, outbox, buffers);
         // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
         // last beyond the submission, which `turn` makes before it returns.
         unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }
+    }
+
+    /// Whether a socket certainly takes a train. The kernel is asked when what is known is used up, and then is
+    /// first given what is queued, of which something may come back into the backlog.
+    fn has_room(
+        &mut self,
+        outbox: &Outbox,
+        backlog: &mut Backlog,
+        slot: u32,
+        train: &Train,
+    ) -> io::Result<bool> {
+        let cost = credit::cost(train.bytes as usize, train.datagrams);
+        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(false) };
+        if socket.credit.blocked || socket.credit.take(cost) {
+            return Ok(!socket.credit.blocked);
+        }
+        if self.engine.operands.any_used() {
+            self.submit_all(outbox)?;
+            self.settle(outbox, backlog)?;
+        }
+        self.ask_for_room(slot, cost)
+    }
+
+    /// Asks the kernel whether a socket takes so much, and has the ring watch for room if not.
+    fn ask_for_room(&mut self, slot: u32, cost: u64) -> io::Result<bool> {
+        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(false) };
+        let room = socket.credit.ask(&socket.socket, cost);
+        if !room {
+            self.full(slot)?;
+        }
+        Ok(room)
     }
 
     /// A socket's send buffer is full: nothing is sent by it until the ring says that there is room.
@@ -95,7 +126,8 @@ impl UringDriver {
         self.failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault });
     }
 
-    /// Submits until the kernel has taken every entry, so that every send is done.
+    /// Submits until the kernel has taken every entry, so that every send is done, and has told of every one that
+    /// failed.
     pub(crate) fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
         for _ in 0..SUBMIT_TRIES {
             self.engine.ring.submit()?;
@@ -119,6 +151,9 @@ impl UringDriver {
             return;
         };
         let told_before = errno == libc::ECONNREFUSED && train.via.as_connected().is_some();
+        if errno == libc::EAGAIN {
+            overrun(train.via, train.bytes as usize);
+        }
         if errno == libc::EAGAIN || (told_before && !self.trying_again) {
             self.refused.push((index, errno));
             return;
@@ -198,12 +233,7 @@ impl UringDriver {
     }
 
     /// Sends the train whose turn it is at a socket. False if there is none, or no room.
-    fn send_waiting(
-        &mut self,
-        outbox: &Outbox,
-        backlog: &Backlog,
-        id: shardgram_core::datagram::SocketId,
-    ) -> io::Result<bool> {
+    fn send_waiting(&mut self, outbox: &Outbox, backlog: &Backlog, id: SocketId) -> io::Result<bool> {
         let Some(waiting) = backlog.front(id) else { return Ok(false) };
         let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
         let slot = self.sockets.leaving(id, &waiting.path);
@@ -215,8 +245,8 @@ impl UringDriver {
         if socket.credit.blocked {
             return Ok(false);
         }
-        if !socket.credit.take(&socket.socket, waiting.bytes.len()) {
-            self.full(slot)?;
+        let cost = credit::cost(waiting.bytes.len(), waiting.datagrams);
+        if !socket.credit.take(cost) && !self.ask_for_room(slot, cost)? {
             return Ok(false);
         }
         if !self.engine.operands.has_room() {
@@ -233,6 +263,7 @@ impl UringDriver {
         match self.late.take() {
             None => {}
             Some(libc::EAGAIN) => {
+                overrun(id, waiting.bytes.len());
                 self.full(slot)?;
                 return Ok(false);
             }
@@ -254,6 +285,12 @@ impl UringDriver {
             }
         }
     }
+}
+
+/// Notes that [`crate::credit`] reckoned wrong.
+#[cold]
+fn overrun(via: SocketId, bytes: usize) {
+    tracing::debug!(target: "shardgram::overrun", ?via, bytes, "a socket was full that was to have room");
 }
 
 fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a mut crate::buf_ring::BufRing) -> &'a [u8] {

@@ -127,22 +127,25 @@ impl Groups {
 
     /// A datagram came in for an address without a group.
     pub(super) fn ask(&mut self, listen: u16, ip: IpAddr, now: Instant, tell: &mut impl Tell) {
-        let Some(wildcard) = self.wildcards.iter_mut().find(|wildcard| wildcard.listen == listen) else {
-            return;
-        };
-        let of_interface = self.listed.iter().find(|one| one.address == ip);
+        let Some(at) = self.wildcards.iter().position(|wildcard| wildcard.listen == listen) else { return };
+        let wildcard = &self.wildcards[at];
         let unknown = !wildcard.bound.contains_key(&ip) && !wildcard.rests(ip, now);
-        let unicast = wildcard.serves(ip) && !is_among(&self.broadcasts, ip);
-        if !unknown || !unicast || wildcard.bound.len() >= self.cap {
-            return;
-        }
-        // A link-local address means nothing without its interface.
-        if is_link_local(ip) && of_interface.is_none() {
+        if !unknown || !wildcard.serves(ip) || wildcard.bound.len() >= self.cap {
             return;
         }
         if !tell.has_room() || !allowed(&mut self.asked, now) {
             return;
         }
+        // It may be on an interface by now, and only then it is taken back when it goes from there.
+        if let Err(error) = self.update(now) {
+            tracing::debug!(%error, "cannot list this host's addresses");
+        }
+        let of_interface = self.listed.iter().find(|one| one.address == ip);
+        // A link-local address means nothing without its interface.
+        if is_among(&self.broadcasts, ip) || (is_link_local(ip) && of_interface.is_none()) {
+            return;
+        }
+        let wildcard = &mut self.wildcards[at];
         let scope = of_interface.map_or(0, scope);
         let bound = Bound { scope, listed: of_interface.is_some() };
         match wildcard.bind(ip, bound, &self.options) {

@@ -23,6 +23,7 @@ mod messages;
 mod panic;
 mod port_in_use;
 mod port_zero;
+mod stale_completions;
 mod stale_ids;
 mod submission_queue_small;
 mod timers;

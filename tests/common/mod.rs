@@ -5,12 +5,14 @@ pub mod gate;
 pub mod handlers;
 pub mod lab;
 pub mod namespace;
+pub mod overruns;
 pub mod program;
 pub mod role;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "filters are set by system calls")]
 pub mod seccomp;
 pub mod skip;
+pub mod source;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "users and limits are set by system calls")]
 pub mod user;
@@ -65,6 +67,41 @@ macro_rules! on_real_drivers {
         }
         mod mio {
             $(#[test] fn $name() { super::$name($crate::common::Bed::mio()); })+
+        }
+    };
+}
+
+/// Writes each test once for the drivers of real sockets, each in a process and a network namespace of its
+/// own.
+macro_rules! in_namespaces {
+    ($($name:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $name() { alone_with_uring!(super::$name, $name); })+
+        }
+        mod mio {
+            $(#[test] fn $name() {
+                let test = concat!(module_path!(), "::", stringify!($name));
+                $crate::common::namespace::alone(test, || super::$name($crate::common::Bed::mio()));
+            })+
+        }
+    };
+}
+
+/// The part of [`in_namespaces`] for io_uring, for tests of what only that driver does.
+macro_rules! in_namespaces_with_uring {
+    ($($name:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $name() { alone_with_uring!(super::$name, $name); })+
+        }
+    };
+}
+
+macro_rules! alone_with_uring {
+    ($call:path, $name:ident) => {
+        if $crate::common::Bed::uring().is_some() {
+            let test = concat!(module_path!(), "::", stringify!($name));
+            let bed = || $crate::common::Bed::uring().expect("it was there a moment ago");
+            $crate::common::namespace::alone(test, || $call(bed()));
         }
     };
 }

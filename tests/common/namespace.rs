@@ -1,8 +1,11 @@
 //! Network namespaces a test makes for itself: a host with several addresses, and another host that
 //! writes to it. The test runs its own executable again inside, so nothing outlives it.
+//!
+//! Either each host has a process of its own ([`two_hosts`]), or one process has the sockets of all hosts
+//! ([`alone`] with [`Host`]).
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::role::{self, again};
 
@@ -20,6 +23,19 @@ pub fn two_hosts(test: &str, server: fn(&mut Link), client: fn(&mut Link)) {
         Some("server") => server(&mut Link::to_client(test)),
         Some("client") => client(&mut Link::to_server()),
         _ => outside(test),
+    }
+}
+
+/// Runs a test in a process and a network namespace of its own, in which it may make others ([`Host`]).
+/// `test` is its path as `module_path!` has it. Skipped where no namespaces can be made.
+pub fn alone(test: &str, part: impl FnOnce()) {
+    let (_crate, test) = test.split_once("::").expect("a path");
+    match role::mine().as_deref() {
+        Some(_) => {
+            run("ip link set lo up");
+            part();
+        }
+        None => outside(test),
     }
 }
 
@@ -41,10 +57,103 @@ pub struct Link {
     from: Box<dyn BufRead>,
 }
 
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip runs");
+pub fn ip(arguments: &str) {
+    run(&format!("ip {arguments}"));
+}
+
+/// Runs a command of words without spaces, here; what it says.
+pub fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    succeed(Command::new(words.next().expect("a program")).args(words), command)
+}
+
+fn succeed(command: &mut Command, text: &str) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{text}: {error}"));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments}: {error}");
+    assert!(output.status.success(), "{text}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until an interface carries something: until then what is sent by it is lost.
+pub fn await_link(run: impl Fn(&str) -> String, device: &str) {
+    let end = std::time::Instant::now() + super::PATIENCE;
+    while !run(&format!("ip link show {device}")).contains("state UP") {
+        assert!(std::time::Instant::now() < end, "{device} does not come up");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Another host: a network namespace in which this process has sockets.
+pub struct Host {
+    /// Ends when its input does, and the namespace with it, unless sockets are left there.
+    holder: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let mut command = Command::new("unshare");
+        let command = command.args(["-n", "sh", "-c", "echo && exec cat"]);
+        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+        let mut line = String::new();
+        let output = holder.stdout.as_mut().expect("piped");
+        assert_eq!(BufReader::new(output).read_line(&mut line).expect("it speaks"), 1, "it is in there");
+        let input = holder.stdin.take();
+        let host = Self { holder, input };
+        host.run("ip link set lo up");
+        host
+    }
+
+    /// A cable from the interface `here` of this namespace to `there` of that host. The hardware addresses
+    /// end in 1 and 2.
+    pub fn cable(&self, here: &str, there: &str) {
+        let id = self.holder.id();
+        run(&format!(
+            "ip link add {here} address 02:00:00:00:00:01 type veth peer name {there} \
+             address 02:00:00:00:00:02 netns {id}"
+        ));
+    }
+
+    /// A cable from the interface `here` of this host to `there` of another.
+    pub fn cable_to(&self, here: &str, other: &Self, there: &str) {
+        let id = other.holder.id();
+        self.run(&format!("ip link add {here} type veth peer name {there} netns {id}"));
+    }
+
+    /// Runs a command of words without spaces on that host; what it says.
+    pub fn run(&self, command: &str) -> String {
+        let id = self.holder.id().to_string();
+        let mut enter = Command::new("nsenter");
+        succeed(enter.args(["-n", "-t", &id]).args(command.split_whitespace()), command)
+    }
+
+    /// Calls something on a thread that is on that host. The sockets it makes stay there.
+    pub fn inside<R: Send>(&self, call: impl FnOnce() -> R + Send) -> R {
+        let namespace =
+            std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("a namespace");
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                enter(&namespace);
+                call()
+            });
+            thread.join().expect("it does not panic")
+        })
+    }
+}
+
+/// Moves this thread to another network namespace.
+#[allow(unsafe_code, reason = "setns(2) has no safe wrapper among the dependencies")]
+fn enter(namespace: &std::fs::File) {
+    // SAFETY: the descriptor is open, and the call touches no memory.
+    let result = unsafe { libc::setns(std::os::fd::AsRawFd::as_raw_fd(namespace), libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "setns: {}", std::io::Error::last_os_error());
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.holder.wait();
+    }
 }
 
 fn add_addresses(device: &str, addresses: &[&str]) {
