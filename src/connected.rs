@@ -19,8 +19,8 @@ const PER_SHARD: u64 = 8;
 pub(crate) struct Connected {
     /// `None` where there are none.
     pub(crate) way: Option<AcceptWay>,
-    /// For each shard.
-    pub(crate) limits: ConnectedLimits,
+    /// For the whole process.
+    limits: ConnectedLimits,
 }
 
 impl Connected {
@@ -58,10 +58,15 @@ impl Connected {
             Err(reason) => return Err(StartError::AcceptRefused { accept, reason }),
         };
         let default = if way.is_cheap() { DEFAULT } else { DEFAULT_SAME_GROUP };
-        let shards = u32::from(config.shard_count());
-        let share = |all: u32| (all / shards).max(1);
-        let per_address = share(per_address.unwrap_or(default)).min(share(total));
-        Ok(Self { way: Some(way), limits: ConnectedLimits { total: share(total), per_address } })
+        let limits = ConnectedLimits { total, per_address: per_address.unwrap_or(default) };
+        Ok(Self { way: Some(way), limits })
+    }
+
+    /// A shard's part of the bounds; the first shards get what does not divide evenly.
+    pub(crate) fn limits(&self, shard: u16, shards: u16) -> ConnectedLimits {
+        let (shard, shards) = (u32::from(shard), u32::from(shards));
+        let share = |all: u32| all / shards + u32::from(shard < all % shards);
+        ConnectedLimits { total: share(self.limits.total), per_address: share(self.limits.per_address) }
     }
 }
 
@@ -90,6 +95,15 @@ mod tests {
         assert_eq!((asked, limit), (1_000, 1_024));
         let just = config.max_connected(fits as u32);
         assert!(Connected::decide(&just, Backend::Mio, Some(1_024)).is_ok());
+    }
+
+    #[test]
+    fn shards_share_the_bounds() {
+        let limits = ConnectedLimits { total: 10, per_address: 2 };
+        let connected = Connected { way: None, limits };
+        let shares: Vec<_> = (0..4).map(|shard| connected.limits(shard, 4)).collect();
+        assert_eq!(shares.iter().map(|share| share.total).collect::<Vec<_>>(), [3, 3, 2, 2]);
+        assert_eq!(shares.iter().map(|share| share.per_address).collect::<Vec<_>>(), [1, 1, 0, 0]);
     }
 
     #[test]

@@ -474,8 +474,8 @@ impl Config {
         self
     }
 
-    /// Peers with sockets of their own, in the whole process, divided evenly among the shards. Range 0 to
-    /// 1,048,576. Each costs a descriptor, about 2 KiB of kernel memory, and 10 to 70 us to make. More than
+    /// Peers with sockets of their own, in the whole process, divided evenly among the shards: ask for one
+    /// a shard at least. Range 0 to 1,048,576. Each costs a descriptor, about 2 KiB of kernel memory, and 10 to 70 us to make. More than
     /// the limit of descriptors (`ulimit -n`) leaves room for is refused when the server is bound, with the
     /// number that fits. Default: 4,096, or as many as fit.
     ///
@@ -489,7 +489,7 @@ impl Config {
         self
     }
 
-    /// Of those, at one local address. Range 0 to 1,048,576. Making one takes about 10 ns longer for every
+    /// Of those, at one local address, divided in the same way. Range 0 to 1,048,576. Making one takes about 10 ns longer for every
     /// socket its address has. Default: 4,096; 32 on systems where every connected socket makes the others'
     /// datagrams dearer (before Linux 6.13).
     ///

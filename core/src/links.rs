@@ -86,9 +86,10 @@ impl Links {
         self.limits.total > 0 && self.limits.per_address > 0
     }
 
-    /// Notes a wish. False if as many wait as there can be sockets.
-    pub(crate) fn ask(&mut self, wish: Wish) -> bool {
-        if !self.possible() || self.resting.is_some() || self.wishes.len() >= self.limits.total as usize {
+    /// Notes a wish. False if as many wait as there can be sockets, or if promotions rest.
+    pub(crate) fn ask(&mut self, wish: Wish, now: Instant) -> bool {
+        let rests = self.resting.is_some_and(|until| until > now);
+        if !self.possible() || rests || self.wishes.len() >= self.limits.total as usize {
             return false;
         }
         self.wishes.push_back(wish);
@@ -112,12 +113,6 @@ impl Links {
     pub(crate) fn rest(&mut self, now: Instant) -> Vec<Wish> {
         self.resting = Some(now + REST);
         self.wishes.drain(..).collect()
-    }
-
-    pub(crate) fn end_rest(&mut self, now: Instant) {
-        if self.resting.is_some_and(|until| until <= now) {
-            self.resting = None;
-        }
     }
 
     /// Whether there is room for a socket of this path.

@@ -76,7 +76,7 @@ impl<H: Handler> Io<H> {
         if route.link().is_some() || route.wishes {
             return;
         }
-        route.wishes = self.links.ask(Wish { peer, yields_after });
+        route.wishes = self.links.ask(Wish { peer, yields_after }, self.now);
         if !route.wishes {
             self.stats.promotions_refused.add(1);
         }
@@ -101,9 +101,9 @@ impl<H: Handler> Io<H> {
         let stamp = self.stamp;
         let Some(route) = self.routes.get_mut(peer).filter(|route| route.link().is_none()) else { return };
         let paused = stamp.wrapping_sub(route.last_seen) > PAUSE_MS;
-        route.heat = if paused { 1 } else { route.heat.saturating_add(1) };
+        route.heat = if paused { 1 } else { route.heat.checked_add(1).unwrap_or(1 << 15) };
         let heat = route.heat;
-        // Whoever is refused is looked at again when it has sent as much again.
+        // Whoever is refused is looked at again when it has sent as much again, or 32,768 datagrams more.
         if heat.is_power_of_two() {
             match self.tier_policy {
                 TierPolicy::Connected => self.wish(peer, YIELDS_TO_HANDLER),
@@ -121,7 +121,6 @@ impl<H: Handler> Io<H> {
 
     /// Grants what may be granted in this turn.
     pub(crate) fn grant_wishes(&mut self, driver: &mut impl Driver) {
-        self.links.end_rest(self.now);
         if self.links.wishes() == 0 {
             return;
         }

@@ -95,6 +95,7 @@ impl Fleet {
         let Parts { shard, ring, listeners, changes, config, options, bell, connected } = parts;
         let none = || io::Error::other("no ring was made for this shard");
         let Ring { ring, fixed_files } = ring.ok_or_else(none)?;
+        let limits = connected.limits(shard, config.shard_count());
         let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
             shard,
             shards: config.shard_count(),
@@ -103,7 +104,7 @@ impl Fleet {
             changes: changes.map(|(changes, unknown)| shardgram_shard::Changes { changes, unknown }),
             config,
             options,
-            connected: connected.way.map(|way| (way.0, connected.limits)),
+            connected: connected.way.map(|way| (way.0, limits)),
             fixed_files,
             bell,
             fleet,

@@ -53,7 +53,9 @@ impl Handler for Restless {
             // Each at its own pace, so that all combinations come about.
             match cx.io.tier(*peer) {
                 Some(Tier::Listener) => cx.io.promote(*peer),
-                Some(Tier::Connected) if (self.turns + n as u64) % (3 + n as u64) == 0 => cx.io.demote(*peer),
+                Some(Tier::Connected) if (self.turns + n as u64).is_multiple_of(3 + n as u64) => {
+                    cx.io.demote(*peer);
+                }
                 _ => {}
             }
         }

@@ -40,6 +40,18 @@ pub fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, value: 
     unsafe { command.pre_exec(move || set_limit(resource, value)) }
 }
 
+/// The same with a limit that it cannot raise.
+pub fn hard_limit(command: &mut Command, resource: libc::__rlimit_resource_t, value: u64) -> &mut Command {
+    let set = move || {
+        let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+        // SAFETY: the kernel reads one rlimit from a live one.
+        let code = unsafe { libc::setrlimit(resource, &raw const limit) };
+        if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure makes one system call and touches only its own stack.
+    unsafe { command.pre_exec(set) }
+}
+
 /// Sets a soft limit of this process.
 pub fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
     let hard = read_limit(resource)?.rlim_max;
