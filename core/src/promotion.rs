@@ -24,8 +24,6 @@ const YIELDS_TO_POLICY: Duration = Duration::from_secs(1);
 /// Datagrams without a pause that earn a socket under [`TierPolicy::Adaptive`], and how long a pause is.
 const EARNED_AFTER: u16 = 64;
 const PAUSE_MS: u32 = 1_000;
-/// Where the count begins for one that the handler demoted: the next power of two is far.
-const ASKED_TO_BE_COOL: u16 = (1 << 15) + 1;
 
 /// Promotion.
 impl<H: Handler> Io<H> {
@@ -44,14 +42,14 @@ impl<H: Handler> Io<H> {
     }
 
     /// Takes a peer's own socket away, after this turn's sends. Nothing it holds is lost. The policy leaves the
-    /// peer where it is until it has been silent for a second or has sent some 32,000 datagrams more.
+    /// peer where it is until it has sent 64 datagrams more, or has been silent for a second.
     ///
     /// ```
     /// use shardgram_core::{Handler, Io, PeerId};
     /// fn less_important<H: Handler>(io: &mut Io<H>, peer: PeerId) { io.demote(peer); }
     /// ```
     pub fn demote(&mut self, peer: PeerId) {
-        self.cool_down(peer, ASKED_TO_BE_COOL);
+        self.cool_down(peer, EARNED_AFTER);
     }
 
     /// Takes a peer's own socket away and has its policy begin to count from here.
@@ -212,8 +210,8 @@ impl<H: Handler> Io<H> {
             return false;
         }
         if let Some(State::Connected(peer)) = self.links.get(slot).map(|link| link.state) {
-            // It has to send as much again as earns a socket, or two peers could take turns.
-            self.cool_down(peer, EARNED_AFTER);
+            // Not at once again, or two peers could take turns.
+            self.demote(peer);
         }
         true
     }
