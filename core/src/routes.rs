@@ -463,7 +463,7 @@ mod tests {
         let (mut peers, mut routes) = (Peers::new(0, 500), Routes::new(0, 500, 1, (1, 2)));
         let mut model: HashMap<Path, PeerId> = HashMap::new();
         let mut x = seed;
-        for _ in 0..if cfg!(miri) { 3_000 } else { 200_000 } {
+        for _ in 0..if cfg!(miri) { 500 } else { 200_000 } {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let path = path((x >> 33) as u32 % 700);
             match model.get(&path) {

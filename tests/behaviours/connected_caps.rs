@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use shardgram::{Backend, Config, Server, StartError, Tier, TierPolicy};
 
 use crate::common::lab::{LONG_PATIENCE, Lab, Welcome, connected_to, loopback_of_both, next_turn};
+use crate::common::raw;
 use crate::common::{Peer, loopback, skip};
-use crate::counters::raw;
 
 /// Longer than a peer must have been silent to give up its socket to one the handler wants connected.
 const SILENCE: Duration = Duration::from_millis(3);
@@ -222,13 +222,13 @@ fn source_port_zero_gets_no_socket() {
     let config = loopback().tier(TierPolicy::Connected);
     let Some(mut lab) = Lab::start(config, Welcome::Connect) else { return };
     let at = lab.address();
-    raw::send_from_port_zero(at);
+    raw::Udp::from_port(0).send(at, b"from nowhere");
     lab.until("it is counted", |stats| stats.dropped_port_zero == 1);
     let client = lab.bed.peer(at);
     assert_eq!(lab.bed.ask(&client, at, b"ask"), b"ask");
     lab.until_connected_to(at, &[client.address()]);
     // Neither does it come by the socket of another peer of that address.
-    raw::send_from_port_zero(at);
+    raw::Udp::from_port(0).send(at, b"from nowhere");
     lab.until("it is counted", |stats| stats.dropped_port_zero == 2);
     let stats = lab.drain();
     assert_eq!((stats.promoted, stats.promotions_failed, stats.peers_opened), (1, 0, 1));

@@ -6,6 +6,7 @@
 mod common;
 
 mod accept;
+mod bad_input;
 mod buffers_exhausted;
 mod closing_connected_peers;
 mod completion_queue_overflow;

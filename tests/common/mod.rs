@@ -7,6 +7,7 @@ pub mod lab;
 pub mod namespace;
 pub mod overruns;
 pub mod program;
+pub mod raw;
 pub mod role;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "filters are set by system calls")]

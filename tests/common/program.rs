@@ -14,6 +14,19 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
+/// Another test program, built by the `cargo test` that runs this: the newest, since its name has a hash in it.
+pub fn test_program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a path");
+    let folder = here.parent().expect("target/PROFILE/deps");
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        file.strip_prefix(name).is_some_and(|rest| rest.starts_with('-') && !rest.contains('.'))
+    };
+    let all = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let newest = all.filter(is_it).max_by_key(|path| path.metadata().and_then(|m| m.modified()).ok());
+    newest.unwrap_or_else(|| panic!("{name} is not built: run all tests"))
+}
+
 /// Runs the echo example with bad input and gives its error, which is one line.
 pub fn refused(arguments: &[&str]) -> String {
     let output = Command::new(example("echo")).args(arguments).output().expect("it runs");

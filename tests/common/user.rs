@@ -54,12 +54,23 @@ pub fn hard_limit(command: &mut Command, resource: libc::__rlimit_resource_t, va
 
 /// Sets a soft limit of this process.
 pub fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let hard = read_limit(resource)?.rlim_max;
+    write_limit(resource, libc::rlimit { rlim_cur: value.min(hard), rlim_max: hard })
+}
+
+/// Lowers a limit of this process for good.
+pub fn set_hard_limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    write_limit(resource, libc::rlimit { rlim_cur: value, rlim_max: value })
+}
+
+fn read_limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit to a live one.
-    if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    limit.rlim_cur = value.min(limit.rlim_max);
+    let code = unsafe { libc::getrlimit(resource, &raw mut limit) };
+    if code == 0 { Ok(limit) } else { Err(io::Error::last_os_error()) }
+}
+
+fn write_limit(resource: libc::__rlimit_resource_t, limit: libc::rlimit) -> io::Result<()> {
     // SAFETY: the kernel reads one rlimit from a live one.
     let code = unsafe { libc::setrlimit(resource, &raw const limit) };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
