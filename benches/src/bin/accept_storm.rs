@@ -141,7 +141,15 @@ fn storm(options: &Options, server: &Handle<()>, seen: &Seen, to: SocketAddr) ->
     Ok(sent)
 }
 
-fn family(options: &Options, ipv6: bool) -> Result<(Snapshot, u64, Arc<Seen>, Duration), Box<dyn Error>> {
+/// What came of it.
+struct Outcome {
+    stats: Snapshot,
+    sent: u64,
+    seen: Arc<Seen>,
+    took: Duration,
+}
+
+fn family(options: &Options, ipv6: bool) -> Result<Outcome, Box<dyn Error>> {
     let ip = flows::loopback(ipv6);
     let config = Config::new().listen((ip, 0).into()).shards(2).backend(Backend::Uring);
     let config = config.accept(options.accept).max_connected(2 * options.connected);
@@ -174,7 +182,7 @@ fn family(options: &Options, ipv6: bool) -> Result<(Snapshot, u64, Arc<Seen>, Du
         std::thread::sleep(Duration::from_millis(10));
     }
     let stats = server.drain(Duration::from_secs(10))?.total;
-    Ok((stats, sent, seen, took))
+    Ok(Outcome { stats, sent, seen, took })
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -188,7 +196,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     );
     let mut faults = 0;
     for ipv6 in [false, true] {
-        let (stats, sent, seen, took) = family(&options, ipv6)?;
+        let Outcome { stats, sent, seen, took } = family(&options, ipv6)?;
         let misdelivered = seen.faults.misdelivered.load(Ordering::Relaxed);
         let reordered = seen.faults.reordered.load(Ordering::Relaxed);
         let lost = sent as i64 - (stats.received + stats.kernel_dropped) as i64;
