@@ -17,7 +17,7 @@
 //! | `limits` | the limit of open descriptors | Unix |
 //!
 //! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs`
-//! (`setsockopt`, `getsockopt`, `connect` and `poll`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
+//! (`setsockopt`, `getsockopt`, `connect`, `poll` and `recvmsg`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block
 //! there names what makes it sound; everything else is denied the keyword.
 
 #![deny(unsafe_code)]
@@ -54,7 +54,7 @@ pub use addr::RawAddr;
 pub use affinity::AffinityError;
 pub use bind_error::BindError;
 #[cfg(target_os = "linux")]
-pub use cmsg::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
+pub use cmsg::{Control, ControlBuilder, ControlSpace, ErrorOrigin, NetworkError, RECV_CONTROL_SPACE};
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_macros, reason = "each test program uses a part of it")]
 
 pub mod handlers;
+pub mod icmp;
 pub mod namespace;
 pub mod overruns;
 pub mod program;

@@ -12,6 +12,7 @@ mod echo_example;
 mod full_send_socket;
 mod idle;
 mod memory;
+mod peer_errors;
 mod send_credit;
 mod source_address;
 mod unprivileged;
