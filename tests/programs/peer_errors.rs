@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::icmp::{Forger, Says};
 use crate::common::namespace::{Host, await_link, run};
-use crate::common::source::shard_cpu;
+use crate::common::source::{Client, Order, Seen, Source, set_rate, shard_cpu, slow_cable};
 use crate::common::{Bed, PATIENCE, Served};
 use shardgram::{
     Accept, Config, Context, Datagram, Handler, PeerError, PeerId, Server, SocketHook, TierPolicy, Via,
@@ -13,11 +13,22 @@ use shardgram::{
 
 enum Say {
     /// So many datagrams of this length to every peer, in one turn.
-    Now { count: u32, len: usize },
+    Now {
+        count: u32,
+        len: usize,
+    },
     /// Makes a peer of somebody who never spoke, with a socket of its own.
-    Open { via: SocketAddr, to: SocketAddr },
+    Open {
+        via: SocketAddr,
+        to: SocketAddr,
+    },
+    Demote,
+    Promote,
     /// Says that it is in a callback, waits there, and then sends one datagram to every peer.
-    Later { there: Sender<()>, go: Receiver<()> },
+    Later {
+        there: Sender<()>,
+        go: Receiver<()>,
+    },
 }
 
 /// Sends back what comes, sends what it is told to, and says what it hears of its peers.
@@ -54,6 +65,8 @@ impl Handler for Talker {
                 let peer = cx.open(Via::Listener(via), to, ()).unwrap();
                 cx.io.promote(peer);
             }
+            Say::Demote => cx.peers.iter().for_each(|(peer, ())| cx.io.demote(peer)),
+            Say::Promote => cx.peers.iter().for_each(|(peer, ())| cx.io.promote(peer)),
             Say::Later { there, go } => {
                 there.send(()).unwrap();
                 go.recv().unwrap();
@@ -377,9 +390,9 @@ fn too_long_says_for_what(mut bed: Bed) {
 
         let (server, heard) = serve(&mut bed, &[ip], Some(std::sync::Arc::new(dont_fragment)));
         let friend = net.friend(&mut bed, &server, at);
-        for _ in 0..50 {
-            bed.tell(&server, 0, Say::Now { count: 3, len: 1_430 });
-            for _ in 0..3 {
+        for count in [1, 3, 150] {
+            bed.tell(&server, 0, Say::Now { count, len: 1_430 });
+            for _ in 0..count {
                 let told = PeerError::TooLong { mtu: Some(1_400) };
                 assert_eq!(next(&heard, friend.address()), told, "the kernel remembers");
             }
@@ -392,7 +405,7 @@ fn too_long_says_for_what(mut bed: Bed) {
         friend.ask(&[7; 1_200]);
         sleeps(&mut bed, &server);
         let stats = bed.drain(server);
-        assert_eq!((stats.peer_errors, stats.send_failed_too_long), (0, 151), "{stats:?}");
+        assert_eq!((stats.peer_errors, stats.send_failed_too_long), (0, 155), "{stats:?}");
     }
 }
 
@@ -475,6 +488,135 @@ fn a_flood_of_forged_errors_stalls_nothing(mut bed: Bed) {
     }
 }
 
+/// More errors than are taken out at once wait when the shard comes to look, and datagrams behind them.
+fn a_heap_of_errors_is_worked_off(mut bed: Bed) {
+    for ip in BOTH {
+        let (server, heard) = serve(&mut bed, &[ip], None);
+        let at = bed.address(&server);
+        let friend = Friend::new(&mut bed, &server, at, on_loopback(at.ip()));
+        let forger = Forger::new(at, friend.address());
+        let mut lost = 0;
+        for _ in 0..5 {
+            let ((there, is_there), (go, goes)) = (channel(), channel());
+            bed.tell(&server, 0, Say::Later { there, go: goes });
+            is_there.recv().unwrap();
+            for _ in 0..1_000 {
+                forger.send(Says::HostUnreachable);
+                forger.send(Says::TooBig(1_300));
+            }
+            for n in 0..100u32 {
+                friend.socket.send_to(&n.to_be_bytes(), at).unwrap();
+            }
+            go.send(()).unwrap();
+            let came = friend.hears(Duration::from_millis(300));
+            let stats = bed.stats(&server);
+            assert_eq!(came.len() as u64, 101 - (stats.send_failed() - lost), "{stats:?}");
+            lost = stats.send_failed();
+            friend.ask(b"still there");
+        }
+        sleeps(&mut bed, &server);
+        assert!(heard.try_iter().count() >= 5 * 2);
+        let stats = bed.drain(server);
+        assert_eq!((stats.received, stats.kernel_dropped), (2 + 505, 0), "{stats:?}");
+    }
+}
+
+/// Sockets come and go meanwhile.
+fn errors_for_a_peer_that_is_demoted_and_promoted(mut bed: Bed) {
+    for ip in BOTH {
+        let (server, heard) = serve(&mut bed, &[ip], None);
+        let at = bed.address(&server);
+        let friend = Friend::new(&mut bed, &server, at, on_loopback(at.ip()));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        let mut answered = 0;
+        std::thread::scope(|scope| {
+            let (done, victim) = (&done, friend.address());
+            scope.spawn(move || {
+                let forger = Forger::new(at, victim);
+                let all = [Says::PortUnreachable, Says::HostUnreachable, Says::TooBig(1_300)];
+                all.into_iter()
+                    .cycle()
+                    .take_while(|_| !done.load(relaxed))
+                    .for_each(|says| forger.send(says));
+            });
+            friend.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            for round in 0..100 {
+                bed.tell(&server, 0, if round % 2 == 0 { Say::Demote } else { Say::Promote });
+                for n in 0..10u64 {
+                    friend.socket.send_to(&n.to_be_bytes(), at).unwrap();
+                    answered += u64::from(friend.socket.recv(&mut [0; 16]).is_ok());
+                }
+            }
+            done.store(true, relaxed);
+        });
+        friend.ask(b"still there");
+        sleeps(&mut bed, &server);
+        assert!(heard.try_iter().all(|(about, _)| about == friend.address()));
+        let stats = bed.drain(server);
+        assert_eq!((stats.received, stats.kernel_dropped), (1_003, 0), "{stats:?}");
+        assert_eq!((stats.sent(), stats.sent() + stats.send_failed()), (answered + 3, 1_003), "{stats:?}");
+        assert!(stats.promoted > 25, "{stats:?}");
+    }
+}
+
+/// Its socket is full meanwhile, and watched for room, which an error ends too.
+fn errors_for_a_peer_whose_socket_is_full(mut bed: Bed) {
+    let host = slow_cable(2_000);
+    for ip in HERE {
+        set_rate(2_000);
+        let (sender, seen) = channel();
+        let config = Config::new().listen(SocketAddr::new(ip.parse().unwrap(), 7_000)).idle_timeout(None);
+        let config = config.send_socket_bytes(16 << 10).tier(TierPolicy::Connected);
+        let server = bed.serve(config, move |_| Source::new(sender.clone()));
+        let at = bed.address(&server);
+        let client = Client::new(&host, at);
+        client.ask(Order { count: 0, len: 0, per_turn: 1 });
+        bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);
+        let order = Order { count: 100, len: 1_000, per_turn: 100 };
+        client.ask(order);
+        bed.until("it waits", |bed| bed.stats(&server).send_waiting > 50);
+        let forger = host.inside(|| Forger::new(at, client.socket.local_addr().unwrap()));
+        let before = (shard_cpu(0), bed.stats(&server));
+        for _ in 0..50 {
+            forger.send(Says::HostUnreachable);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let (cpu, stats) = (shard_cpu(0) - before.0, bed.stats(&server));
+        assert!(stats.peer_errors > 25, "{stats:?}");
+        assert!(stats.turns - before.1.turns < 500 && cpu < 100_000_000, "{cpu} ns, {before:?} {stats:?}");
+        set_rate(100_000);
+        client.expect_all(order);
+        assert!(seen.try_iter().any(|seen| seen == Seen::Error(PeerError::Unreachable)));
+        let stats = bed.drain(server);
+        assert_eq!((stats.sent(), stats.send_failed()), (100, 0), "{stats:?}");
+    }
+}
+
+/// What a full queue of the device drops is no datagram that was sent.
+fn what_the_device_drops_is_told(mut bed: Bed) {
+    let host = slow_cable(1_000);
+    run("tc qdisc replace dev v0 root tbf rate 10000kbit burst 1600 limit 20000");
+    for ip in HERE {
+        let (sender, seen) = channel();
+        let config = Config::new().listen(SocketAddr::new(ip.parse().unwrap(), 7_000));
+        let server = bed.serve(config.tier(TierPolicy::Connected), move |_| Source::new(sender.clone()));
+        let client = Client::new(&host, bed.address(&server));
+        client.ask(Order { count: 0, len: 0, per_turn: 1 });
+        bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);
+        client.ask(Order { count: 200, len: 1_000, per_turn: 200 });
+        let came = u64::from(client.rising(Duration::from_millis(500)));
+        let stats = bed.drain(server);
+        let told = seen.try_iter().filter(|seen| *seen == Seen::Error(PeerError::NoBuffers)).count() as u64;
+        assert!((1..200).contains(&came), "{came} of 200 came");
+        assert_eq!(
+            (stats.sent(), stats.send_failed_other, told),
+            (came, 200 - came, 200 - came),
+            "{stats:?}"
+        );
+    }
+}
+
 in_namespaces_with_uring!(
     a_peer_that_comes_and_goes_is_refused_and_received,
     what_a_router_says_is_heard,
@@ -482,5 +624,9 @@ in_namespaces_with_uring!(
     too_long_says_for_what,
     a_peer_that_never_spoke_is_heard_of,
     a_flood_of_forged_errors_stalls_nothing,
+    a_heap_of_errors_is_worked_off,
+    errors_for_a_peer_that_is_demoted_and_promoted,
+    errors_for_a_peer_whose_socket_is_full,
+    what_the_device_drops_is_told,
     what_a_send_is_told_of_an_earlier_one_loses_nothing,
 );
