@@ -107,17 +107,10 @@ impl UringDriver {
     pub(crate) fn watch_ended(&mut self, name: UserData, result: i32) {
         let (slot, generation) = (name.index, name.generation);
         let Some(socket) = self.sockets.current(slot, generation) else { return };
-        if socket.own.is_none_or(|own| own.stage != Stage::Watched) {
-            return;
-        }
+        let Some(own) = socket.own.as_mut().filter(|own| own.stage == Stage::Watched) else { return };
         if socket.cancelling && result < 0 {
             return self.close_retired(slot);
         }
-        if result & i32::from(libc::POLLERR) != 0 {
-            self.hear(slot);
-        }
-        let Some(socket) = self.sockets.get_mut(slot) else { return };
-        let Some(own) = &mut socket.own else { return };
         own.stage = Stage::Waiting;
         let (listener, address) = (own.listener, socket.local);
         if std::mem::take(&mut socket.cancelling) {

@@ -8,6 +8,7 @@ pub mod overruns;
 pub mod program;
 pub mod skip;
 pub mod source;
+pub mod talker;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

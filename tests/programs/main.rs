@@ -9,6 +9,7 @@
 mod common;
 
 mod echo_example;
+mod forged_errors;
 mod full_send_socket;
 mod idle;
 mod memory;
