@@ -11,6 +11,7 @@ mod common;
 mod echo_example;
 mod idle;
 mod memory;
+mod shutdown_under_load;
 mod source_address;
 mod unprivileged;
 mod uring_refused;
