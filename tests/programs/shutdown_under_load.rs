@@ -76,8 +76,8 @@ impl Flood {
         let ended = Arc::new(AtomicBool::new(false));
         let client = |_| {
             let (addresses, ended) = (Arc::clone(addresses), Arc::clone(&ended));
+            let sockets: Vec<_> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
             thread::spawn(move || {
-                let sockets: Vec<_> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
                 while !ended.load(Ordering::Relaxed) {
                     for socket in &sockets {
                         for address in addresses.iter() {
