@@ -21,6 +21,7 @@ mod memlock;
 mod memory;
 mod peer_errors;
 mod send_credit;
+mod shutdown_under_load;
 mod source_address;
 mod unprivileged;
 mod unsupported_flags;
