@@ -83,12 +83,14 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// One flow a socket, with these numbers.
+    /// One flow a socket, with these numbers, sent from this core.
     #[must_use]
-    pub fn start(kind: u8, sockets: Vec<(u32, UdpSocket)>, to: SocketAddr) -> Self {
+    pub fn start(core: usize, kind: u8, sockets: Vec<(u32, UdpSocket)>, to: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
+            // One that moved to another core could overtake itself: the kernel works datagrams off core by core.
+            core_affinity::set_for_current(core_affinity::CoreId { id: core });
             let (mut number, mut sent) = (0, 0);
             while !stopped.load(Ordering::Relaxed) {
                 number += 1;

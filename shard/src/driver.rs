@@ -367,6 +367,9 @@ impl Driver for UringDriver {
             self.enter(outbox, backlog, wait)?;
             self.release(outbox);
         }
+        if self.retiring.any_leaving() {
+            self.turn_away();
+        }
         Ok(Turned::Awake)
     }
 

@@ -26,12 +26,18 @@ use crate::user_data::{Kind, UserData};
 
 /// How long after a socket was taken out of service the kernel may still be delivering to it.
 const SETTLES: Duration = Duration::from_micros(500);
+/// How long a socket that holds datagrams of its peer may stay in service after it was to go, and how often it
+/// is looked at meanwhile.
+const LEAVES: Duration = Duration::from_millis(250);
+const LOOKS: Duration = Duration::from_micros(50);
 /// How long a cancellation may take before it is made again: one that meets its target at work misses it.
 const CANCELS: Duration = Duration::from_millis(10);
 
 /// Sockets on their way out, and what the shard loop is to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Retiring {
+    /// Places whose sockets go when they hold nothing: when to look, and at the latest when.
+    leaving: VecDeque<(Instant, Waiter, Instant)>,
     /// Places to look at, and from when on.
     draining: VecDeque<(Instant, Waiter)>,
     cancelling: VecDeque<(Instant, Waiter)>,
@@ -42,16 +48,21 @@ pub(crate) struct Retiring {
 
 impl Retiring {
     pub(crate) fn is_empty(&self) -> bool {
-        self.draining.is_empty() && self.cancelling.is_empty()
+        self.leaving.is_empty() && self.draining.is_empty() && self.cancelling.is_empty()
     }
 
     pub(crate) fn has_closed(&self) -> bool {
         !self.closed.is_empty() || !self.told.is_empty() || self.timed_out > 0
     }
 
+    pub(crate) fn any_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let first = |queue: &VecDeque<(Instant, Waiter)>| queue.front().map(|(at, _)| *at);
-        [first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
+        let leaving = self.leaving.front().map(|(at, ..)| *at);
+        [leaving, first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
     }
 
     /// Tells the shard loop what it has to know.
@@ -156,12 +167,33 @@ impl UringDriver {
     /// Begins to take a peer's own socket out of service.
     pub(crate) fn retire_peer(&mut self, id: SocketId) {
         let Some(slot) = self.sockets.slot_of(id) else { return };
-        let Some(socket) = self.sockets.get(slot) else { return };
+        let now = Instant::now();
+        self.leave((slot, self.sockets.generation(slot)), now, now + LEAVES);
+    }
+
+    /// Turns those sockets away that hold nothing now. Just after the kernel was entered: the ring has received
+    /// what listeners held, so what still slips into such a socket comes out of it before what comes by them.
+    pub(crate) fn turn_away(&mut self) {
+        let now = Instant::now();
+        while self.retiring.leaving.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, waiter, latest)) = self.retiring.leaving.pop_front() else { break };
+            self.leave(waiter, now, latest);
+        }
+    }
+
+    /// Turns a socket away from its peer. What comes next comes by the listener, so what the socket holds is
+    /// awaited first: else it would come out later, if there is more of it than the ring receives in a row.
+    fn leave(&mut self, waiter: Waiter, now: Instant, latest: Instant) {
+        let Some(socket) = self.sockets.current(waiter.0, waiter.1) else { return };
+        if now < latest && !accept::is_drained(&socket.socket).unwrap_or(true) {
+            self.retiring.leaving.push_back((now + LOOKS, waiter, latest));
+            return;
+        }
         if let Err(error) = accept::retire(&socket.socket) {
             // The host has lost the address, so nothing reaches it anyway.
-            tracing::debug!(%error, ?id, "a socket could not be turned away from its peer");
+            tracing::debug!(%error, id = ?socket.id, "a socket could not be turned away from its peer");
         }
-        self.drain(slot);
+        self.drain(waiter.0);
     }
 
     /// Closes the socket in a place once it is empty, and has been for a while.

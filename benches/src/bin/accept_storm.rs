@@ -168,7 +168,7 @@ fn family(options: &Options, ipv6: bool) -> Result<Outcome, Box<dyn Error>> {
             Ok((flow, UdpSocket::bind((ip, 0))?))
         })
         .collect();
-    let flood = Flood::start(OTHER, others?, to);
+    let flood = Flood::start(1, OTHER, others?, to);
     let begin = Instant::now();
     let sent = storm(options, &server, &seen, to);
     let took = begin.elapsed();

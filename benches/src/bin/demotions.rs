@@ -29,9 +29,15 @@ struct Options {
     /// Peers that flood, from one thread.
     #[arg(long, default_value_t = 4)]
     flows: u32,
+    /// The server's core; the client's is 0.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
     /// auto, side-group or same-group.
     #[arg(long, default_value = "auto")]
     accept: AcceptChoice,
+    /// Let nobody move, for so many seconds: what is out of order then was so before it came.
+    #[arg(long, value_name = "SECONDS")]
+    control: Option<u64>,
     /// A twentieth of it.
     #[arg(long)]
     quick: bool,
@@ -96,16 +102,21 @@ struct Outcome {
 fn family(options: &Options, ipv6: bool) -> Result<Outcome, Box<dyn Error>> {
     let ip = flows::loopback(ipv6);
     let config = Config::new().listen((ip, 0).into()).backend(Backend::Uring).accept(options.accept);
+    let config = config.cores([options.core]);
     let faults = Arc::new(Faults::default());
-    let of_handlers = Arc::clone(&faults);
-    let make = move |_| Restless { faults: Arc::clone(&of_handlers), peers: Vec::new(), calm: false };
+    let (of_handlers, calm) = (Arc::clone(&faults), options.control.is_some());
+    let make = move |_| Restless { faults: Arc::clone(&of_handlers), peers: Vec::new(), calm };
     let server = Server::bind(config)?.spawn(make)?;
     let to = server.local_addrs()[0];
     let sockets: Result<Vec<_>, std::io::Error> =
         (0..options.flows).map(|flow| Ok((flow, UdpSocket::bind((ip, 0))?))).collect();
-    let flood = Flood::start(b'f', sockets?, to);
+    let flood = Flood::start(0, b'f', sockets?, to);
     let begin = Instant::now();
-    while server.stats().demoted < options.demotions {
+    let enough = || match options.control {
+        Some(seconds) => begin.elapsed() > Duration::from_secs(seconds),
+        None => server.stats().demoted >= options.demotions,
+    };
+    while !enough() {
         std::thread::sleep(Duration::from_millis(5));
         if begin.elapsed() > LONGEST {
             return Err("it takes too long".into());
