@@ -39,8 +39,11 @@ pub(crate) fn guarded<R>(what: impl FnOnce() -> R) -> Option<R> {
         Ok(value) => Some(value),
         Err(payload) => {
             tracing::error!(panic = describe(payload.as_ref()), "a handler panicked and will be replaced");
-            // A payload may panic when dropped; panics are few, so losing its memory is the lesser evil.
-            std::mem::forget(payload);
+            // A payload may panic when dropped, with another one; those are fewer still, so losing its memory is
+            // the lesser evil.
+            if let Err(another) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+                std::mem::forget(another);
+            }
             None
         }
     }
