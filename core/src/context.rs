@@ -228,7 +228,7 @@ impl<H: Handler> Io<H> {
             return Err(SendError::Gone);
         }
         if before != Some(path) {
-            self.demote(peer); // its own socket serves the old path
+            self.cool_down(peer, 0); // its own socket serves the old path
         }
         Ok(())
     }

@@ -41,15 +41,21 @@ impl<H: Handler> Io<H> {
         self.wish(peer, YIELDS_TO_HANDLER);
     }
 
-    /// Takes a peer's own socket away, after this turn's sends. Nothing it holds is lost.
+    /// Takes a peer's own socket away, after this turn's sends. Nothing it holds is lost. The policy leaves the
+    /// peer where it is until it has sent 64 datagrams more, or has been silent for a second.
     ///
     /// ```
     /// use shardgram_core::{Handler, Io, PeerId};
     /// fn less_important<H: Handler>(io: &mut Io<H>, peer: PeerId) { io.demote(peer); }
     /// ```
     pub fn demote(&mut self, peer: PeerId) {
+        self.cool_down(peer, EARNED_AFTER);
+    }
+
+    /// Takes a peer's own socket away and has its policy begin to count from here.
+    pub(crate) fn cool_down(&mut self, peer: PeerId, heat: u16) {
         let Some(route) = self.routes.get_mut(peer) else { return };
-        route.heat = 0;
+        route.heat = heat;
         // What it still wishes for is passed over when its turn comes.
         route.wishes = false;
         if let Some(slot) = route.link() {
@@ -204,6 +210,7 @@ impl<H: Handler> Io<H> {
             return false;
         }
         if let Some(State::Connected(peer)) = self.links.get(slot).map(|link| link.state) {
+            // Not at once again, or two peers could take turns.
             self.demote(peer);
         }
         true

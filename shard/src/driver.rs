@@ -92,8 +92,6 @@ pub struct UringDriver {
     pub(crate) refused: Vec<(u32, i32)>,
     /// How many of this turn's trains were queued.
     pub(crate) queued: usize,
-    /// A train is sent anew, and not another time.
-    pub(crate) trying_again: bool,
     /// How the send of something that had waited failed.
     pub(crate) late: Option<i32>,
     /// A full socket has room again, of which what waits was not told yet.
@@ -136,7 +134,6 @@ impl UringDriver {
             turn: 0,
             refused: Vec::new(),
             queued: 0,
-            trying_again: false,
             late: None,
             room_came: false,
             closed_drops: 0,

@@ -19,6 +19,7 @@ use shardgram_core::driver::{ConnectFault, Sink};
 use shardgram_sys::accept;
 
 use crate::driver::UringDriver;
+use crate::errno::hear;
 use crate::marker::Waiter;
 use crate::sockets::{Arm, Own, Socket, Stage};
 use crate::user_data::{Kind, UserData};
@@ -64,11 +65,6 @@ impl Retiring {
         let first = |queue: &VecDeque<(Instant, Waiter)>| queue.front().map(|(at, _)| *at);
         let leaving = self.leaving.front().map(|(at, ..)| *at);
         [leaving, first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
-    }
-
-    /// A send by a socket told of an error of the network.
-    pub(crate) fn told(&mut self, socket: SocketId, error: PeerError) {
-        self.told.push((socket, error));
     }
 
     /// Tells the shard loop what it has to know.
@@ -147,6 +143,15 @@ impl UringDriver {
             self.retiring.timed_out += 1;
             self.let_in(&[(slot, generation)]);
         }
+    }
+
+    /// Has the shard loop told what the network said of the peer of a socket; whether it said anything.
+    pub(crate) fn hear(&mut self, slot: u32) -> bool {
+        let Some(socket) = self.sockets.get(slot).filter(|socket| socket.own.is_some()) else { return false };
+        let heard = hear(&socket.socket);
+        let any = !heard.is_empty();
+        self.retiring.told.extend(heard.into_iter().map(|error| (socket.id, error)));
+        any
     }
 
     /// Nothing older of these peers is left elsewhere: their sockets are armed.

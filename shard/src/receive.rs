@@ -8,7 +8,7 @@ use shardgram_core::outbox::Outbox;
 
 use crate::completion::{self, Completion};
 use crate::driver::UringDriver;
-use crate::errno::network_error;
+use crate::errno::{hear, network_error};
 use crate::marker;
 use crate::op::Operands;
 use crate::recv::Received;
@@ -48,7 +48,7 @@ impl UringDriver {
     /// Takes completions out of the queue: failures of sends are noted with their trains, receives wait
     /// to be handed over.
     pub(crate) fn reap(&mut self, outbox: &Outbox) {
-        let mut failed = Vec::new();
+        let (mut failed, mut erring) = (Vec::new(), Vec::new());
         for entry in self.engine.ring.completions() {
             let Some(data) = UserData::from_bits(entry.user_data()) else { continue };
             match data.kind {
@@ -62,6 +62,9 @@ impl UringDriver {
                     if let Some(socket) = self.sockets.current(data.index, data.generation) {
                         socket.credit.blocked = false;
                         self.room_came = true;
+                        if entry.result() & i32::from(libc::POLLERR) != 0 {
+                            erring.push(data.index);
+                        }
                     }
                 }
                 Kind::Event => self.event_armed = false,
@@ -76,6 +79,9 @@ impl UringDriver {
         }
         for (data, errno) in failed {
             self.send_refused(outbox, data, errno);
+        }
+        for slot in erring {
+            self.hear(slot);
         }
     }
 
@@ -123,8 +129,9 @@ impl UringDriver {
         }
         let exhausted = result == -libc::ENOBUFS;
         let failed = result < 0 && !exhausted && result != -libc::ECANCELED;
-        let told = if failed && socket.own.is_some() { network_error(-result, &socket.socket) } else { None };
-        if failed && told.is_none() {
+        let about_peer = failed && socket.own.is_some();
+        let heard = if about_peer { hear(&socket.socket) } else { Vec::new() };
+        if failed && !(about_peer && network_error(-result, &socket.socket).is_some()) {
             socket.failures += 1;
             tracing::debug!(errno = -result, ?id, "a receive ended and is armed again");
         }
@@ -136,7 +143,7 @@ impl UringDriver {
             self.to_arm.push_back(slot);
         }
         self.rearmed.push(exhausted);
-        if let Some(error) = told {
+        for error in heard {
             sink.peer_error(id, error);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use shardgram_core::backlog::Backlog;
+use shardgram_core::backlog::{Backlog, Waiting};
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
@@ -11,7 +11,7 @@ use shardgram_core::{PeerError, PeerId};
 use crate::credit;
 use crate::driver::UringDriver;
 use crate::engine::Engine;
-use crate::errno::send_fault;
+use crate::errno::{network_error, send_fault};
 use crate::op::{Destination, Sender};
 use crate::ring::{Ring, SUBMIT_TRIES};
 use crate::sockets::Socket;
@@ -150,11 +150,10 @@ impl UringDriver {
             self.failures.push(SendFailure { peer: None, datagrams: 1, fault: send_fault(errno, None) });
             return;
         };
-        let told_before = errno == libc::ECONNREFUSED && train.via.as_connected().is_some();
         if errno == libc::EAGAIN {
             overrun(train.via, train.bytes as usize);
         }
-        if errno == libc::EAGAIN || (told_before && !self.trying_again) {
+        if errno == libc::EAGAIN || train.via.as_connected().is_some() {
             self.refused.push((index, errno));
             return;
         }
@@ -163,34 +162,56 @@ impl UringDriver {
         self.failed(train, fault);
     }
 
-    /// Sees to the trains of the last submission that may be tried again.
-    ///
-    /// Order within a peer is kept: one of which a later train has left is lost, and counted. That takes a
-    /// socket that is fuller than [`crate::credit`] reckons, or one that is told of an error.
+    /// Sees to the trains of the last submission that may be tried again: those that met a full socket, and,
+    /// once, those that a peer's own socket refused.
     pub(crate) fn settle(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<()> {
-        if self.refused.is_empty() {
-            return Ok(());
+        let mut again = true;
+        while !self.refused.is_empty() {
+            let to_try = self.sort_out(outbox, backlog, again)?;
+            self.try_again(outbox, &to_try)?;
+            again = false;
         }
+        Ok(())
+    }
+
+    /// Says which of the refused trains are to be sent anew; the others wait, or have failed.
+    ///
+    /// A peer's own socket tells with a send what the network said of an earlier one, and then this one did not
+    /// leave (udp(7)). Order within a peer is kept: a train of which a later one has left is lost, and counted. It
+    /// takes a socket that is fuller than [`crate::credit`] reckons, or several datagrams in a turn to a peer of
+    /// which the network just said something.
+    fn sort_out(&mut self, outbox: &Outbox, backlog: &mut Backlog, again: bool) -> io::Result<Vec<u32>> {
         let mut refused = std::mem::take(&mut self.refused);
         refused.sort_unstable();
         let queued = &outbox.trains()[..self.queued.min(outbox.trains().len())];
         let has_left = |later: usize| refused.binary_search_by_key(&later, |(at, _)| *at as usize).is_err();
-        let mut waits_here: Vec<PeerId> = Vec::new();
+        let (mut to_try, mut waits_here) = (Vec::new(), Vec::<PeerId>::new());
         for &(index, errno) in &refused {
             let train = &queued[index as usize];
             let slot = self.sockets.leaving(train.via, &train.path);
-            if errno == libc::ECONNREFUSED {
-                self.retiring.told(train.via, PeerError::Refused);
-            } else if let Some(slot) = slot {
+            let socket = slot.and_then(|slot| self.sockets.get(slot));
+            let told = socket.is_some_and(|socket| network_error(errno, &socket.socket).is_some());
+            let fault = send_fault(errno, socket);
+            let heard = errno != libc::EAGAIN && slot.is_some_and(|slot| self.hear(slot));
+            if errno == libc::EAGAIN
+                && let Some(slot) = slot
+            {
                 self.full(slot)?;
             }
-            let behind = train.peer.is_some_and(|peer| backlog.holds(peer) && !waits_here.contains(&peer));
+            let waits = |peers: &[PeerId]| train.peer.is_some_and(|peer| peers.contains(&peer));
+            let behind = train.peer.is_some_and(|peer| backlog.holds(peer)) && !waits(&waits_here);
             let mut later = (index as usize + 1)..queued.len();
             let overtaken = later.any(|at| queued[at].peer == train.peer && has_left(at));
-            if train.peer.is_none() || behind || overtaken {
-                self.failed(train, send_fault(errno, slot.and_then(|slot| self.sockets.get(slot))));
-            } else if errno == libc::ECONNREFUSED && !waits_here.iter().any(|p| Some(*p) == train.peer) {
-                self.try_again(outbox, train, index)?;
+            if told && again && !overtaken && !waits(&waits_here) {
+                to_try.push(index);
+            } else if train.peer.is_none()
+                || behind
+                || overtaken
+                || (errno != libc::EAGAIN && !waits(&waits_here))
+            {
+                // What the network said of the peer was told by itself.
+                let peer = train.peer.filter(|_| !heard);
+                self.failures.push(SendFailure { peer, datagrams: train.datagrams, fault });
             } else if let Some(source) = outbox.single_source(train) {
                 let bytes = bytes_of(source, outbox, &mut self.engine.buffers);
                 if backlog.defer(train, std::iter::once(bytes)) {
@@ -200,24 +221,24 @@ impl UringDriver {
                 }
             }
         }
-        Ok(())
+        Ok(to_try)
     }
 
-    /// Sends a train anew: the error its socket told was about an earlier datagram, and this one did not
-    /// leave (udp(7): "a send may return an error of an earlier one").
-    fn try_again(&mut self, outbox: &Outbox, train: &Train, index: u32) -> io::Result<()> {
-        let slot = self.sockets.leaving(train.via, &train.path);
-        let socket = slot.and_then(|slot| self.sockets.get(slot));
-        let (Some(socket), Some(source)) = (socket, outbox.single_source(train)) else { return Ok(()) };
-        let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
-        let Engine { ring, buffers, operands } = &mut self.engine;
-        let bytes = bytes_of(source, outbox, buffers);
-        // SAFETY: as in `queue_send`, and the submission follows at once.
-        unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }?;
-        self.trying_again = true;
-        let result = self.submit_all(outbox);
-        self.trying_again = false;
-        result
+    /// Sends trains anew, in their order.
+    fn try_again(&mut self, outbox: &Outbox, trains: &[u32]) -> io::Result<()> {
+        for &index in trains {
+            let Some(train) = outbox.trains().get(index as usize) else { continue };
+            let slot = self.sockets.leaving(train.via, &train.path);
+            let socket = slot.and_then(|slot| self.sockets.get(slot));
+            let (Some(socket), Some(source)) = (socket, outbox.single_source(train)) else { continue };
+            let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
+            let Engine { ring, buffers, operands } = &mut self.engine;
+            let bytes = bytes_of(source, outbox, buffers);
+            // SAFETY: as in `queue_send`; the submission follows at once. As many operands are free as there
+            // were sends in the last one.
+            unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }?;
+        }
+        if trains.is_empty() { Ok(()) } else { self.submit_all(outbox) }
     }
 
     /// Sends what waits at sockets that have room; whether any left.
@@ -252,7 +273,32 @@ impl UringDriver {
         if !self.engine.operands.has_room() {
             self.submit_all(outbox)?;
         }
-        let Some(socket) = self.sockets.get(slot) else { return Ok(false) };
+        for again in [true, false] {
+            let Some(errno) = self.send_late(outbox, slot, waiting)? else { break };
+            if errno == libc::EAGAIN {
+                overrun(id, waiting.bytes.len());
+                self.full(slot)?;
+                return Ok(false);
+            }
+            let socket = self.sockets.get(slot);
+            let told = socket.is_some_and(|socket| network_error(errno, &socket.socket).is_some());
+            let fault = send_fault(errno, socket);
+            let heard = self.hear(slot);
+            if !(again && told && id.as_connected().is_some()) {
+                let peer = peer.filter(|_| !heard);
+                self.failures.push(SendFailure { peer, datagrams, fault });
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a train that had waited; how that failed.
+    fn send_late(&mut self, outbox: &Outbox, slot: u32, waiting: &Waiting) -> io::Result<Option<i32>> {
+        if !self.engine.operands.has_room() {
+            self.submit_all(outbox)?;
+        }
+        let Some(socket) = self.sockets.get(slot) else { return Ok(Some(libc::EBADF)) };
         let to = Destination { target: socket.target, path: &waiting.path, kind: socket.sender() };
         let Engine { ring, operands, .. } = &mut self.engine;
         self.late = None;
@@ -260,19 +306,7 @@ impl UringDriver {
         // SAFETY: the backlog is borrowed beyond the submission, which follows at once.
         unsafe { operands.push_send(ring, to, &waiting.bytes, name) }?;
         self.submit_all(outbox)?;
-        match self.late.take() {
-            None => {}
-            Some(libc::EAGAIN) => {
-                overrun(id, waiting.bytes.len());
-                self.full(slot)?;
-                return Ok(false);
-            }
-            Some(errno) => {
-                let fault = send_fault(errno, self.sockets.get(slot));
-                self.failures.push(SendFailure { peer, datagrams, fault });
-            }
-        }
-        Ok(true)
+        Ok(self.late.take())
     }
 
     /// Takes back the receive buffers that this turn's sends referred to.

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::cmsg::NetworkError;
 use crate::socket::{bind, set_receive_buffer_unread, set_receive_trains, set_send_buffer_unread};
 use crate::{BindError, SocketOptions, sockopt};
 
@@ -66,9 +67,10 @@ impl fmt::Display for AcceptMode {
 ///
 /// The socket is blocking and close-on-exec, and receives trains as `options` says. It has no packet
 /// info, since it has one local address. The hook gets `local`. What was granted of the buffers is not
-/// asked for: the listeners' warnings speak for these sockets too. With both buffers set it takes 8
-/// (IPv4) or 9 (IPv6) system calls, one more for trains and two more for a hook, besides its own; in the
-/// side group the bind walks the sockets of the address and port (about 10 ns each).
+/// asked for: the listeners' warnings speak for these sockets too. What the network says of the peer is
+/// queued ([`take_errors`]) and has to be taken out. With both buffers set it takes 9 (IPv4) or 10 (IPv6)
+/// system calls, one more for trains and two more for a hook, besides its own; in the side group the bind walks
+/// the sockets of the address and port (about 10 ns each).
 ///
 /// Two sockets with one pair of addresses connect without an error, and the newest takes all: who owns
 /// a peer is the caller's to know. A socket serves one peer in its life.
@@ -200,6 +202,14 @@ impl Bound {
             sockopt::set_int(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_ADDRFORM, libc::AF_INET)
                 .map_err(option("set IPV6_ADDRFORM"))?;
         }
+        // ip(7), IP_RECVERR, and ipv6(7), IPV6_RECVERR: "all errors will be queued in a per-socket error queue".
+        // Without it a connected socket is told only of errors that the kernel takes for final, so not that a
+        // host or a network is unreachable; nor is a send that a full queue of the device drops an error.
+        let (level, name) = match local {
+            SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_RECVERR),
+            SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_RECVERR),
+        };
+        sockopt::set_int(socket.as_fd(), level, name, 1).map_err(option("set IP_RECVERR"))?;
         Ok(socket.into())
     }
 }
@@ -282,6 +292,22 @@ pub fn retire(socket: &UdpSocket) -> io::Result<()> {
 pub fn is_drained(socket: &UdpSocket) -> io::Result<bool> {
     let [events] = sockopt::wait_readable([socket.as_fd()], Some(Duration::ZERO))?;
     Ok(events & libc::POLLIN == 0)
+}
+
+/// Takes what the network said of a connected socket's peer, oldest first, and no more than `most` entries.
+///
+/// To be called whenever a receive or a send says that something is wrong: what is left keeps the socket
+/// ready with an error (`POLLERR`), and takes room from what is received. If there is more than `most`, the
+/// next receive or send says so; with the last one the socket's pending error is gone too. Never blocks.
+pub fn take_errors(socket: &UdpSocket, most: usize) -> Vec<NetworkError> {
+    let mut errors = Vec::new();
+    let mut control = sockopt::ErrorSpace([0; 256]);
+    for _ in 0..most {
+        // Short of memory (ENOMEM) it is as if there was nothing: it is there the next time.
+        let Ok(Some(len)) = sockopt::take_error(socket.as_fd(), &mut control) else { break };
+        errors.extend(NetworkError::parse(&control.0[..len]));
+    }
+    errors
 }
 
 /// The path MTU in bytes, IP header included, that the kernel knows for a connected socket

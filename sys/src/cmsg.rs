@@ -1,8 +1,9 @@
 //! Control messages: what `recvmsg(2)` and `sendmsg(2)` carry beside a payload.
 //!
-//! [`Control::parse`] reads the received ones, [`ControlBuilder`] writes the sent ones. Both
-//! work on bytes at computed offsets instead of the `CMSG_*` macros of `cmsg(3)`, so this file
-//! needs no unsafe code and no length that a buffer claims is believed.
+//! [`Control::parse`] reads the received ones, [`NetworkError::parse`] those of an error queue, and
+//! [`ControlBuilder`] writes the sent ones. All work on bytes at computed offsets instead of the
+//! `CMSG_*` macros of `cmsg(3)`, so this file needs no unsafe code and no length that a buffer
+//! claims is believed.
 
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -125,6 +126,73 @@ impl Control {
         self.local =
             (!destination.is_multicast() && !destination.is_unspecified()).then_some(IpAddr::V6(destination));
         self.destination = Some(IpAddr::V6(destination));
+    }
+}
+
+/// Where an error of the network comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorOrigin {
+    /// This host: a send of its own.
+    Local,
+    /// An ICMP message (RFC 792).
+    Icmp,
+    /// An ICMPv6 message (RFC 4443).
+    Icmpv6,
+}
+
+/// One entry of a socket's error queue (`IP_RECVERR` in `ip(7)`, `struct sock_extended_err`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkError {
+    /// Who says so.
+    pub origin: ErrorOrigin,
+    /// The error number the kernel made of it.
+    pub errno: i32,
+    /// Type of the ICMP message.
+    pub kind: u8,
+    /// Code of the ICMP message.
+    pub code: u8,
+    /// The MTU in bytes, where it says that a datagram was too long. It is the sender's word, and may be
+    /// anything.
+    pub info: u32,
+}
+
+impl NetworkError {
+    /// Reads the control bytes of one entry of an error queue. `None` if it is no error of the network: the queue
+    /// brings other things as well (time stamps of sent datagrams), if a socket is asked for them.
+    ///
+    /// `bytes` may have any alignment and any content.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        while let Some((level, kind, data, next)) = split_first(rest) {
+            if matches!(
+                (level, kind),
+                (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+            ) {
+                return Self::read(data);
+            }
+            rest = next;
+        }
+        None
+    }
+
+    fn read(data: &[u8]) -> Option<Self> {
+        use libc::sock_extended_err as Layout;
+        let byte = |at: usize| data.get(at).copied();
+        let origin = match byte(offset_of!(Layout, ee_origin))? {
+            libc::SO_EE_ORIGIN_LOCAL => ErrorOrigin::Local,
+            libc::SO_EE_ORIGIN_ICMP => ErrorOrigin::Icmp,
+            libc::SO_EE_ORIGIN_ICMP6 => ErrorOrigin::Icmpv6,
+            _ => return None,
+        };
+        let errno = u32::from_ne_bytes(field(data, offset_of!(Layout, ee_errno))?);
+        Some(Self {
+            origin,
+            errno: i32::try_from(errno).ok()?,
+            kind: byte(offset_of!(Layout, ee_type))?,
+            code: byte(offset_of!(Layout, ee_code))?,
+            info: u32::from_ne_bytes(field(data, offset_of!(Layout, ee_info))?),
+        })
     }
 }
 

@@ -55,7 +55,7 @@ pub use addr::RawAddr;
 pub use affinity::AffinityError;
 pub use bind_error::BindError;
 #[cfg(target_os = "linux")]
-pub use cmsg::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
+pub use cmsg::{Control, ControlBuilder, ControlSpace, ErrorOrigin, NetworkError, RECV_CONTROL_SPACE};
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};

@@ -116,3 +116,32 @@ pub(crate) fn wait_readable<const N: usize>(
     let code = unsafe { libc::poll(questions.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
     if code < 0 { Err(io::Error::last_os_error()) } else { Ok(questions.map(|answer| answer.revents)) }
 }
+
+/// Room for the control messages of one entry of an error queue, as aligned as they want it.
+#[repr(C, align(8))]
+pub(crate) struct ErrorSpace(pub(crate) [u8; 256]);
+
+/// Takes the first entry out of a socket's error queue: fills in its control messages and says how many bytes of
+/// them there are. `None` if the queue is empty. Does not block, and takes nothing that was received.
+pub(crate) fn take_error(socket: BorrowedFd<'_>, control: &mut ErrorSpace) -> io::Result<Option<usize>> {
+    // SAFETY: msghdr is a C struct of integers and pointers; all zeroes is a value of it.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = control.0.len() as _;
+    // recvmsg(2), MSG_ERRQUEUE: "queued errors should be received from the socket error queue". There is no room
+    // for the datagram the error is about, so it is cut. EAGAIN: the queue is empty. ENOTSOCK, EBADF, EFAULT and
+    // EINVAL cannot come up; ENOMEM is passed on.
+    //
+    // SAFETY: the descriptor is open for the borrow; the kernel reads and writes one live msghdr, and writes at
+    // most `msg_controllen` bytes to `control`, which is that long.
+    let code = unsafe {
+        libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)
+    };
+    if code >= 0 {
+        return Ok(Some((header.msg_controllen as usize).min(control.0.len())));
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        error => Err(error),
+    }
+}

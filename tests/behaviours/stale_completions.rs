@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::gate::{Gate, STALL};
-use crate::common::{Bed, Peer, loopback};
+use crate::common::{Bed, PATIENCE, Peer, loopback};
 use shardgram::{
     Accept, Backend, CloseReason, Context, Datagram, Endpoint, EndpointId, Handler, PeerError, PeerId, Via,
 };
@@ -112,13 +112,17 @@ fn ports(bed: &Bed) -> Arc<[SocketAddr]> {
 
 /// Answers each endpoint with more than it takes, in its name, until all have been.
 fn flood(bed: &mut Bed, friend: &Peer, record: &Record) {
-    bed.until("all endpoints have been", |bed| {
-        // The last one may have been answered already.
-        while let Some((from, number)) = bed.try_receive(friend, Duration::from_millis(50)) {
-            (0..BURST).for_each(|_| bed.send(friend, from, &number));
+    let mut heard = Instant::now();
+    // The last one may have been answered already.
+    while !record.ended.load(Ordering::Relaxed) {
+        match bed.try_receive(friend, Duration::from_millis(50)) {
+            Some((from, number)) => {
+                heard = Instant::now();
+                (0..BURST).for_each(|_| bed.send(friend, from, &number));
+            }
+            None => assert!(heard.elapsed() < PATIENCE, "no endpoint is opened any more"),
         }
-        record.ended.load(Ordering::Relaxed)
-    });
+    }
 }
 
 fn nothing_goes_astray_and_no_buffer_is_lost(mut bed: Bed) {

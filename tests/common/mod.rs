@@ -3,6 +3,7 @@
 
 pub mod gate;
 pub mod handlers;
+pub mod icmp;
 pub mod lab;
 pub mod namespace;
 pub mod overruns;
@@ -14,6 +15,7 @@ pub mod role;
 pub mod seccomp;
 pub mod skip;
 pub mod source;
+pub mod talker;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "users and limits are set by system calls")]
 pub mod user;

@@ -50,6 +50,29 @@ fn sigint_drains_too() {
 }
 
 #[test]
+fn the_ready_line_names_the_tier_and_the_line_of_counters_who_is_connected() {
+    for tier in ["listener", "connected", "adaptive"] {
+        let arguments = ["--listen", "127.0.0.1:0", "--tier", tier, "--max-connected", "8", "--stats", "1"];
+        let mut echo = Echo::start(&[&arguments[..], &["--wait", "spin:1ms"]].concat());
+        // Where io_uring is refused, and with it sockets of peers' own, it says so.
+        let uring = echo.ready.contains(" backend=uring ");
+        let named = if uring { format!(" tier={tier} accept=") } else { " tier=listener".to_owned() };
+        assert!(echo.ready.contains(&named), "{}", echo.ready);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        for _ in 0..100 {
+            socket.send_to(b"hello", echo.addresses()[0]).unwrap();
+            socket.recv(&mut [0; 16]).expect("an answer");
+        }
+        let line = echo.line();
+        let connected = u64::from(uring && tier != "listener");
+        assert!(line.ends_with(&format!(" connected={connected}")), "{line}");
+        echo.signal("TERM");
+        assert_eq!(echo.finish().0.code(), Some(0));
+    }
+}
+
+#[test]
 fn statistics_come_every_second() {
     let mut echo = Echo::start(&["--listen", "127.0.0.1:0", "--stats", "1"]);
     ask(echo.addresses()[0], b"hello");
@@ -76,6 +99,9 @@ fn bad_input_is_one_line_and_exit_code_2() {
         (&["--shards", "2", "--cores", "0"], "1 cores are named for 2 shards", "one core per shard"),
         (&["--cores", "999"], "999", "0"),
         (&["--backend", "kqueue"], "kqueue", "auto, uring or mio"),
+        (&["--tier", "own"], "own", "listener, connected or adaptive"),
+        (&["--wait", "spin:long"], "spin:long", "spin:50us"),
+        (&["--max-connected", "1000000"], "1000000 connected peers", "ulimit -n"),
     ] {
         let error = refused(arguments);
         assert!(error.starts_with("echo: "), "{error}");

@@ -39,12 +39,23 @@ fn tiers(bed: &Bed) -> Vec<TierPolicy> {
     }
 }
 
+/// A client that is known already, and has a socket of its own if there are such.
+fn known(bed: &mut Bed, server: &Server, seen: &Receiver<Seen>, client: Client, tier: TierPolicy) -> Client {
+    let promoted = bed.stats(server).promoted;
+    client.ask(Order { count: 0, len: 0, per_turn: 1 });
+    done(seen);
+    if tier == TierPolicy::Connected {
+        bed.until("it is connected", |bed| bed.stats(server).promoted > promoted);
+    }
+    client
+}
+
 fn one_peer_gets_all_in_order(mut bed: Bed) {
     let host = slow_cable(50_000);
     for tier in tiers(&bed) {
         let (server, seen) = serve(&mut bed, small().tier(tier));
         for at in bed.addresses(&server) {
-            let client = Client::new(&host, at);
+            let client = known(&mut bed, &server, &seen, Client::new(&host, at), tier);
             for (count, len, per_turn) in
                 [(2_000, 1_000, 2_000), (2_000, 1_000, 7), (3_000, 4, 3_000), (40, 20_000, 40), (1, 9, 1)]
             {
@@ -65,13 +76,14 @@ fn one_peer_gets_all_in_order(mut bed: Bed) {
 fn many_peers_take_turns(mut bed: Bed) {
     let host = slow_cable(50_000);
     for tier in tiers(&bed) {
-        let (server, _seen) = serve(&mut bed, small().tier(tier));
+        let (server, seen) = serve(&mut bed, small().tier(tier));
         let at = bed.address(&server);
-        let greedy = Client::new(&host, at);
+        let greedy = known(&mut bed, &server, &seen, Client::new(&host, at), tier);
+        let modest: Vec<_> =
+            (0..10).map(|_| known(&mut bed, &server, &seen, Client::new(&host, at), tier)).collect();
         let much = Order { count: 3_000, len: 1_000, per_turn: 3_000 };
         greedy.ask(much);
         assert_eq!(greedy.receive(), crate::common::source::numbered(0, 1_000));
-        let modest: Vec<_> = (0..10).map(|_| Client::new(&host, at)).collect();
         let little = Order { count: 30, len: 1_000, per_turn: 3 };
         modest.iter().for_each(|client| client.ask(little));
         modest.iter().for_each(|client| client.expect_all(little));
@@ -118,6 +130,7 @@ fn a_peer_s_bound_is_told_and_nothing_is_lost(mut bed: Bed) {
     for tier in tiers(&bed) {
         let (server, seen) = serve(&mut bed, small().send_queue_bytes(64 << 10).tier(tier));
         let client = Client::new(&host, bed.address(&server));
+        let client = known(&mut bed, &server, &seen, client, tier);
         // As much as the outbox takes in the first turn, and a little a turn.
         for per_turn in [u32::MAX, 10] {
             let order = Order { count: 8_000, len: 1_000, per_turn };
@@ -231,8 +244,9 @@ fn answers_without_a_peer_fail_where_they_do_not_fit(mut bed: Bed) {
 fn a_drain_waits_for_what_waits(mut bed: Bed) {
     let host = slow_cable(10_000);
     for tier in tiers(&bed) {
-        let (server, _seen) = serve(&mut bed, small().tier(tier));
+        let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
+        let client = known(&mut bed, &server, &seen, client, tier);
         let order = Order { count: 200, len: 1_000, per_turn: 200 };
         client.ask(order);
         bed.until("something waits", |bed| bed.stats(&server).send_waiting > 0);
@@ -247,8 +261,9 @@ fn at_the_deadline_what_waits_has_failed(mut bed: Bed) {
     let host = slow_cable(300);
     for tier in tiers(&bed) {
         set_rate(300);
-        let (server, _seen) = serve(&mut bed, small().tier(tier));
+        let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
+        let client = known(&mut bed, &server, &seen, client, tier);
         client.ask(Order { count: 200, len: 1_000, per_turn: 200 });
         bed.until("something waits", |bed| bed.stats(&server).send_waiting > 0);
         let Served::Real(handle) = server else { unreachable!("a real server") };
@@ -280,12 +295,10 @@ fn what_waits_for_a_peer_that_is_closed_or_demoted_still_leaves(mut bed: Bed) {
         set_rate(2_000);
         let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
+        let client = known(&mut bed, &server, &seen, client, tier);
         let order = Order { count: 200, len: 1_000, per_turn: 200 };
         client.ask(order);
         bed.until("something waits", |bed| bed.stats(&server).send_waiting > 50);
-        if tier == TierPolicy::Connected {
-            bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);
-        }
         bed.tell(&server, 0, tell);
         set_rate(100_000);
         client.expect_all(order);
@@ -318,8 +331,9 @@ fn what_waits_at_an_endpoint_fails_with_it(mut bed: Bed) {
     client.ask(Order { count: 200, len: 1_000, per_turn: 200 });
     bed.until("something waits", |bed| bed.stats(&server).send_waiting > 50);
     bed.tell(&server, 0, Tell::CloseEndpoints);
-    bed.until("it is closed", |bed| bed.stats(&server).peers() == 0);
-    assert!(seen.try_iter().any(|seen| seen == Seen::Closed(CloseReason::EndpointClosed)));
+    bed.until("it is closed", |_| {
+        seen.try_iter().any(|seen| seen == Seen::Closed(CloseReason::EndpointClosed))
+    });
     let again = std::net::UdpSocket::bind((HERE[0], at.port()));
     assert!(again.is_ok(), "its port is free at once: {again:?}");
     set_rate(100_000);
@@ -349,8 +363,9 @@ fn a_shard_with_a_full_socket_sleeps(mut bed: Bed) {
     let host = slow_cable(100);
     for tier in tiers(&bed) {
         set_rate(100);
-        let (server, _seen) = serve(&mut bed, small().tier(tier));
+        let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
+        let client = known(&mut bed, &server, &seen, client, tier);
         client.ask(Order { count: 1_000, len: 1_000, per_turn: u32::MAX });
         bed.until("something waits", |bed| bed.stats(&server).send_waiting > 100);
         // The time in which it must make little use of its core.
@@ -372,6 +387,7 @@ fn what_waits_for_a_link_that_goes_down_fails(mut bed: Bed) {
         let config = Config::new().listen(format!("{}:7000", HERE[0]).parse().unwrap());
         let (server, seen) = serve(&mut bed, config.send_socket_bytes(16 << 10).tier(tier));
         let client = Client::new(&host, bed.address(&server));
+        let client = known(&mut bed, &server, &seen, client, tier);
         client.ask(Order { count: 200, len: 1_000, per_turn: 200 });
         bed.until("something waits", |bed| bed.stats(&server).send_waiting > 50);
         crate::common::namespace::run("ip link set v0 down");

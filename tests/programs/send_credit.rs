@@ -24,6 +24,8 @@ fn none_meets_a_full_socket(bed: &mut Bed, host: &Host, mtu: u32, send_socket_by
         // They stay, since a port that is closed would refuse what is still on its way.
         let clients: Vec<_> = bed.addresses(&server).into_iter().map(|at| Client::new(host, at)).collect();
         for client in &clients {
+            client.ask(Order { count: 0, len: 0, per_turn: 1 });
+            assert!(matches!(seen.recv_timeout(PATIENCE), Ok(Seen::Done { .. })));
             for per_turn in [u32::MAX, 100] {
                 client.ask(Order { count, len: MIXED, per_turn });
                 while let Seen::Error(error) = seen.recv_timeout(PATIENCE).expect("it goes on") {

@@ -144,6 +144,18 @@ struct Cost {
     both: f64,
 }
 
+/// Runs something on a thread that is pinned to the client's core. The caller stays free, since servers that
+/// are started from a pinned thread may have no other core.
+fn on_core_0<R: Send>(what: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        let pinned = scope.spawn(|| {
+            core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
+            what()
+        });
+        pinned.join().expect("it does not panic")
+    })
+}
+
 /// Rounds with few and with many, in turn.
 fn compare(
     options: &Options,
@@ -155,7 +167,8 @@ fn compare(
 ) -> std::io::Result<bool> {
     let (mut costs, mut server, mut both) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
     for round in 0..options.rounds {
-        let run = |(side, flows): (&Side, &[&UdpSocket])| side.round(kind, flows, options.datagrams);
+        let run =
+            |(side, flows): (&Side, &[&UdpSocket])| on_core_0(|| side.round(kind, flows, options.datagrams));
         let (a, b) = if round % 2 == 0 {
             let a = run(few)?;
             (a, run(many)?)
@@ -207,8 +220,6 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         options.rounds = 3;
         options.datagrams /= 10;
     }
-    // Threads that are started later are on this core too, unless they are pinned elsewhere: the servers' are.
-    core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
     println!("CPU of a datagram and its answer, medians of {} rounds; ratios round by round", options.rounds);
     let mut met = true;
     for ipv6 in [false, true] {
