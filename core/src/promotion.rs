@@ -112,9 +112,9 @@ impl<H: Handler> Io<H> {
         // Whoever is refused is looked at again when it has sent as much again, or 32,768 datagrams more.
         if heat.is_power_of_two() {
             match self.tier_policy {
-                TierPolicy::Connected => self.wish(peer, YIELDS_TO_HANDLER),
-                TierPolicy::Adaptive if heat >= EARNED_AFTER => self.wish(peer, YIELDS_TO_POLICY),
-                TierPolicy::Adaptive | TierPolicy::Listener => {}
+                TierPolicy::Adaptive if heat < EARNED_AFTER => {}
+                TierPolicy::Connected | TierPolicy::Adaptive => self.wish(peer, YIELDS_TO_POLICY),
+                TierPolicy::Listener => {}
             }
         }
     }

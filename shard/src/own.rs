@@ -30,6 +30,8 @@ const SETTLES: Duration = Duration::from_micros(500);
 /// is looked at meanwhile.
 const LEAVES: Duration = Duration::from_millis(250);
 const LOOKS: Duration = Duration::from_micros(50);
+/// Sockets that are turned away in one turn, and those that are closed, at most: each takes some microseconds.
+const PER_TURN: usize = 64;
 /// How long a cancellation may take before it is made again: one that meets its target at work misses it.
 const CANCELS: Duration = Duration::from_millis(10);
 
@@ -168,14 +170,17 @@ impl UringDriver {
     pub(crate) fn retire_peer(&mut self, id: SocketId) {
         let Some(slot) = self.sockets.slot_of(id) else { return };
         let now = Instant::now();
-        self.leave((slot, self.sockets.generation(slot)), now, now + LEAVES);
+        self.retiring.leaving.push_back((now, (slot, self.sockets.generation(slot)), now + LEAVES));
     }
 
     /// Turns those sockets away that hold nothing now. Just after the kernel was entered: the ring has received
     /// what listeners held, so what still slips into such a socket comes out of it before what comes by them.
     pub(crate) fn turn_away(&mut self) {
         let now = Instant::now();
-        while self.retiring.leaving.front().is_some_and(|(at, ..)| *at <= now) {
+        for _ in 0..PER_TURN {
+            if self.retiring.leaving.front().is_none_or(|(at, ..)| *at > now) {
+                break;
+            }
             let Some((_, waiter, latest)) = self.retiring.leaving.pop_front() else { break };
             self.leave(waiter, now, latest);
         }
@@ -216,7 +221,8 @@ impl UringDriver {
             self.retiring.timed_out += outcome.let_in.len();
         }
         self.let_in(&outcome.let_in);
-        while let Some(waiter) = Retiring::due(&mut self.retiring.draining, now) {
+        for _ in 0..PER_TURN {
+            let Some(waiter) = Retiring::due(&mut self.retiring.draining, now) else { break };
             self.close_if_empty(waiter, now)?;
         }
         while let Some(waiter) = Retiring::due(&mut self.retiring.cancelling, now) {

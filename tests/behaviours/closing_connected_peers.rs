@@ -24,6 +24,9 @@ struct Fickle {
     calm: bool,
 }
 
+/// Says to the handler below that it is to fail.
+const FAIL: [u8; 2] = [0, 0];
+
 /// What is kept of a peer: its address, and how many datagrams it sent.
 struct Known {
     remote: SocketAddr,
@@ -43,6 +46,7 @@ impl Handler for Fickle {
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
         let known = cx.peers.get_mut(from).expect("it is there");
         known.came += 1;
+        assert!(datagram[..] != FAIL, "as the datagram asks");
         let port = u16::from_be_bytes(datagram[..2].try_into().expect("a port"));
         let its_own = datagram.path().remote == known.remote && known.remote.port() == port;
         self.misdelivered += u64::from(!its_own);
@@ -106,6 +110,40 @@ fn under_their_own_flood() {
 #[test]
 fn under_their_own_flood_on_two_shards() {
     loopback_of_both().into_iter().for_each(|config| close_under_flood(config, 2, 1_000));
+}
+
+/// The handler fails while its peers flood: they are new ones then, with sockets of their own.
+#[test]
+fn when_the_handler_fails() {
+    for config in loopback_of_both() {
+        let Some(mut bed) = Bed::uring() else { return };
+        let server = bed.serve(config.max_connected(64), |_| Fickle { calm: true, ..Fickle::default() });
+        let at = bed.address(&server);
+        let flood = Flood::start(sockets_at(at.ip(), 20), at, |port, round| {
+            if round % 64 == 0 {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            port.to_be_bytes()
+        });
+        let saboteur = bed.peer(at);
+        let all = |bed: &mut Bed, lives: u64| {
+            bed.until_within(LONG_PATIENCE, "all are connected", |bed| {
+                let stats = bed.stats(&server);
+                stats.restarts == lives && stats.connected() >= 20
+            });
+        };
+        for lives in 0..3 {
+            all(&mut bed, lives);
+            bed.send(&saboteur, at, &FAIL);
+        }
+        all(&mut bed, 3);
+        let sent = flood.stop() + 3;
+        until_accounted(&mut bed, &server, sent);
+        let stats = bed.drain(server);
+        assert_eq!(stats.received + stats.kernel_dropped, sent, "{stats:?}");
+        assert_eq!((stats.restarts, stats.promoted), (3, stats.demoted));
+        assert_eq!(connected_to(at), []);
+    }
 }
 
 /// The shard is held while datagrams wait in a connected peer's socket; then the peer is closed.

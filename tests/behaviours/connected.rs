@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shardgram::{CloseReason, Config, PeerId, Tier, TierPolicy};
+use shardgram::{CloseReason, Config, Endpoint, PeerId, Tier, TierPolicy, Via};
 
 use crate::common::lab::{Lab, Seen, Welcome, connected_to, loopback_of_both};
-use crate::common::{Peer, loopback};
+use crate::common::{Peer, loopback, pattern};
 
 /// Writes to the server, wants the answer, and gives who it was for the handler, in which tier.
 fn ask(lab: &mut Lab, peer: &Peer, to: SocketAddr, text: &str) -> (PeerId, Option<Tier>) {
@@ -271,4 +271,69 @@ fn an_error_of_the_network_is_told_to_its_peer_and_ends_nothing() {
         assert!(stats.peer_errors + stats.send_failed_refused > 0, "{stats:?}");
         assert_eq!(stats.send_failed_full, 0);
     }
+}
+
+/// Whatever comes by a listener comes by a peer's own socket, in order.
+#[test]
+fn datagrams_of_all_sizes_come_through_it() {
+    for config in loopback_of_both() {
+        let Some(mut lab) = Lab::start(config, Welcome::Connect) else { return };
+        let at = lab.address();
+        let client = lab.bed.peer(at);
+        let (peer, _) = ask(&mut lab, &client, at, "in");
+        is_connected(&mut lab, &client);
+        // An empty datagram ends a receive of the ring, which goes on all the same.
+        let sizes = [0, 1, 0, 0, 1_472, 9_000, 0, 65_507, 3];
+        for _ in 0..3 {
+            for size in sizes {
+                lab.bed.send(&client, at, &pattern(size));
+            }
+            for size in sizes {
+                let (from, _, tier, bytes) = lab.datagram();
+                assert_eq!((from, tier, bytes), (peer, Some(Tier::Connected), pattern(size)));
+            }
+        }
+        // And back: the longest there is.
+        let mut longest = pattern(65_507);
+        longest[..3].copy_from_slice(b"ask");
+        assert_eq!(lab.bed.ask(&client, at, &longest), longest);
+        lab.drain();
+    }
+}
+
+#[test]
+fn an_idle_peer_takes_its_socket_along() {
+    let config = loopback().idle_timeout(Some(Duration::from_millis(100)));
+    let Some(mut lab) = Lab::start(config, Welcome::Connect) else { return };
+    let at = lab.address();
+    let client = lab.bed.peer(at);
+    let (peer, _) = ask(&mut lab, &client, at, "in");
+    let stats = lab.until("it is closed", |stats| stats.peers_closed == 1);
+    assert_eq!((stats.promoted, stats.demoted), (1, 1));
+    assert_eq!(
+        lab.seen.recv_timeout(crate::common::PATIENCE),
+        Ok(Seen::Closed { peer, why: CloseReason::Idle })
+    );
+    nobody_is_connected(&mut lab);
+    lab.drain();
+}
+
+/// Only peers of listeners get sockets of their own: an endpoint is one already.
+#[test]
+fn a_peer_of_an_endpoint_stays_there() {
+    let Some(mut lab) = Lab::start(loopback().tier(TierPolicy::Connected), Welcome::Peer) else { return };
+    let at = lab.address();
+    let server = lab.bed.peer(at);
+    let remote = server.address();
+    let peer = lab.run(0, move |_, cx| {
+        let endpoint = cx.io.endpoint(Endpoint::bound(([127, 0, 0, 1], 0).into())).expect("room");
+        let peer = cx.open(Via::Endpoint(endpoint), remote, ()).expect("room");
+        cx.io.promote(peer);
+        cx.io.send(peer, b"hello").expect("room");
+        peer
+    });
+    assert_eq!(lab.bed.receive(&server).1, b"hello");
+    assert_eq!(lab.tier(peer), Some(Tier::Listener));
+    let stats = lab.drain();
+    assert_eq!((stats.promoted, stats.promotions_failed, stats.promotions_refused), (0, 0, 1));
 }

@@ -233,3 +233,22 @@ fn source_port_zero_gets_no_socket() {
     let stats = lab.drain();
     assert_eq!((stats.promoted, stats.promotions_failed, stats.peers_opened), (1, 0, 1));
 }
+
+/// More peers than there may be sockets, all of which go on sending now and then: they do not take each other's
+/// sockets all the time.
+#[test]
+fn under_the_cap_sockets_do_not_go_round() {
+    let config = loopback().tier(TierPolicy::Connected).max_connected(4);
+    let Some(mut lab) = Lab::start(config, Welcome::Peer) else { return };
+    let at = lab.address();
+    let clients: Vec<_> = (0..12).map(|_| lab.bed.peer(at)).collect();
+    for _ in 0..60 {
+        for client in &clients {
+            lab.bed.send(client, at, b"now and then");
+            lab.datagram();
+        }
+        lab.bed.pass(SILENCE);
+    }
+    let stats = lab.drain();
+    assert!((4..=12).contains(&stats.promoted), "once for each that came, at most: {stats:?}");
+}
