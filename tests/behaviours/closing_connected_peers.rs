@@ -126,22 +126,29 @@ fn when_the_handler_fails() {
             port.to_be_bytes()
         });
         let saboteur = bed.peer(at);
-        let all = |bed: &mut Bed, lives: u64| {
-            bed.until_within(LONG_PATIENCE, "all are connected", |bed| {
-                let stats = bed.stats(&server);
-                stats.restarts == lives && stats.connected() >= 20
-            });
+        let all_connected = |bed: &mut Bed| {
+            bed.until_within(LONG_PATIENCE, "all are connected", |bed| bed.stats(&server).connected() >= 20);
         };
-        for lives in 0..3 {
-            all(&mut bed, lives);
-            bed.send(&saboteur, at, &FAIL);
+        let mut failures = 0;
+        for lives in 1..=3 {
+            all_connected(&mut bed);
+            bed.until_within(LONG_PATIENCE, "the handler fails", |bed| {
+                if bed.stats(&server).restarts >= lives {
+                    return true;
+                }
+                // The flood may have left it no room.
+                bed.send(&saboteur, at, &FAIL);
+                failures += 1;
+                bed.pass(Duration::from_secs(1));
+                false
+            });
         }
-        all(&mut bed, 3);
-        let sent = flood.stop() + 3;
+        all_connected(&mut bed);
+        let sent = flood.stop() + failures;
         until_accounted(&mut bed, &server, sent);
         let stats = bed.drain(server);
         assert_eq!(stats.received + stats.kernel_dropped, sent, "{stats:?}");
-        assert_eq!((stats.restarts, stats.promoted), (3, stats.demoted));
+        assert_eq!(stats.promoted, stats.demoted);
         assert_eq!(connected_to(at), []);
     }
 }
