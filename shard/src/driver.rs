@@ -94,8 +94,8 @@ pub struct UringDriver {
     pub(crate) queued: usize,
     /// How the send of something that had waited failed.
     pub(crate) late: Option<i32>,
-    /// A full socket has room again, of which what waits was not told yet.
-    pub(crate) room_came: bool,
+    /// A wake-up, or room in a full socket, came out of the ring in this turn: there is nothing to wait for.
+    pub(crate) woken: bool,
     pub(crate) closed_drops: u64,
     pub(crate) accept: Option<(AcceptMode, ConnectedLimits)>,
     pub(crate) markers: Markers,
@@ -135,7 +135,7 @@ impl UringDriver {
             refused: Vec::new(),
             queued: 0,
             late: None,
-            room_came: false,
+            woken: false,
             closed_drops: 0,
             accept: parts.connected,
             retiring: Retiring::default(),
@@ -227,7 +227,7 @@ impl UringDriver {
             && !self.has_more()
             && self.to_arm.is_empty()
             && self.refused.is_empty()
-            && !self.room_came
+            && !self.woken
         {
             let rest = self.resting.front().map(|(until, _)| *until);
             let deadline = [deadline, rest, self.markers.deadline(), self.retiring.deadline()];
@@ -351,7 +351,7 @@ impl Driver for UringDriver {
         self.take_changes();
         self.tend_own_sockets()?;
         self.arm()?;
-        self.room_came = false;
+        self.woken = false;
         let flushed = !backlog.is_empty() && self.flush(outbox, backlog)?;
         // Where there is room again handlers may want to know.
         let wait = if flushed { Wait::Poll } else { wait };

@@ -61,20 +61,24 @@ impl UringDriver {
                 Kind::Writable => {
                     if let Some(socket) = self.sockets.current(data.index, data.generation) {
                         socket.credit.blocked = false;
-                        self.room_came = true;
+                        self.woken = true;
                         if entry.result() & i32::from(libc::POLLERR) != 0 {
                             erring.push(data.index);
                         }
                     }
                 }
-                Kind::Event => self.event_armed = false,
+                Kind::Event => {
+                    self.event_armed = false;
+                    self.woken = true;
+                }
+                Kind::Wake => self.woken = true,
                 Kind::Timer => self.coarse_timer = None,
                 Kind::WakeFailed if entry.result() < 0 => {
                     if let Some(event) = self.fleet.event(data.index as u16) {
                         event.ring();
                     }
                 }
-                Kind::Send | Kind::WakeFailed | Kind::Wake | Kind::Cancel => {}
+                Kind::Send | Kind::WakeFailed | Kind::Cancel => {}
             }
         }
         for (data, errno) in failed {
