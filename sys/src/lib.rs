@@ -7,7 +7,7 @@
 //! | module | holds | platforms |
 //! | --- | --- | --- |
 //! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
-//! | [`local_listeners`] | the listeners of a shard, and what changes about them | all |
+//! | `local_listeners` | the listeners of a shard, and what changes about them | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
 //! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
