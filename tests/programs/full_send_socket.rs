@@ -392,8 +392,9 @@ fn what_waits_for_a_link_that_goes_down_fails(mut bed: Bed) {
         bed.until("nothing waits", |bed| bed.stats(&server).send_waiting == 0);
         let told = seen.try_iter().filter(|seen| *seen == Seen::Error(PeerError::Unreachable)).count() as u64;
         let stats = bed.stats(&server);
-        assert!(stats.send_failed_unreachable > 50, "{stats:?}");
-        assert_eq!((told, stats.send_failed()), (stats.send_failed_unreachable, told), "{stats:?}");
+        let failed = stats.send_failed_unreachable;
+        assert!(failed > 50 && stats.send_failed() == failed, "{stats:?}");
+        assert!((1..=failed).contains(&told), "once for each train at least: {told}, {stats:?}");
         add_up(&stats);
         crate::common::namespace::run("ip link set v0 up");
         crate::common::namespace::run(

@@ -154,7 +154,7 @@ impl Bound {
             let (config, options) = (self.config.clone(), self.options.clone());
             let (fleet, seen) = (Arc::clone(&fleet), sender.clone());
             threads.push(std::thread::spawn(move || {
-                let driver = MioDriver::new(shard, sockets, &config, &options, &bell, fleet).unwrap();
+                let driver = MioDriver::new(shard, sockets, &options, &bell, fleet).unwrap();
                 let make = |_| Probe { echo, seen: seen.clone(), again: (Duration::ZERO, 0) };
                 match ShardLoop::new(driver, setup, &config, make) {
                     Ok(shard) => shard.run(),
