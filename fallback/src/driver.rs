@@ -62,7 +62,7 @@ impl MioDriver {
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let sockets = Sockets::new(poll.registry(), listeners)?;
+        let sockets = Sockets::new(poll.registry(), listeners, options.receive_trains)?;
         let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
