@@ -606,13 +606,7 @@ mod tests {
         let trains = bed.outbox.trains().iter().map(|t| (t.path.remote.port(), t.ecn, t.datagrams));
         assert_eq!(
             trains.collect::<Vec<_>>(),
-            [
-                (0, Ecn::NotEct, 1),
-                (1, Ecn::NotEct, 6),
-                (0, Ecn::Ect0, 2),
-                (0, Ecn::Ce, 1),
-                (0, Ecn::Ect0, 2)
-            ]
+            [(0, Ecn::NotEct, 1), (1, Ecn::NotEct, 6), (0, Ecn::Ect0, 2), (0, Ecn::Ce, 1), (0, Ecn::Ect0, 2)]
         );
     }
 

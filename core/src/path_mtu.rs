@@ -47,9 +47,7 @@ impl std::str::FromStr for PathMtu {
             "refuse" => Ok(Self::Refuse),
             "probe" => Ok(Self::Probe),
             "fragment" => Ok(Self::Fragment),
-            other => {
-                Err(format!("unknown path MTU mode '{other}': it is system, refuse, probe or fragment"))
-            }
+            other => Err(format!("unknown path MTU mode '{other}': it is system, refuse, probe or fragment")),
         }
     }
 }
