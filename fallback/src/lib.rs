@@ -16,10 +16,13 @@
 //! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
 //!
 //! Listeners come bound ([`shardgram_sys::ListenerGroup`]). Bind them with
-//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) on: this driver turns it on anyway,
-//! but after the bind, where the kernel may merge datagrams before its steering program has run.
+//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) on, unless [`receives_trains`] says no: this
+//! driver turns it on anyway, but after the bind, where the kernel may merge datagrams before its steering program has
+//! run.
 
 #![forbid(unsafe_code)]
+
+use shardgram_sys::SocketOptions;
 
 mod buffers;
 mod driver;
@@ -30,3 +33,15 @@ mod wake;
 
 pub use driver::MioDriver;
 pub use wake::Fleet;
+
+/// Whether sockets with these options receive trains where the system has them: not where congestion bits and times are
+/// both asked for, since the room that quinn-udp has for control messages does not hold all of a train's. Listeners
+/// have to be bound accordingly ([`SocketOptions::receive_trains`]).
+///
+/// ```
+/// use shardgram_sys::SocketOptions;
+/// assert!(shardgram_fallback::receives_trains(&SocketOptions { ecn: true, ..SocketOptions::default() }));
+/// ```
+pub fn receives_trains(options: &SocketOptions) -> bool {
+    !(options.ecn && options.receive_timestamps)
+}
