@@ -15,10 +15,10 @@
 //! | `wake` | [`Fleet`]: how shards wake each other |
 //! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
 //!
-//! Listeners come bound ([`shardgram_sys::ListenerGroup`]). Bind them with
-//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) on, unless [`receives_trains`] says no: this
-//! driver turns it on anyway, but after the bind, where the kernel may merge datagrams before its steering program has
-//! run.
+//! Listeners come bound ([`shardgram_sys::ListenerGroup`]), with
+//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) as the driver is to have it: turned on after
+//! the bind, the kernel might merge datagrams before its steering program has run. [`receives_trains`] says when it is
+//! to be off.
 
 #![forbid(unsafe_code)]
 
@@ -34,9 +34,8 @@ mod wake;
 pub use driver::MioDriver;
 pub use wake::Fleet;
 
-/// Whether sockets with these options receive trains where the system has them: not where congestion bits and times are
-/// both asked for, since the room that quinn-udp has for control messages does not hold all of a train's. Listeners
-/// have to be bound accordingly ([`SocketOptions::receive_trains`]).
+/// Whether sockets with these options may receive trains: not where congestion bits and times are both asked for, since
+/// the room that quinn-udp has for control messages does not hold all of a train's.
 ///
 /// ```
 /// use shardgram_sys::SocketOptions;

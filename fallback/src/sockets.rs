@@ -20,8 +20,6 @@ use shardgram_sys::socket::{
 
 use shardgram_sys::errno;
 
-use crate::receives_trains;
-
 /// A socket with what quinn-udp knows of it.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -78,9 +76,8 @@ impl Socket {
         let state = keeping_path_mtu(&socket, || UdpSocketState::new((&socket).into()))?;
         set_receive_ecn(&socket, bound_to.is_ipv6(), options.ecn)?;
         set_receive_timestamps(&socket, options.receive_timestamps)?;
-        if !receives_trains(options) {
-            // ENOPROTOOPT before Linux 5.0, where there are no trains.
-            let _ = set_receive_trains(&socket, false);
+        if !options.receive_trains {
+            set_receive_trains(&socket, false)?;
         }
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),

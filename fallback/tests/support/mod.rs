@@ -133,7 +133,12 @@ impl Bound {
     /// Sockets the test made itself.
     pub(crate) fn with(config: Config, sockets: Vec<UdpSocket>) -> Self {
         let addresses = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
-        Self { config, options: SocketOptions::default(), sockets: vec![sockets], addresses }
+        Self {
+            config,
+            options: SocketOptions { receive_trains: true, ..SocketOptions::default() },
+            sockets: vec![sockets],
+            addresses,
+        }
     }
 
     pub(crate) fn start(self, echo: bool) -> Shards {

@@ -85,8 +85,8 @@ pub fn set_packet_info(socket: &Socket, ipv6: bool) -> io::Result<()> {
     }
 }
 
-/// Makes the kernel merge datagrams of one peer into trains, or not (`UDP_GRO` in `udp(7)`, Linux 5.0).
-/// Call it before the bind.
+/// Has the kernel merge datagrams of one peer into trains, or not (`UDP_GRO` in `udp(7)`, Linux 5.0).
+/// To turn it on, call it before the bind.
 ///
 /// # Errors
 ///
