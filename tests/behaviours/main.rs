@@ -16,6 +16,8 @@ mod counters;
 mod demotion_loses_nothing;
 mod drain;
 mod echo_sizes;
+mod ecn_in;
+mod ecn_out;
 mod endpoints;
 mod foreign_datagrams;
 mod handover_order;
