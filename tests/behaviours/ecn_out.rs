@@ -15,7 +15,7 @@ use crate::common::{Bed, Served};
 const LEN: usize = 100;
 
 /// The first byte of what it is sent says what to do: `m` sends a datagram for each further byte, marked so, `r` marks
-/// the peer with the next byte and replies. A stranger's `?` is answered without a peer.
+/// the peer with the next byte and replies, `s` sends a datagram, `c` closes the peer. A stranger's `?` is answered without a peer.
 struct Marks;
 
 impl Handler for Marks {
@@ -51,6 +51,8 @@ impl Handler for Marks {
                 let len = datagram.len();
                 cx.io.reply(datagram, len).unwrap();
             }
+            [b's'] => cx.io.send(from, &[0; LEN]).unwrap(),
+            [b'c'] => cx.io.close(from),
             _ => {}
         }
     }
@@ -159,15 +161,17 @@ fn stateless_answers_have_none(mut bed: Bed) {
     });
 }
 
-fn a_new_peer_has_none(mut bed: Bed) {
-    let config = Config::new().listen(listens()[0].0).max_peers(1);
-    let mut server = serve(&mut bed, config.clone(), None);
-    for _ in 0..2 {
-        let at = bed.address(&server);
-        let client = Marker::new(at.ip());
-        expect(&client, at, 0, &[0, 3]);
-        bed.drain(server);
-        server = serve(&mut bed, config.clone(), None);
+fn a_mark_lasts_as_long_as_its_peer(mut bed: Bed) {
+    let server = serve(&mut bed, Config::new().listen(listens()[0].0).max_peers(1), None);
+    let at = bed.address(&server);
+    let client = Marker::new(at.ip());
+    for _ in 0..3 {
+        for (order, class) in [(&b"s"[..], 0), (b"m\x03", 3), (b"s", 3), (b"s", 3)] {
+            client.send(at, 0, None, order);
+            assert_eq!(client.receive().class, class, "{order:?}");
+        }
+        client.send(at, 0, None, b"c");
+        bed.until("it is closed", |bed| bed.stats(&server).peers() == 0);
     }
     bed.drain(server);
 }
@@ -188,6 +192,6 @@ on_real_drivers!(
     a_dscp_stays,
     without_a_mark_it_is_the_hooks_byte,
     stateless_answers_have_none,
-    a_new_peer_has_none,
+    a_mark_lasts_as_long_as_its_peer,
     by_an_endpoint,
 );

@@ -30,6 +30,7 @@ mod stale_completions;
 mod stale_ids;
 mod submission_queue_small;
 mod timers;
+mod timestamps;
 #[cfg(target_os = "linux")]
 mod trains_in;
 #[cfg(target_os = "linux")]
