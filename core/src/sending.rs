@@ -123,11 +123,12 @@ impl<H: Handler> Io<H> {
     /// gone, and nothing on the wire where the driver cannot mark (mio on systems whose sends carry no such data).
     ///
     /// A DSCP that the socket hook set (IP_TOS in ip(7), IPV6_TCLASS in ipv6(7)) stays on the datagrams on
-    /// Linux. A priority that it set (SO_PRIORITY in socket(7)) does not stay on marked ones with IPv4: the
-    /// kernel derives that of the DSCP.
+    /// Linux. A priority that it set (SO_PRIORITY in socket(7)) does not stay on marked ones that leave by a listener
+    /// with IPv4: the kernel takes the one of the DSCP.
     ///
     /// By a listener each send of a marked train takes 24 bytes of control data along; by a socket of the peer's own
-    /// the mark is an option of the socket, and a change of it one system call in a turn, and one look at the routes.
+    /// the mark is an option of the socket, and a change of it costs three system calls in a turn (one with IPv6) and a look
+    /// at the routes.
     /// Datagrams of different marks leave in different trains.
     ///
     /// ```

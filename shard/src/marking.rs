@@ -80,6 +80,18 @@ mod tests {
     }
 
     #[test]
+    fn a_priority_of_the_hooks_stays() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let options = socket2::SockRef::from(&socket);
+        options.set_priority(5).expect("the hook's");
+        let mut marking = Marking::default();
+        for (turn, ecn) in [(1, Ecn::Ect0), (2, Ecn::NotEct), (3, Ecn::Ce)] {
+            assert_eq!(marking.of_send(&socket, by(true, turn), ecn), None);
+            assert_eq!(options.priority().expect("read"), 5, "{ecn:?}");
+        }
+    }
+
+    #[test]
     fn a_listener_keeps_its_option() {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
         set_traffic_class(&socket, false, 0x20).expect("the hook's");

@@ -192,15 +192,23 @@ pub fn traffic_class(socket: &impl AsFd, ipv6: bool) -> io::Result<u8> {
     Ok(class as u8)
 }
 
-/// Sets that byte. With IPv4 the kernel derives the socket's priority (`SO_PRIORITY` in `socket(7)`) from
-/// it, and its next send looks at the routes again (`__ip_sock_set_tos` in net/ipv4/ip_sockglue.c).
+/// Sets that byte, and keeps the socket's priority (`SO_PRIORITY` in `socket(7)`), which with IPv4 the
+/// kernel would derive from it. The socket's next send looks at the routes again (`__ip_sock_set_tos` in
+/// net/ipv4/ip_sockglue.c). One system call with IPv6, three with IPv4.
 ///
 /// # Errors
 ///
 /// `ENOPROTOOPT` if `ipv6` is not the socket's family.
 pub fn set_traffic_class(socket: &impl AsFd, ipv6: bool, class: u8) -> io::Result<()> {
-    let (level, name) = traffic_class_option(ipv6);
-    sockopt::set_int(socket.as_fd(), level, name, class.into())
+    let ((level, name), socket) = (traffic_class_option(ipv6), socket.as_fd());
+    if ipv6 {
+        return sockopt::set_int(socket, level, name, class.into());
+    }
+    let [priority] = sockopt::get_words::<1>(socket, libc::SOL_SOCKET, libc::SO_PRIORITY)?;
+    sockopt::set_int(socket, level, name, class.into())?;
+    // EPERM above 6 without CAP_NET_ADMIN, as when privileges were given up since: then it is the derived one.
+    let _ = sockopt::set_int(socket, libc::SOL_SOCKET, libc::SO_PRIORITY, priority.cast_signed());
+    Ok(())
 }
 
 fn traffic_class_option(ipv6: bool) -> (c_int, c_int) {
