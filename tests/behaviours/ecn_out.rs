@@ -8,7 +8,7 @@ use shardgram::{
     TierPolicy, Via,
 };
 
-use crate::common::marks::{DSCP, Marker, hook_with};
+use crate::common::marks::{DSCP, Marker, hook_with, marked};
 use crate::common::{Bed, Served};
 
 /// Bytes of each datagram that is sent.
@@ -109,8 +109,7 @@ fn expect(client: &Marker, to: SocketAddr, class: u8, marks: &[u8]) {
         let got = client.receive();
         let bytes: Vec<u8> = (number..).take(run.len()).flat_map(|number: u8| [number; LEN]).collect();
         number += run.len() as u8;
-        let mark = Ecn::from_bits(run[0]);
-        assert_eq!(got.class, mark.on(class), "{marks:?}: {mark:?} to {to}");
+        assert_eq!(got.class, marked(class, run[0]), "{marks:?}: {run:?} to {to}");
         assert_eq!(got.segment, (run.len() > 1).then_some(LEN), "{marks:?}: {run:?} to {to}");
         assert_eq!(got.bytes, bytes, "{marks:?} to {to}");
     }
@@ -135,7 +134,7 @@ fn changes(client: &Marker, to: SocketAddr, class: u8) {
     for mark in [3, 1, 0] {
         client.send(to, 0, None, &[b'r', mark]);
         let got = client.receive();
-        assert_eq!((got.class, &got.bytes[..]), (Ecn::from_bits(mark).on(class), &[b'r', mark][..]));
+        assert_eq!((got.class, &got.bytes[..]), (marked(class, mark), &[b'r', mark][..]));
     }
 }
 

@@ -93,6 +93,11 @@ impl Marker {
 /// The DSCP of expedited forwarding (RFC 3246), as a byte without congestion bits.
 pub const DSCP: u8 = 0xb8;
 
+/// The byte of what is marked so and leaves by a socket that has `own`: all of that where there is no mark.
+pub fn marked(own: u8, mark: u8) -> u8 {
+    if mark == 0 { own } else { (own >> 2 << 2) + mark }
+}
+
 /// A socket hook that has all sockets send with it, and with these congestion bits.
 pub fn hook_with(class: u8) -> shardgram::SocketHook {
     std::sync::Arc::new(move |socket, address| {

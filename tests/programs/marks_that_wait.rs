@@ -1,7 +1,7 @@
 //! What waits for room in a full socket leaves with the mark it was queued with.
 use shardgram::{Accept, Config, Context, Datagram, Ecn, Handler, PeerId, Server, SocketHook, TierPolicy};
 
-use crate::common::marks::{DSCP, Marker, hook_with};
+use crate::common::marks::{DSCP, Marker, hook_with, marked};
 use crate::common::source::{HERE, THERE, number_of, numbered, roomy, slow_cable};
 use crate::common::{Bed, Served};
 
@@ -62,7 +62,7 @@ fn it_is_marked_as_when_it_was_queued(mut bed: Bed) {
             for number in 0..COUNT {
                 let got = client.receive();
                 assert_eq!(number_of(&got.bytes), number);
-                assert_eq!(got.class, mark_of(number).on(DSCP), "{number} to {ip} {tier}");
+                assert_eq!(got.class, marked(DSCP, mark_of(number).bits()), "{number} to {ip} {tier}");
             }
         }
         let stats = bed.drain(server);
