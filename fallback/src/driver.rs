@@ -47,7 +47,7 @@ pub struct MioDriver {
 impl MioDriver {
     /// The driver of shard number `shard`.
     ///
-    /// `listeners` are bound, in the order of [`Config::listen`]; they are made non-blocking. Endpoints
+    /// `listeners` are bound, in the order of [`shardgram_core::Config::listen`]; they are made non-blocking. Endpoints
     /// are opened with `options`, and listeners were. `bell` is the one of the shard's mailbox, and `fleet` is shared by all
     /// shards.
     ///
