@@ -112,7 +112,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (name, rounds) = (std::env::args().nth(1).ok_or(usage)?, std::env::args().nth(2).ok_or(usage)?);
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).ok_or(usage)?;
     let rounds = rounds.parse()?;
-    let datagrams = if scenario.whole { run::<true>(scenario, rounds) } else { run::<false>(scenario, rounds) };
+    let datagrams =
+        if scenario.whole { run::<true>(scenario, rounds) } else { run::<false>(scenario, rounds) };
     println!("{}", datagrams?);
     Ok(())
 }
