@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         size: 64,
         tally: None,
     };
-    let tally = bare_uring::serve(socket, &task, Tally::open(None)?, &stop)?;
+    let tally = bare_uring::serve(&socket, &task, Tally::open(None)?, &stop)?;
     let (received, visited) = tally.totals();
     println!("received={received} visited={visited}");
     Ok(())

@@ -119,7 +119,8 @@ impl Incoming {
         for (header, iovec) in self.headers.0[..most].iter_mut().zip(&mut self.iovecs) {
             iovec.iov_len = self.stride;
             let header = &mut header.msg_hdr;
-            header.msg_namelen = if header.msg_name.is_null() { 0 } else { size_of::<libc::sockaddr_in>() as u32 };
+            header.msg_namelen =
+                if header.msg_name.is_null() { 0 } else { size_of::<libc::sockaddr_in>() as u32 };
             header.msg_controllen = if header.msg_control.is_null() { 0 } else { CONTROL as _ };
         }
         let headers = self.headers.0.as_mut_ptr();
@@ -143,7 +144,7 @@ impl Incoming {
         let control = &self.controls[at].0;
         let len = header.msg_hdr.msg_controllen;
         // One control message fits, and UDP_GRO is the only one asked for: cmsg(3), a header of 16 bytes.
-        let train = !header.msg_hdr.msg_control.is_null() && len as usize >= 20;
+        let train = !header.msg_hdr.msg_control.is_null() && len >= 20;
         match control[16..].first_chunk::<4>() {
             Some(size) if train => usize::try_from(i32::from_ne_bytes(*size)).unwrap_or(0).max(1),
             _ => header.msg_len as usize,

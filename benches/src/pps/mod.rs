@@ -5,13 +5,19 @@
 //! runs the contenders one after the other, in an order that changes from round to round, so that a processor that
 //! changes its speed changes all alike. [`report`] and `plots` write down what came out, [`bars`] judge it.
 
+pub mod bars;
+pub mod check;
 pub mod child;
 pub mod client;
 pub mod contender;
 #[allow(unsafe_code, reason = "epoll has no safe face in the standard library")]
 pub mod epoll;
+pub mod fingerprint;
 #[allow(unsafe_code, reason = "recvmmsg and sendmmsg have no safe face in the standard library")]
 pub mod mmsg;
+#[cfg(feature = "rivals")]
+pub mod plots;
+pub mod report;
 pub mod rounds;
 pub mod scenario;
 pub mod servers;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::child::Server;
 use super::client::{self, Outcome};
 use super::contender::Contender;
 use super::scenario::{Rate, Scenario};
 use super::servers::{Task, Wait};
-use super::child::Server;
 use crate::figures::Quartiles;
 
 /// Descriptors that are open beside the flows' sockets.
@@ -147,22 +147,15 @@ impl Plan {
         capacities.min().map(|slowest| (slowest / 2).max(1))
     }
 
-    /// Runs a scenario: in each round every contender once, and another one first. `progress` hears of each.
-    ///
-    /// # Errors
-    /// If the scenario makes no sense, or this process may not open so many sockets.
-    pub fn run(
-        &self,
-        scenario: &Scenario,
-        mut progress: impl FnMut(&Contender, usize, &Result<Outcome, String>),
-    ) -> Result<Measured, String> {
+    fn prepare(&self, scenario: &Scenario) -> Result<(Vec<Contender>, Measured), String> {
         if let Some(fault) = scenario.fault() {
-            return Err(fault.to_owned());
+            return Err(format!("{}: {fault}", scenario.name()));
         }
         let (descriptors, _) = super::system::limit(libc::RLIMIT_NOFILE);
         let needed = u64::from(scenario.shape.flows) + OTHER_DESCRIPTORS;
         if needed > descriptors {
-            return Err(format!("needs {needed} descriptors, RLIMIT_NOFILE allows {descriptors}"));
+            let name = scenario.name();
+            return Err(format!("{name} needs {needed} descriptors, RLIMIT_NOFILE allows {descriptors}"));
         }
         let can = |contender: &Contender| scenario.wait != Wait::Spin || contender.spins;
         let (contenders, others): (Vec<_>, Vec<_>) = self.contenders.iter().copied().partition(can);
@@ -178,26 +171,50 @@ impl Plan {
             rounds: Vec::with_capacity(self.rounds),
             complaint: String::new(),
         };
-        let mut rows: Vec<_> = contenders.iter().map(row).collect();
+        let rows = contenders.iter().map(row).collect();
+        Ok((contenders, Measured { scenario: scenario.clone(), rate, rows, left_out }))
+    }
+
+    /// Runs scenarios: in each round every scenario, and in that every contender once, another one first each time.
+    /// So the rounds of all are spread over the whole run. `wanted` says who takes part, `progress` hears of each.
+    ///
+    /// # Errors
+    /// If a scenario makes no sense, or this process may not open so many sockets.
+    pub fn run(
+        &self,
+        scenarios: &[Scenario],
+        wanted: impl Fn(&Scenario, &Contender) -> bool,
+        mut progress: impl FnMut(&Scenario, &Contender, usize, &Result<Outcome, String>),
+    ) -> Result<Vec<Measured>, String> {
+        let mut all = Vec::with_capacity(scenarios.len());
+        for scenario in scenarios {
+            let contenders = self.contenders.iter().copied().filter(|contender| wanted(scenario, contender));
+            let plan = Self { contenders: contenders.collect(), ..self.clone() };
+            all.push(plan.prepare(scenario)?);
+        }
         for round in 0..self.rounds {
-            for turn in 0..contenders.len() {
-                let at = order(contenders.len(), round, turn);
-                let (outcome, complaint) = self.one(contenders[at], scenario, self.time, rate);
-                progress(&contenders[at], round, &outcome);
-                if round == 0 {
-                    rows[at].complaint = complaint;
+            for (contenders, measured) in &mut all {
+                for turn in 0..contenders.len() {
+                    let at = order(contenders.len(), round, turn);
+                    let scenario = &measured.scenario;
+                    let (outcome, complaint) = self.one(contenders[at], scenario, self.time, measured.rate);
+                    progress(scenario, &contenders[at], round, &outcome);
+                    let row = &mut measured.rows[at];
+                    if round == 0 {
+                        row.complaint = complaint;
+                    }
+                    row.rounds.push(outcome);
                 }
-                rows[at].rounds.push(outcome);
             }
         }
-        Ok(Measured { scenario: scenario.clone(), rate, rows, left_out })
+        Ok(all.into_iter().map(|(_, measured)| measured).collect())
     }
 }
 
 /// Who is next: each round begins with another contender, and every other one goes the other way round.
 fn order(contenders: usize, round: usize, turn: usize) -> usize {
     let at = (turn + round) % contenders;
-    if round % 2 == 0 { at } else { contenders - 1 - at }
+    if round.is_multiple_of(2) { at } else { contenders - 1 - at }
 }
 
 #[cfg(test)]
@@ -215,7 +232,8 @@ mod tests {
 
     #[test]
     fn every_round_has_everybody_once_and_another_first() {
-        let rounds: Vec<Vec<_>> = (0..6).map(|round| (0..5).map(|turn| order(5, round, turn)).collect()).collect();
+        let rounds: Vec<Vec<_>> =
+            (0..6).map(|round| (0..5).map(|turn| order(5, round, turn)).collect()).collect();
         for round in &rounds {
             let mut sorted = round.clone();
             sorted.sort_unstable();

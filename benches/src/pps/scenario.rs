@@ -62,7 +62,11 @@ pub struct NoShape(String);
 
 impl fmt::Display for NoShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not FLOWSxWINDOW with 1 to 16,000 flows and a window of 1 to 1,024, as 64x16 is", self.0)
+        write!(
+            f,
+            "{:?} is not FLOWSxWINDOW with 1 to 16,000 flows and a window of 1 to 1,024, as 64x16 is",
+            self.0
+        )
     }
 }
 
@@ -146,7 +150,10 @@ impl Scenario {
         add(self.size != plain.size, self.size.to_string());
         add(self.client != plain.client, self.client.to_string());
         add(self.wait != plain.wait, self.wait.to_string());
-        add(self.client_wait.is_some_and(|wait| wait != self.wait), format!("client-{}", self.client_waits()));
+        add(
+            self.client_wait.is_some_and(|wait| wait != self.wait),
+            format!("client-{}", self.client_waits()),
+        );
         add(self.rate != plain.rate, "half-rate".to_owned());
         name
     }

@@ -93,8 +93,7 @@ pub fn take_trains(socket: impl AsFd) -> io::Result<()> {
 /// What setsockopt(2) says.
 pub fn set_buffers(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    for (force, polite) in
-        [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+    for (force, polite) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
     {
         set(socket.as_fd(), libc::SOL_SOCKET, force, bytes)
             .or_else(|_| set(socket.as_fd(), libc::SOL_SOCKET, polite, bytes))?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
 use super::link::Link;
-use super::{LOST_AFTER, Latency, Load, Outcome, PATIENCE, Phases, Style, silent};
+use super::{LOST_AFTER, Latency, Load, Outcome, PATIENCE, Phases, silent};
 use crate::pps::child::Server;
 
 /// How often it is looked for what is lost.

@@ -45,17 +45,17 @@ impl Room {
         let mut missing = self.listeners;
         let mut known = vec![false; self.listeners];
         while missing > 0 {
-            for listener in 0..self.listeners {
-                if !known[listener] {
-                    self.write(Kind::Register, 0, listener, 0);
-                    self.link.send(listener, 1)?;
-                }
+            for (listener, _) in known.iter().enumerate().filter(|(_, known)| !**known) {
+                self.write(Kind::Register, 0, listener, 0);
+                self.link.send(listener, 1)?;
             }
             let again = Instant::now() + AGAIN;
             while missing > 0 && Instant::now() < again {
                 for index in 0..self.link.ready(false)? {
                     let listener = self.link.flow(index);
-                    if self.link.receive(listener, 1, false)? > 0 && !std::mem::replace(&mut known[listener], true) {
+                    if self.link.receive(listener, 1, false)? > 0
+                        && !std::mem::replace(&mut known[listener], true)
+                    {
                         missing -= 1;
                     }
                 }
@@ -79,7 +79,8 @@ impl Room {
         let bytes = self.link.incoming.bytes(datagram);
         let head = Head::read(bytes);
         let intact = bytes.len() == self.pattern.len() && bytes[HEADER..] == self.pattern[HEADER..];
-        let Some(head) = head.filter(|head| intact && usize::from(head.slot) < self.publications.len()) else {
+        let Some(head) = head.filter(|head| intact && usize::from(head.slot) < self.publications.len())
+        else {
             self.outcome.corrupted += 1;
             return Ok(());
         };

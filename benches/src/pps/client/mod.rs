@@ -2,8 +2,7 @@
 //!
 //! The client is not written with shardgram, and it is the same for all. A flow is a connected socket. **Plain**
 //! clients send and receive one datagram a message, many messages a call (`sendmmsg`, `recvmmsg`); **offloading**
-//! ones send trains (UDP_SEGMENT) and take them whole (UDP_GRO), and send again when half of a window is free, so
-//! that their trains are as long for one server as for another.
+//! ones send trains (UDP_SEGMENT) and take them whole (UDP_GRO).
 //!
 //! Every datagram has a number in its flow, a place among those in flight, and a filling; all are looked at when it
 //! comes back. What does not come for [`LOST_AFTER`] is lost, and its place is used again, so that no run hangs.

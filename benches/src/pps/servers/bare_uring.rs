@@ -255,10 +255,10 @@ impl Bare {
     /// The entry of a train of these.
     fn train(&mut self, came: &[Came], segment: usize) -> squeue::Entry {
         let start = self.iovecs.len();
-        self.iovecs.extend(came.iter().map(|came| libc::iovec {
-            iov_base: came.payload.cast_mut().cast(),
-            iov_len: came.len,
-        }));
+        self.iovecs.extend(
+            came.iter()
+                .map(|came| libc::iovec { iov_base: came.payload.cast_mut().cast(), iov_len: came.len }),
+        );
         let mut control = [0; SEGMENT_CONTROL / 8];
         for (word, bytes) in control.iter_mut().zip(segment_control(segment).chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
@@ -320,12 +320,12 @@ fn send(payload: *const u8, len: usize, name: *const libc::sockaddr_in) -> squeu
 /// # Errors
 /// If there is no io_uring here, or the socket refuses an option.
 pub fn serve(
-    socket: UdpSocket,
+    socket: &UdpSocket,
     task: &Task,
     mut tally: Tally,
     stop: &AtomicBool,
 ) -> Result<Tally, Box<dyn Error>> {
-    let mut bare = Bare::new(&socket, !task.no_trains)?;
+    let mut bare = Bare::new(socket, !task.no_trains)?;
     bare.arm();
     announce(socket.local_addr()?);
     while !stop.load(Ordering::Relaxed) {

@@ -21,7 +21,7 @@ use crate::pps::tally::Tally;
 use crate::pps::wire::Kind;
 
 /// Buffers of the runtime, and room in each for a datagram and the kernel's header and name.
-const BUFFERS: NonZero<u16> = NonZero::new(256).expect("not 0");
+const BUFFERS: NonZero<u16> = NonZero::new(1024).expect("not 0");
 const HEADERS: usize = 256;
 
 /// The payload of what came, in the buffer it came in.
@@ -53,7 +53,7 @@ async fn run(socket: UdpSocket, mode: Mode, mut tally: Tally) -> io::Result<()> 
             let came = match came {
                 Ok(came) => came,
                 // The buffers ran out: they come back when their sends are over.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => break,
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => break,
                 Err(error) => return Err(error),
             };
             let Some(from) = came.addr().and_then(|addr| addr.as_socket()) else { continue };

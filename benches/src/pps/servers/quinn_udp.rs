@@ -73,7 +73,12 @@ impl Batch {
                 Mode::Echo => self.reply(at, addr, len, stride),
                 Mode::Fanout if Kind::of(bytes) == Kind::Publish => {
                     for &to in &self.peers {
-                        self.departures.push(Departure { to, bytes: 0..len, segment: len, message: Some(at) });
+                        self.departures.push(Departure {
+                            to,
+                            bytes: 0..len,
+                            segment: len,
+                            message: Some(at),
+                        });
                     }
                 }
                 Mode::Fanout => {
@@ -98,7 +103,8 @@ impl Batch {
         self.train.extend_from_slice(&self.memory[message * TRAIN_STRIDE..][..len]);
         if let Some(last) = self.departures.last_mut() {
             let whole = last.bytes.len() % last.segment.max(1) == 0;
-            let room = last.bytes.len() + len <= TRAIN_BYTES && last.bytes.len() / last.segment.max(1) < self.segments;
+            let room = last.bytes.len() + len <= TRAIN_BYTES
+                && last.bytes.len() / last.segment.max(1) < self.segments;
             if last.message.is_none() && last.to == to && len <= last.segment && whole && room {
                 last.bytes.end += len;
                 return;

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 
-use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server, TierPolicy, WaitPolicy};
+use shardgram::{
+    Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server, TierPolicy, WaitPolicy,
+};
 
 use super::{Mode, Task, Wait, announce};
 use crate::pps::system::SOCKET_BYTES;
