@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-const OURS: &str = "shardgram-uring-listener,shardgram-uring-connected,shardgram-mio,bare-uring,recvmmsg,recvfrom";
+const OURS: &str =
+    "shardgram-uring-listener,shardgram-uring-connected,shardgram-mio,bare-uring,recvmmsg,recvfrom";
 
 fn pps(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_pps")).args(arguments).output().expect("pps runs")

@@ -374,7 +374,7 @@ mod tests {
             row("shardgram-uring-listener", &[1200.0, 1250.0, 1230.0]),
             row("shardgram-uring-connected", &[1000.0, 1100.0, 1050.0]),
             row("recvmmsg", &[2500.0, 2000.0, 2400.0]),
-            row("mio", &[2000.0, 2100.0, 2200.0]),
+            row("mio", &[2000.0, 2100.0, 2090.0]),
             row("bare-uring", &[1190.0, 1200.0, 1210.0]),
         ])];
         let verdicts = bars.judge(&all);
@@ -383,7 +383,7 @@ mod tests {
         assert!(matches!(verdicts[1].finding, Finding::Miss(_)), "the median of rounds is above");
         assert!(matches!(verdicts[2].finding, Finding::Pass(_)), "{:?}", verdicts[2]);
         let text = verdicts[1].markdown();
-        assert!(text.contains("CPU: shardgram uring connected over mio | 0.500 | 0.500"), "{text}");
+        assert!(text.contains("CPU: shardgram uring connected over mio | 0.500 | 0.502"), "{text}");
         assert!(text.contains("| at most 1/2 | 0.4 | **miss** |"), "{text}");
     }
 

@@ -84,7 +84,7 @@ impl Fingerprint {
         let facts = [
             ("kernel", read("/proc/sys/kernel/osrelease")),
             ("processor", processor()),
-            ("cores", std::thread::available_parallelism().map_or(0, usize::from).to_string()),
+            ("cores", read("/sys/devices/system/cpu/online")),
             ("server core", server_core.to_string()),
             ("client core", client_core.to_string()),
             ("governor", read(&governor)),

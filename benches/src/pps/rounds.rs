@@ -213,8 +213,8 @@ impl Plan {
 
 /// Who is next: each round begins with another contender, and every other one goes the other way round.
 fn order(contenders: usize, round: usize, turn: usize) -> usize {
-    let at = (turn + round) % contenders;
-    if round.is_multiple_of(2) { at } else { contenders - 1 - at }
+    let step = if round.is_multiple_of(2) { turn } else { contenders - turn };
+    (round + step) % contenders
 }
 
 #[cfg(test)]

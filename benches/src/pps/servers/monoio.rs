@@ -14,8 +14,9 @@ use crate::pps::system;
 use crate::pps::tally::Tally;
 use crate::pps::wire::Kind;
 
-/// Receives in flight. Each datagram wakes all that wait, so more of them cost more when there is little to do.
-const TASKS: usize = 8;
+/// Receives in flight, and no more than there are peers. Each datagram wakes all that wait, so more of them cost more
+/// when there is little to do.
+const TASKS: u32 = 8;
 
 struct Shared {
     socket: UdpSocket,
@@ -26,13 +27,13 @@ struct Shared {
 
 pub(super) fn serve(task: &Task, tally: Tally) -> Result<(), Box<dyn Error>> {
     let mut runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(1024).build()?;
-    let mode = task.mode;
+    let (mode, tasks) = (task.mode, task.peers.min(TASKS));
     runtime.block_on(async move {
         let socket = system::listener()?;
         let address = socket.local_addr()?;
         let socket = UdpSocket::from_std(socket)?;
         let shared = Rc::new(Shared { socket, tally: tally.into(), peers: RefCell::default(), mode });
-        let tasks: Vec<_> = (0..TASKS).map(|_| monoio::spawn(run(Rc::clone(&shared)))).collect();
+        let tasks: Vec<_> = (0..tasks).map(|_| monoio::spawn(run(Rc::clone(&shared)))).collect();
         announce(address);
         for task in tasks {
             task.await?;
