@@ -116,7 +116,7 @@ pub(super) fn run(load: &Load, server: &Server) -> io::Result<Outcome> {
                 return Err(silent());
             }
         }
-        if phases.begins(now, server, closed.ledger.received)? {
+        if phases.begins(now, closed.ledger.all_known(), server, closed.ledger.received)? {
             closed.ledger.begin();
         }
         if phases.is_over(now) {

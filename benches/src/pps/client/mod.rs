@@ -26,11 +26,13 @@ use super::servers::{Mode, Wait};
 use super::system;
 
 /// A datagram that has not come back by then is lost.
-pub const LOST_AFTER: Duration = Duration::from_millis(500);
+pub const LOST_AFTER: Duration = Duration::from_secs(1);
 /// A server from which nothing comes for so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(3);
-/// Before it is measured.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Before it is measured, and until every flow was answered a few times.
 pub const WARM_UP: Duration = Duration::from_millis(200);
+/// Flows that were answered less often by then are not waited for: a server may take a while for a socket for each peer.
+const LONGEST_WARM_UP: Duration = Duration::from_secs(20);
 /// A loss above this part is a failure, where the load is one that no server needs to lose of.
 pub const MOST_LOST: f64 = 0.001;
 
@@ -172,20 +174,20 @@ impl Mark {
 
 /// When to begin to measure, and when to end.
 struct Phases {
-    begin: Instant,
-    end: Instant,
+    start: Instant,
+    time: Duration,
     first: Option<Mark>,
 }
 
 impl Phases {
     fn start(load: &Load) -> Self {
-        let begin = Instant::now() + WARM_UP;
-        Self { begin, end: begin + load.time, first: None }
+        Self { start: Instant::now(), time: load.time, first: None }
     }
 
-    /// Reads off what is to be read off by now; says whether it has just begun.
-    fn begins(&mut self, now: Instant, server: &Server, datagrams: u64) -> io::Result<bool> {
-        if self.first.is_some() || now < self.begin {
+    /// Begins to measure if it is time, all flows being known; says whether it has just begun.
+    fn begins(&mut self, now: Instant, known: bool, server: &Server, datagrams: u64) -> io::Result<bool> {
+        let warm_up = if known { WARM_UP } else { LONGEST_WARM_UP };
+        if self.first.is_some() || now < self.start + warm_up {
             return Ok(false);
         }
         self.first = Some(Mark::now(server, datagrams)?);
@@ -193,7 +195,7 @@ impl Phases {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        now >= self.end
+        self.first.is_some_and(|first| now >= first.at + self.time)
     }
 
     /// Reads off the end.

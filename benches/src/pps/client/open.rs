@@ -87,7 +87,7 @@ pub(super) fn run(load: &Load, rate: u64, server: &Server) -> io::Result<Outcome
                 return Err(silent());
             }
         }
-        if phases.begins(now, server, open.ledger.received)? {
+        if phases.begins(now, open.ledger.all_known(), server, open.ledger.received)? {
             open.ledger.begin();
             open.refused = 0;
         }
