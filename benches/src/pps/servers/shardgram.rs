@@ -1,10 +1,11 @@
-//! shardgram, by its public interface and with its defaults: nothing is set that a user would not have to set.
+//! shardgram, by its public interface and with its defaults, but for the size of socket buffers, which all have.
 
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 
 use shardgram::{
-    Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server, TierPolicy, WaitPolicy,
+    Accept, Backend, Config, Context, Datagram, Handler, PeerId, ReceivedTrain, Server, TierPolicy,
+    WaitPolicy,
 };
 
 use super::{Mode, Task, Wait, announce};
@@ -39,6 +40,18 @@ impl Handler for App {
         } else if self.mode != Mode::Sink {
             let len = datagram.len();
             let _ = cx.io.reply(datagram, len);
+        }
+    }
+
+    /// Trains go back whole, as in the other contenders that take them.
+    const WHOLE_TRAINS: bool = true;
+
+    fn on_train(&mut self, cx: &mut Context<'_, Self>, from: PeerId, train: ReceivedTrain<'_>) {
+        if self.mode == Mode::Echo {
+            self.tally.saw_train(&train, train.segment());
+            let _ = cx.io.reply_train(train);
+        } else {
+            train.into_iter().for_each(|datagram| self.on_datagram(cx, from, datagram));
         }
     }
 }
