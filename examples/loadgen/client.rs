@@ -1,20 +1,24 @@
 //! One shard of the generator: opens its flows, sends, judges replies, and reports.
 
+mod ending;
+mod opening;
+mod sending;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use shardgram::{
-    Accept, Context, Datagram, Drain, Endpoint, EndpointId, Handler, Origin, PeerError, PeerId, ShardInfo,
-    TimerId, Via,
+    Accept, Context, Datagram, Drain, EndpointId, Handler, Origin, PeerError, PeerId, ShardInfo, TimerId,
 };
 
-use super::flow::{Flow, Kind};
+use super::flow::Flow;
 use super::link::{Command, Event, Shared};
-use super::payload::{self, Header};
+use super::payload;
 use super::plan::{Mode, Plan};
-use super::schedule::{Schedule, Share};
+use super::schedule::Schedule;
+use super::slices::Slices;
 use super::tally::Tally;
 
 /// Flows opened in one turn.
@@ -24,6 +28,8 @@ const OPEN_STEP: usize = 64;
 pub(crate) const SEND_STEP: usize = 64;
 /// Flows searched in one turn for datagrams to give up.
 const SWEEP_STEP: usize = 1_024;
+/// How often an interval that has ended is looked at until it is over.
+const INTERVAL_EVERY: Duration = Duration::from_millis(5);
 /// More than a tick of the shard's timers.
 const TICK: Duration = Duration::from_micros(2);
 /// When all is answered, duplicates may still come for so long.
@@ -39,6 +45,8 @@ pub(crate) enum Alarm {
     Start,
     /// Give up what is overdue.
     Sweep,
+    /// See whether an interval is over.
+    Interval,
     /// Send no more.
     Stop,
     /// See whether all is answered.
@@ -72,6 +80,8 @@ pub(crate) struct Client {
     stop_ns: u64,
     given_up: u64,
     tally: Tally,
+    /// Where intervals are wanted.
+    slices: Option<Slices>,
 }
 
 impl Client {
@@ -91,6 +101,7 @@ impl Client {
             stop_ns: u64::MAX,
             given_up: 0,
             tally: Tally::new(),
+            slices: None,
         }
     }
 
@@ -117,257 +128,6 @@ impl Client {
         match self.plan().mode {
             Mode::Closed { window } => window as usize,
             Mode::Open { .. } => 0,
-        }
-    }
-}
-
-/// Opening.
-impl Client {
-    /// Asks for some more flows. The sockets are opened between turns, so the last ones are there one turn
-    /// after they were asked for.
-    fn open_some(&mut self, cx: &mut Context<'_, Self>) {
-        let left = self.own_flows() - self.flows.len();
-        if left == 0 && self.last_endpoint.is_none_or(|last| cx.io.endpoint_address(last).is_some()) {
-            self.phase = Phase::Ready;
-            self.tell(Event::Ready);
-            return;
-        }
-        for _ in 0..left.min(OPEN_STEP) {
-            if let Err(cause) = self.open_one(cx) {
-                self.refuse(cause);
-                return;
-            }
-        }
-        self.work_at_once(cx);
-    }
-
-    fn open_one(&mut self, cx: &mut Context<'_, Self>) -> Result<(), String> {
-        let target = self.plan().target;
-        let number = self.flows.len() as u32;
-        let endpoint = cx.io.endpoint(Endpoint::towards(target)).map_err(|_| "max_endpoints is too small")?;
-        let peer = cx.open(Via::Endpoint(endpoint), target, number).map_err(|error| error.to_string())?;
-        self.last_endpoint = Some(endpoint);
-        self.peers.push(peer);
-        self.flows.push(Flow::new(self.window(), self.plan().remembered()));
-        Ok(())
-    }
-
-    fn refuse(&mut self, cause: String) {
-        self.phase = Phase::Done;
-        self.tell(Event::Refused(cause));
-    }
-
-    fn set(&self, cx: &mut Context<'_, Self>, at: Instant, alarm: Alarm) -> TimerId {
-        cx.io.set_timer(at, alarm).expect("a handful of timers")
-    }
-
-    /// Has a turn begin at this time, so that it ends with more work done.
-    fn work_at(&mut self, cx: &mut Context<'_, Self>, at: Instant) {
-        if let Some(before) = self.work.replace(self.set(cx, at, Alarm::Work)) {
-            cx.io.cancel(before);
-        }
-    }
-
-    /// The same, without any sleep: timers keep to ticks, so one for this moment may be a little ahead.
-    fn work_at_once(&mut self, cx: &mut Context<'_, Self>) {
-        let now = cx.io.now();
-        self.work_at(cx, now.checked_sub(TICK).unwrap_or(now));
-    }
-}
-
-/// Sending.
-impl Client {
-    fn begin(&mut self, cx: &mut Context<'_, Self>, at: Instant) {
-        if self.phase != Phase::Ready {
-            return;
-        }
-        let plan = &self.shared.plan;
-        let from = at + plan.warmup;
-        self.tally.counted_from_ns = plan.ns_at(from);
-        self.stop_ns = plan.ns_at(from + plan.duration);
-        let (sweep, stop) = (at + plan.timeout / 8, plan.instant_of(self.stop_ns));
-        match plan.mode {
-            Mode::Closed { window } => {
-                let slots = |flow| (0..window).map(move |slot| (flow, slot as u16));
-                self.free = (0..self.flows.len() as u32).flat_map(slots).collect();
-                self.set(cx, sweep, Alarm::Sweep);
-            }
-            Mode::Open { rate_pps } => {
-                let own_flows = self.flows.len() as u32;
-                let share = Share { rate_pps, flows: plan.flows, own_flows, shard: self.info.shard };
-                self.schedule = Some(Schedule::new(plan.ns_at(at), share));
-            }
-        }
-        self.set(cx, at, Alarm::Start);
-        self.set(cx, stop, Alarm::Stop);
-    }
-
-    /// Writes one datagram in place; false if there is no room for it in this turn.
-    fn send(
-        &mut self,
-        cx: &mut Context<'_, Self>,
-        flow: u32,
-        slot: u16,
-        intended_ns: u64,
-        now_ns: u64,
-    ) -> bool {
-        let (plan, number) = (&self.shared.plan, self.flow_number(flow));
-        let state = &mut self.flows[flow as usize];
-        let Ok(mut room) = cx.io.slot(self.peers[flow as usize], plan.size) else {
-            self.tally.refused += 1;
-            return false;
-        };
-        let sequence = state.next() as u32;
-        let header = Header { run: plan.run, flow: number, sequence, slot, intended_ns, sent_ns: now_ns };
-        payload::write(&mut room[..plan.size], &header);
-        if room.commit(plan.size).is_err() {
-            self.tally.refused += 1;
-            return false;
-        }
-        let counts = intended_ns >= self.tally.counted_from_ns;
-        state.sent(slot, now_ns, counts);
-        self.tally.sent += u64::from(counts);
-        self.tally.pending += u64::from(counts);
-        true
-    }
-
-    /// Closed loop: sends from free slots, as much as one turn may.
-    fn refill(&mut self, cx: &mut Context<'_, Self>) {
-        for _ in 0..SEND_STEP {
-            let Some((flow, slot)) = self.free.pop_front() else { return };
-            let now_ns = self.plan().now_ns();
-            if !self.send(cx, flow, slot, now_ns, now_ns) {
-                self.free.push_front((flow, slot));
-                break;
-            }
-        }
-        self.work_at_once(cx);
-    }
-
-    /// Open loop: sends what is due, as much of it as one turn may.
-    fn send_due(&mut self, cx: &mut Context<'_, Self>, schedule: &mut Schedule) {
-        let counted_from_ns = self.tally.counted_from_ns;
-        if schedule.next_ns() < counted_from_ns && self.plan().now_ns() >= counted_from_ns {
-            // What the warm-up did not manage to send is forgiven.
-            schedule.skip_until(counted_from_ns);
-        }
-        for _ in 0..SEND_STEP {
-            let (due_ns, now_ns) = (schedule.next_ns(), self.plan().now_ns());
-            if due_ns > now_ns {
-                self.work_at(cx, self.plan().instant_of(due_ns));
-                return;
-            }
-            if !self.send(cx, schedule.flow(), 0, due_ns, now_ns) {
-                break;
-            }
-            if due_ns >= self.tally.counted_from_ns {
-                self.tally.asked += 1;
-                self.tally.lag.saturating_record(now_ns - due_ns);
-            }
-            schedule.advance();
-        }
-        self.work_at_once(cx);
-    }
-
-    /// Closed loop: gives up what is overdue, so that the loop goes on.
-    fn sweep(&mut self, cx: &mut Context<'_, Self>, from: usize) {
-        let timeout = self.plan().timeout;
-        let now_ns = self.plan().ns_at(cx.io.now());
-        let limit_ns = now_ns.saturating_sub(timeout.as_nanos() as u64);
-        let end = (from + SWEEP_STEP).min(self.flows.len());
-        for flow in from..end {
-            self.flows[flow].give_up(limit_ns, now_ns, |slot, counts| {
-                self.free.push_back((flow as u32, slot));
-                self.tally.pending -= u64::from(counts);
-                self.given_up += u64::from(counts);
-            });
-        }
-        if end < self.flows.len() {
-            self.sweep_from = Some(end);
-            self.work_at_once(cx);
-        } else {
-            self.set(cx, cx.io.now() + timeout / 8, Alarm::Sweep);
-        }
-    }
-
-    /// What a turn does beside answering datagrams.
-    fn work(&mut self, cx: &mut Context<'_, Self>) {
-        match self.phase {
-            Phase::Opening => self.open_some(cx),
-            Phase::Running => {
-                if let Some(from) = self.sweep_from.take() {
-                    self.sweep(cx, from);
-                }
-                if let Some(mut schedule) = self.schedule.take() {
-                    self.send_due(cx, &mut schedule);
-                    self.schedule = Some(schedule);
-                } else {
-                    self.refill(cx);
-                }
-            }
-            Phase::Ready | Phase::Settling | Phase::Done => {}
-        }
-    }
-}
-
-/// The end.
-impl Client {
-    fn stop(&mut self, cx: &mut Context<'_, Self>) {
-        self.phase = Phase::Settling;
-        let plan = &self.shared.plan;
-        let now_ns = plan.now_ns();
-        self.tally.stopped_ns = now_ns;
-        if let Some(schedule) = &self.schedule
-            && now_ns > self.tally.counted_from_ns
-        {
-            self.tally.asked += schedule.left_until(now_ns.min(self.stop_ns));
-        }
-        self.tell(Event::Stopped);
-        self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);
-    }
-
-    fn settle(&mut self, cx: &mut Context<'_, Self>) {
-        let plan = &self.shared.plan;
-        let since_stop = Duration::from_nanos(plan.now_ns().saturating_sub(self.tally.stopped_ns));
-        if since_stop > plan.timeout {
-            self.tally.pending = 0;
-        }
-        if self.tally.pending == 0 && since_stop >= LINGER {
-            self.finish(cx);
-        } else {
-            self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);
-        }
-    }
-
-    fn finish(&mut self, cx: &mut Context<'_, Self>) {
-        self.report();
-        if self.draining {
-            self.peers.iter().for_each(|peer| cx.io.close(*peer));
-        }
-    }
-
-    fn report(&mut self) {
-        self.phase = Phase::Done;
-        self.tell(Event::Done(Box::new(self.tally.clone())));
-    }
-
-    fn judge(&mut self, header: &Header, kind: Kind, frees: bool, now_ns: u64) {
-        let tally = &mut self.tally;
-        let closed = self.schedule.is_none();
-        let first = matches!(kind, Kind::Fresh { .. } | Kind::Late);
-        tally.pending = tally.pending.saturating_sub(u64::from(if closed { frees } else { first }));
-        match kind {
-            Kind::Fresh { reordered } => {
-                tally.received += 1;
-                tally.reordered += u64::from(reordered);
-                tally.from_intended.saturating_record(now_ns.saturating_sub(header.intended_ns));
-                if !closed {
-                    tally.from_sent.saturating_record(now_ns.saturating_sub(header.sent_ns));
-                }
-            }
-            Kind::Duplicate => tally.duplicated += 1,
-            Kind::Late => tally.late += 1,
-            Kind::Alien => tally.strange += 1,
         }
     }
 }
@@ -414,6 +174,7 @@ impl Handler for Client {
         match (alarm, self.phase) {
             (Alarm::Work, _) => self.work = None,
             (Alarm::Start, Phase::Ready) => self.phase = Phase::Running,
+            (Alarm::Interval, phase) if phase != Phase::Done => self.tell_of_intervals(cx),
             (Alarm::Sweep, Phase::Running) => self.sweep_from = Some(0),
             (Alarm::Stop, Phase::Running) => self.stop(cx),
             (Alarm::Settle, Phase::Settling) => self.settle(cx),
@@ -427,7 +188,9 @@ impl Handler for Client {
 
     fn on_peer_error(&mut self, _: &mut Context<'_, Self>, _: PeerId, error: PeerError) {
         match error {
-            PeerError::NotOpened { errno } if self.phase == Phase::Opening => self.refuse(not_opened(errno)),
+            PeerError::NotOpened { errno } if self.phase == Phase::Opening => {
+                self.refuse(opening::not_opened(errno));
+            }
             PeerError::NotOpened { .. } => {}
             _ => {
                 self.tally.failed += 1;
@@ -462,21 +225,4 @@ impl Drop for Client {
             self.report();
         }
     }
-}
-
-/// Why a socket could not be opened, by the numbers that Linux, macOS and the BSDs give.
-fn not_opened(errno: i32) -> String {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    const EADDRINUSE: [i32; 2] = [98, 48];
-    let cause = std::io::Error::from_raw_os_error(errno);
-    let remedy = match errno {
-        EMFILE => "raise the limit of descriptors with `ulimit -n` or take fewer --flows",
-        ENFILE => "raise the system's limit of descriptors (fs.file-max) or take fewer --flows",
-        errno if EADDRINUSE.contains(&errno) => {
-            "no port is free: widen net.ipv4.ip_local_port_range or take fewer --flows"
-        }
-        _ => "take fewer --flows, or see what the system says",
-    };
-    format!("a flow's socket cannot be opened ({cause}); {remedy}")
 }

@@ -6,6 +6,7 @@ use shardgram::Snapshot;
 
 use super::plan::Mode;
 use super::report::Report;
+use super::series::Point;
 use super::table::QUANTILES;
 
 pub(crate) fn of(report: &Report) -> Value {
@@ -38,11 +39,32 @@ pub(crate) fn of(report: &Report) -> Value {
         "latency_ns": latencies(&tally.from_intended),
         "latency_from_sent_ns": open_loop(&tally.from_sent),
         "send_lag_ns": open_loop(&tally.lag),
+        "intervals": (!report.points.is_empty()).then(|| report.points.iter().map(interval).collect::<Vec<_>>()),
         "generator_busy_percent": report.client_usage.map(|usage| usage.busy.round() as u64),
         "server_busy_percent": report.server_usage.map(|usage| usage.busy.round() as u64),
         "bottlenecks": report.bottlenecks(),
         "client_counters": counters(&report.client_counters),
         "server_counters": report.server_counters.as_ref().map(counters),
+    })
+}
+
+pub(crate) fn interval(point: &Point) -> Value {
+    json!({
+        "start_ns": point.start_ns,
+        "length_ns": point.length_ns,
+        "sent": point.sent,
+        "received": point.received,
+        "lost": point.lost,
+        "late": point.late,
+        "sent_pps": point.per_second(point.sent),
+        "pps": point.per_second(point.received),
+        "latency_ns": {
+            "p50": point.p50_ns,
+            "p90": point.p90_ns,
+            "p99": point.p99_ns,
+            "p99.9": point.p999_ns,
+            "max": point.max_ns,
+        },
     })
 }
 

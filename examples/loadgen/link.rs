@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::cpu::Threads;
 use super::plan::Plan;
+use super::slices::Slice;
 use super::tally::Tally;
 
 /// What a shard tells the program.
@@ -16,6 +17,8 @@ pub(crate) enum Event {
     Refused(String),
     /// It sends no more.
     Stopped,
+    /// An interval is over, with its index and what was counted in it.
+    Interval(u64, Box<Slice>),
     /// Nothing can come any more.
     Done(Box<Tally>),
 }

@@ -8,15 +8,19 @@ mod cpu;
 mod embedded;
 mod fail_if;
 mod flow;
+mod hdr_log;
 mod json;
 mod link;
 mod options;
+mod outputs;
 mod payload;
 mod plan;
 mod progress;
 mod report;
 mod run;
 mod schedule;
+mod series;
+mod slices;
 mod table;
 mod tally;
 mod units;
@@ -25,6 +29,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use options::Options;
+use outputs::Outputs;
 use report::Report;
 
 /// The result is not what was asked for.
@@ -34,7 +39,9 @@ const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let outcome = Options::from_command_line().and_then(|options| {
-        let report = run::run(&options)?;
+        let mut outputs = Outputs::open(&options)?;
+        let report = run::run(&options, &mut outputs)?;
+        outputs.end()?;
         show(&report, &options)?;
         Ok((report, options))
     });

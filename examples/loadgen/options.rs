@@ -14,6 +14,11 @@ use super::units;
 
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
 pub(crate) const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// The most intervals of a run.
+const MAX_INTERVALS: u32 = 100_000;
+/// The most intervals that may wait for their last replies.
+const MAX_OPEN_INTERVALS: u32 = 64;
 /// Descriptors beside the flows': the standard streams, rings, polls and wake-ups.
 const SPARE_DESCRIPTORS: u64 = 32;
 
@@ -68,6 +73,15 @@ pub(crate) struct Options {
     /// Backend of the embedded server: auto, uring or mio.
     #[arg(long, value_name = "BACKEND", default_value = "auto", conflicts_with = "target")]
     pub(crate) server_backend: Backend,
+    /// Print a line for each interval of this length, once all of its datagrams are answered or lost.
+    #[arg(long, value_name = "TIME", value_parser = duration(10, 3_600_000))]
+    pub(crate) interval: Option<Duration>,
+    /// Write interval lines as JSON to this file; without it, --json has them on standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lines: Option<String>,
+    /// Write a histogram of latency for each interval to this file, for HdrHistogram's tools.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr_log: Option<String>,
     /// Print one JSON object instead of the table; times in it are in ns.
     #[arg(long)]
     pub(crate) json: bool,
@@ -112,7 +126,27 @@ impl Options {
                 "{shards} shards cannot share {flows} flows; take --flows {shards} or more, or fewer --shards"
             ));
         }
+        self.check_interval()?;
         self.check_descriptors()
+    }
+
+    /// The length of intervals, if something is to be told of them.
+    pub(crate) fn step(&self) -> Option<Duration> {
+        let wanted = self.lines.is_some() || self.hdr_log.is_some();
+        self.interval.or(wanted.then_some(DEFAULT_INTERVAL))
+    }
+
+    /// Every interval is kept in the end, and as many as fit into the timeout while they are open.
+    fn check_interval(&self) -> Result<(), String> {
+        let Some(step) = self.step() else { return Ok(()) };
+        let least = (self.timeout / MAX_OPEN_INTERVALS).max(self.duration / MAX_INTERVALS);
+        if step >= least {
+            return Ok(());
+        }
+        let least = units::time(least.as_nanos() as u64);
+        Err(format!(
+            "intervals of {step:?} are too many for this --duration or --timeout; take --interval {least} or more"
+        ))
     }
 
     /// Every flow is a descriptor. The server raises the soft limit to the hard one, so that one counts.

@@ -1,12 +1,13 @@
 //! What all shards of the generator agree on.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use shardgram::Config;
 
 use super::client::SEND_STEP;
 use super::options::{MAX_PAYLOAD, Options};
+use super::slices::Grid;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -27,8 +28,12 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
     /// In every datagram, to know those of this run.
     pub(crate) run: u32,
+    /// The length of intervals, if they are wanted.
+    pub(crate) step: Option<Duration>,
     /// What the times in datagrams count from.
     pub(crate) epoch: Instant,
+    /// The same moment by the clock on the wall.
+    pub(crate) wall: SystemTime,
 }
 
 /// How long a drain may take beyond the timeout of the last datagram.
@@ -46,7 +51,9 @@ impl Plan {
             duration: options.duration,
             timeout: options.timeout,
             run: random(),
+            step: options.step(),
             epoch: Instant::now(),
+            wall: SystemTime::now(),
         }
     }
 
@@ -61,8 +68,23 @@ impl Plan {
         at.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
+    pub(crate) fn wall_at(&self, at: Instant) -> SystemTime {
+        self.wall + at.saturating_duration_since(self.epoch)
+    }
+
     pub(crate) fn instant_of(&self, ns: u64) -> Instant {
         self.epoch + Duration::from_nanos(ns)
+    }
+
+    /// The intervals of a run that begins to send then.
+    pub(crate) fn grid(&self, begin: Instant) -> Option<Grid> {
+        let start_ns = self.ns_at(begin + self.warmup);
+        Some(Grid {
+            start_ns,
+            step_ns: self.step?.as_nanos() as u64,
+            stop_ns: start_ns + self.duration.as_nanos() as u64,
+            timeout_ns: self.timeout.as_nanos() as u64,
+        })
     }
 
     /// How many sequences a flow has to remember to know duplicates: those of four windows, or of twice

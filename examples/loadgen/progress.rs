@@ -16,8 +16,9 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(duration: Duration) -> Self {
-        let bar = match std::io::stderr().is_terminal() {
+    /// `quiet` if lines are shown instead.
+    pub(crate) fn new(duration: Duration, quiet: bool) -> Self {
+        let bar = match std::io::stderr().is_terminal() && !quiet {
             true => ProgressBar::new(duration.as_millis() as u64),
             false => ProgressBar::hidden(),
         };

@@ -4,6 +4,7 @@ use shardgram::Snapshot;
 
 use super::cpu::Usage;
 use super::plan::Mode;
+use super::series::Point;
 use super::tally::Tally;
 use super::units;
 
@@ -28,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) flows: u32,
     pub(crate) size: usize,
     pub(crate) tally: Tally,
+    /// The intervals, if they were wanted.
+    pub(crate) points: Vec<Point>,
     pub(crate) client_usage: Option<Usage>,
     pub(crate) server_usage: Option<Usage>,
     pub(crate) client_counters: Snapshot,
@@ -45,6 +48,7 @@ impl Report {
             flows: 1,
             size: 64,
             tally: Tally::new(),
+            points: Vec::new(),
             client_usage: None,
             server_usage: None,
             client_counters: Snapshot::default(),

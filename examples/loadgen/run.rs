@@ -11,9 +11,11 @@ use super::cpu::{Sample, Threads, Usage};
 use super::embedded::Embedded;
 use super::link::{Command, Event, Progress, Shared};
 use super::options::{self, Options};
+use super::outputs::Outputs;
 use super::plan::{self, Plan};
 use super::progress::Live;
 use super::report::Report;
+use super::series::{Point, Series};
 use super::tally::Tally;
 use super::units;
 
@@ -24,7 +26,7 @@ const HEAD_START: Duration = Duration::from_millis(2);
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs what the options say. An error is one line, and nothing was left running.
-pub(crate) fn run(options: &Options) -> Result<Report, String> {
+pub(crate) fn run(options: &Options, outputs: &mut Outputs) -> Result<Report, String> {
     let named = options.target.as_deref().map(options::resolve).transpose()?;
     options.check_size(named.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()))?;
     let generator = Server::bind(plan::config(options)).map_err(|error| error.to_string())?;
@@ -42,7 +44,8 @@ pub(crate) fn run(options: &Options) -> Result<Report, String> {
         .spawn(move |info| Client::new(Arc::clone(&of_shards), info))
         .map_err(|error| error.to_string())?;
     let threads = embedded.as_ref().map(|server| &*server.threads);
-    let measured = conduct(&handle, options.shards, &shared, &events, threads)?;
+    let stage = Stage { handle: &handle, shards: options.shards, shared: &shared, server: threads };
+    let measured = stage.conduct(&events, outputs)?;
     let client_counters = end(handle)?;
     let (label, server_counters) = match embedded {
         Some(server) => (Some(server.label.clone()), Some(server.end()?)),
@@ -56,6 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, String> {
         flows: plan.flows,
         size: plan.size,
         tally: measured.tally,
+        points: measured.points,
         client_usage: measured.client_usage,
         server_usage: measured.server_usage,
         client_counters,
@@ -65,56 +69,84 @@ pub(crate) fn run(options: &Options) -> Result<Report, String> {
 
 struct Measured {
     tally: Tally,
+    points: Vec<Point>,
     client_usage: Option<Usage>,
     server_usage: Option<Usage>,
 }
 
-/// Waits until all flows are open, has all shards begin at one time, and waits for what they counted.
-fn conduct(
-    handle: &Handle<Command>,
+/// What a run is conducted with.
+struct Stage<'a> {
+    handle: &'a Handle<Command>,
     shards: u16,
-    shared: &Shared,
-    events: &Receiver<Event>,
-    server: Option<&Threads>,
-) -> Result<Measured, String> {
-    let mut tally = Tally::new();
-    let (mut ready, mut done) = (0, 0);
-    let mut clock = Stopwatch { client: &shared.threads, server, from: None, to: None };
-    let mut live = Live::new(shared.plan.duration);
-    let mut counted_from = None;
-    while done < shards {
-        let now = Instant::now();
-        if let Some(at) = counted_from {
-            live.show(at, &shared.progress);
-            if now >= at {
-                clock.start();
+    shared: &'a Shared,
+    server: Option<&'a Threads>,
+}
+
+impl Stage<'_> {
+    /// Waits until all flows are open, has all shards begin at one time, and waits for what they counted.
+    fn conduct(&self, events: &Receiver<Event>, outputs: &mut Outputs) -> Result<Measured, String> {
+        let mut tally = Tally::new();
+        let (mut ready, mut done) = (0, 0);
+        let mut clock = Stopwatch { client: &self.shared.threads, server: self.server, from: None, to: None };
+        let mut live = Live::new(self.shared.plan.duration, outputs.shows_lines());
+        let mut series = None;
+        let mut counted_from = None;
+        while done < self.shards {
+            match events.recv_timeout(self.watch(counted_from, &mut live, &mut clock)) {
+                Ok(Event::Ready) => ready += 1,
+                Ok(Event::Refused(cause)) => return Err(cause),
+                Ok(Event::Interval(index, slice)) => {
+                    let series: &mut Series = series.as_mut().ok_or("an interval before the first one")?;
+                    series.add(index, *slice, outputs)?;
+                }
+                Ok(Event::Stopped) => clock.stop(),
+                Ok(Event::Done(part)) => {
+                    tally.add(&part);
+                    done += 1;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Every shard reports before it ends, so one that has not has taken the program's side down.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if ready == self.shards && counted_from.is_none() {
+                let at = Instant::now() + HEAD_START;
+                let grid = self.shared.plan.grid(at);
+                series = grid.map(|grid| Series::new(grid, usize::from(self.shards)));
+                outputs.begin(self.shared.plan.wall_at(at + self.shared.plan.warmup))?;
+                self.begin(at);
+                counted_from = Some(at + self.shared.plan.warmup);
             }
         }
-        let until_counted = counted_from.map_or(TICK, |at: Instant| at.saturating_duration_since(now));
-        let patience = if until_counted.is_zero() { TICK } else { TICK.min(until_counted) };
-        match events.recv_timeout(patience) {
-            Ok(Event::Ready) => ready += 1,
-            Ok(Event::Refused(cause)) => return Err(cause),
-            Ok(Event::Stopped) => clock.stop(),
-            Ok(Event::Done(part)) => {
-                tally.add(&part);
-                done += 1;
+        drop(live);
+        let points = match series {
+            Some(mut series) => {
+                series.finish(tally.stopped_ns, outputs)?;
+                series.points
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            // Every shard reports before it ends, so one that has not has taken the program's side down.
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-        if ready == shards && counted_from.is_none() {
-            let at = Instant::now() + HEAD_START;
-            for shard in 0..shards {
-                // A mailbox that refuses is that of a shard that has ended, which reports as well.
-                let _ = handle.tell(shard, Command::Begin(at));
-            }
-            counted_from = Some(at + shared.plan.warmup);
+            None => Vec::new(),
+        };
+        let (client_usage, server_usage) = clock.read();
+        Ok(Measured { tally, points, client_usage, server_usage })
+    }
+
+    fn begin(&self, at: Instant) {
+        for shard in 0..self.shards {
+            // A mailbox that refuses is that of a shard that has ended, which reports as well.
+            let _ = self.handle.tell(shard, Command::Begin(at));
         }
     }
-    let (client_usage, server_usage) = clock.read();
-    Ok(Measured { tally, client_usage, server_usage })
+
+    /// Looks at the run from the side, and says how long it may be until the next look.
+    fn watch(&self, counted_from: Option<Instant>, live: &mut Live, clock: &mut Stopwatch<'_>) -> Duration {
+        let now = Instant::now();
+        let Some(at) = counted_from else { return TICK };
+        live.show(at, &self.shared.progress);
+        if now >= at {
+            clock.start();
+            return TICK;
+        }
+        TICK.min(at - now)
+    }
 }
 
 /// Ends the generator; one that was interrupted has ended already.

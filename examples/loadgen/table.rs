@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use super::cpu::Usage;
 use super::plan::Mode;
 use super::report::Report;
+use super::series::Point;
 use super::units::{counted, grouped, time};
 
 /// The columns of latencies: heading and quantile.
@@ -116,6 +117,32 @@ fn verdict(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         reasons if reasons.is_empty() => Ok(()),
         reasons => writeln!(f, "generator was the bottleneck: {}", reasons.join("; ")),
     }
+}
+
+/// The heading of interval lines.
+pub(crate) fn interval_heading() -> String {
+    let names = ["until", "sent/s", "received/s", "lost", "p50", "p99", "max"];
+    interval_row(&names.map(str::to_owned))
+}
+
+/// One interval as a line.
+pub(crate) fn interval(point: &Point) -> String {
+    let latency = |ns| if point.received == 0 { "-".to_owned() } else { time(ns) };
+    let rate = |count| grouped(point.per_second(count));
+    interval_row(&[
+        time(point.end_ns()),
+        rate(point.sent),
+        rate(point.received),
+        grouped(point.lost),
+        latency(point.p50_ns),
+        latency(point.p99_ns),
+        latency(point.max_ns),
+    ])
+}
+
+fn interval_row(cells: &[String; 7]) -> String {
+    const WIDTHS: [usize; 7] = [8, 13, 13, 12, 10, 10, 10];
+    cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:>width$}")).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,10 @@ use shardgram::PeerError;
 /// Latencies are kept to three digits up to this; longer ones count as this long.
 const LONGEST_NS: u64 = 60_000_000_000;
 
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("bounds that are in order")
+}
+
 /// Counts datagrams that were sent after the warm-up.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
@@ -40,7 +44,6 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("bounds that are in order");
         Self {
             sent: 0,
             received: 0,

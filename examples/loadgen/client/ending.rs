@@ -1,0 +1,97 @@
+//! What replies are, what is told of them, and the end.
+
+use std::time::Duration;
+
+use shardgram::Context;
+
+use super::super::flow::Kind;
+use super::super::link::Event;
+use super::super::payload::Header;
+use super::{Alarm, Client, INTERVAL_EVERY, LINGER, Phase, SETTLE_EVERY};
+
+impl Client {
+    pub(super) fn stop(&mut self, cx: &mut Context<'_, Self>) {
+        self.phase = Phase::Settling;
+        let plan = &self.shared.plan;
+        let now_ns = plan.now_ns();
+        self.tally.stopped_ns = now_ns;
+        if let Some(schedule) = &self.schedule
+            && now_ns > self.tally.counted_from_ns
+        {
+            self.tally.asked += schedule.left_until(now_ns.min(self.stop_ns));
+        }
+        self.tell(Event::Stopped);
+        self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);
+    }
+
+    pub(super) fn settle(&mut self, cx: &mut Context<'_, Self>) {
+        let plan = &self.shared.plan;
+        let since_stop = Duration::from_nanos(plan.now_ns().saturating_sub(self.tally.stopped_ns));
+        if since_stop > plan.timeout {
+            self.tally.pending = 0;
+        }
+        if self.tally.pending == 0 && since_stop >= LINGER {
+            self.finish(cx);
+        } else {
+            self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);
+        }
+    }
+
+    pub(super) fn finish(&mut self, cx: &mut Context<'_, Self>) {
+        self.report();
+        if self.draining {
+            self.peers.iter().for_each(|peer| cx.io.close(*peer));
+        }
+    }
+
+    pub(super) fn report(&mut self) {
+        self.phase = Phase::Done;
+        if let Some(mut slices) = self.slices.take() {
+            for (index, slice) in slices.rest(self.tally.stopped_ns) {
+                self.tell(Event::Interval(index, Box::new(slice)));
+            }
+        }
+        self.tell(Event::Done(Box::new(self.tally.clone())));
+    }
+
+    /// Tells of the intervals that are over, and looks again when the next one may be.
+    pub(super) fn tell_of_intervals(&mut self, cx: &mut Context<'_, Self>) {
+        let now_ns = self.plan().now_ns();
+        let Some(mut slices) = self.slices.take() else { return };
+        while let Some((index, slice)) = slices.over(now_ns) {
+            self.tell(Event::Interval(index, Box::new(slice)));
+        }
+        let next = self.plan().instant_of(slices.next_end_ns().0).max(cx.io.now() + INTERVAL_EVERY);
+        self.set(cx, next, Alarm::Interval);
+        self.slices = Some(slices);
+    }
+
+    pub(super) fn judge(&mut self, header: &Header, kind: Kind, frees: bool, now_ns: u64) {
+        let tally = &mut self.tally;
+        let closed = self.schedule.is_none();
+        let first = matches!(kind, Kind::Fresh { .. } | Kind::Late);
+        tally.pending = tally.pending.saturating_sub(u64::from(if closed { frees } else { first }));
+        match kind {
+            Kind::Fresh { reordered } => {
+                tally.received += 1;
+                tally.reordered += u64::from(reordered);
+                let latency_ns = now_ns.saturating_sub(header.intended_ns);
+                tally.from_intended.saturating_record(latency_ns);
+                if let Some(slices) = &mut self.slices {
+                    slices.received(header.sent_ns, latency_ns);
+                }
+                if !closed {
+                    tally.from_sent.saturating_record(now_ns.saturating_sub(header.sent_ns));
+                }
+            }
+            Kind::Duplicate => tally.duplicated += 1,
+            Kind::Late => {
+                tally.late += 1;
+                if let Some(slices) = &mut self.slices {
+                    slices.late(header.sent_ns);
+                }
+            }
+            Kind::Alien => tally.strange += 1,
+        }
+    }
+}

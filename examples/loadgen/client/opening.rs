@@ -1,0 +1,79 @@
+//! Opening a shard's flows.
+
+use std::time::Instant;
+
+use shardgram::{Context, Endpoint, TimerId, Via};
+
+use super::super::flow::Flow;
+use super::super::link::Event;
+use super::{Alarm, Client, OPEN_STEP, Phase, TICK};
+
+impl Client {
+    /// Asks for some more flows. The sockets are opened between turns, so the last ones are there one turn
+    /// after they were asked for.
+    pub(super) fn open_some(&mut self, cx: &mut Context<'_, Self>) {
+        let left = self.own_flows() - self.flows.len();
+        if left == 0 && self.last_endpoint.is_none_or(|last| cx.io.endpoint_address(last).is_some()) {
+            self.phase = Phase::Ready;
+            self.tell(Event::Ready);
+            return;
+        }
+        for _ in 0..left.min(OPEN_STEP) {
+            if let Err(cause) = self.open_one(cx) {
+                self.refuse(cause);
+                return;
+            }
+        }
+        self.work_at_once(cx);
+    }
+
+    pub(super) fn open_one(&mut self, cx: &mut Context<'_, Self>) -> Result<(), String> {
+        let target = self.plan().target;
+        let number = self.flows.len() as u32;
+        let endpoint = cx.io.endpoint(Endpoint::towards(target)).map_err(|_| "max_endpoints is too small")?;
+        let peer = cx.open(Via::Endpoint(endpoint), target, number).map_err(|error| error.to_string())?;
+        self.last_endpoint = Some(endpoint);
+        self.peers.push(peer);
+        self.flows.push(Flow::new(self.window(), self.plan().remembered()));
+        Ok(())
+    }
+
+    pub(super) fn refuse(&mut self, cause: String) {
+        self.phase = Phase::Done;
+        self.tell(Event::Refused(cause));
+    }
+
+    pub(super) fn set(&self, cx: &mut Context<'_, Self>, at: Instant, alarm: Alarm) -> TimerId {
+        cx.io.set_timer(at, alarm).expect("a handful of timers")
+    }
+
+    /// Has a turn begin at this time, so that it ends with more work done.
+    pub(super) fn work_at(&mut self, cx: &mut Context<'_, Self>, at: Instant) {
+        if let Some(before) = self.work.replace(self.set(cx, at, Alarm::Work)) {
+            cx.io.cancel(before);
+        }
+    }
+
+    /// The same, without any sleep: timers keep to ticks, so one for this moment may be a little ahead.
+    pub(super) fn work_at_once(&mut self, cx: &mut Context<'_, Self>) {
+        let now = cx.io.now();
+        self.work_at(cx, now.checked_sub(TICK).unwrap_or(now));
+    }
+}
+
+/// Why a socket could not be opened, by the numbers that Linux, macOS and the BSDs give.
+pub(super) fn not_opened(errno: i32) -> String {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const EADDRINUSE: [i32; 2] = [98, 48];
+    let cause = std::io::Error::from_raw_os_error(errno);
+    let remedy = match errno {
+        EMFILE => "raise the limit of descriptors with `ulimit -n` or take fewer --flows",
+        ENFILE => "raise the system's limit of descriptors (fs.file-max) or take fewer --flows",
+        errno if EADDRINUSE.contains(&errno) => {
+            "no port is free: widen net.ipv4.ip_local_port_range or take fewer --flows"
+        }
+        _ => "take fewer --flows, or see what the system says",
+    };
+    format!("a flow's socket cannot be opened ({cause}); {remedy}")
+}
