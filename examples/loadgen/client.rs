@@ -162,7 +162,7 @@ impl Handler for Client {
         let in_time = now_ns.saturating_sub(header.sent_ns) <= self.plan().timeout.as_nanos() as u64;
         let verdict = self.flows[flow as usize].reply(header.sequence, header.slot, in_time);
         if verdict.counts {
-            self.judge(&header, verdict.kind, verdict.frees, now_ns);
+            self.judge(&header, datagram.len(), verdict, now_ns);
         }
         if verdict.frees && self.phase == Phase::Running && !self.send(cx, flow, header.slot, now_ns, now_ns)
         {

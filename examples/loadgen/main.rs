@@ -20,9 +20,12 @@ mod report;
 mod run;
 mod schedule;
 mod series;
+mod sizes;
 mod slices;
+mod sources;
 mod table;
 mod tally;
+mod target;
 mod units;
 
 use std::io::Write;

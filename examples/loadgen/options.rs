@@ -1,6 +1,6 @@
 //! The command line, and what is wrong with it, in one line each.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
@@ -9,7 +9,8 @@ use clap::error::ErrorKind;
 use shardgram::Backend;
 
 use super::fail_if::{self, Condition};
-use super::payload::HEADER_BYTES;
+use super::sizes::{self, Sizes};
+use super::sources::{self, Source};
 use super::units;
 
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
@@ -43,9 +44,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PPS", conflicts_with = "window",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000_000))]
     pub(crate) rate: Option<u64>,
-    /// Bytes of payload of each datagram, 32 or more.
-    #[arg(long, value_name = "BYTES", default_value_t = 64)]
-    pub(crate) size: usize,
+    /// Bytes of payload of each datagram, 32 or more: 64, 64-1200 for all of these equally often, imix, or
+    /// sizes with their shares as in 64:7,576:4,1500:1.
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
+    pub(crate) size: Sizes,
+    /// Local addresses that flows are bound to in turn, as in 127.0.1.0/24,127.0.2.9.
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', value_parser = sources::parse)]
+    pub(crate) source: Vec<Source>,
+    /// What sizes are drawn by, where they vary; the same seed gives each flow the same sizes again.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// How long to measure, as in 5s or 500ms.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration(1, 86_400_000))]
     pub(crate) duration: Duration,
@@ -114,12 +122,6 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.size < HEADER_BYTES {
-            let size = self.size;
-            return Err(format!(
-                "--size {size} is too small for the header of {HEADER_BYTES} bytes; take --size {HEADER_BYTES} or more"
-            ));
-        }
         if u32::from(self.shards) > self.flows {
             let (shards, flows) = (self.shards, self.flows);
             return Err(format!(
@@ -168,7 +170,7 @@ impl Options {
     pub(crate) fn check_size(&self, target: SocketAddr) -> Result<(), String> {
         let (family, max) =
             if target.is_ipv4() { ("IPv4", MAX_PAYLOAD[0]) } else { ("IPv6", MAX_PAYLOAD[1]) };
-        let size = self.size;
+        let size = self.size.max();
         if size <= max {
             return Ok(());
         }
@@ -202,37 +204,6 @@ fn in_one_line(error: &clap::Error) -> String {
     format!("{cause}; {}", tips.join("; "))
 }
 
-/// The first address of `host:port` that a datagram can be sent to.
-pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
-    let example = "write host:port, as in 127.0.0.1:9000 or [::1]:9000";
-    if target.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-        return Err(format!("the target '{target}' names no port; {example}"));
-    }
-    let mut found = target
-        .to_socket_addrs()
-        .map_err(|error| format!("the target '{target}' cannot be resolved ({error}); {example}"))?;
-    let Some(address) = found.next() else {
-        return Err(format!("the target '{target}' has no address; {example}"));
-    };
-    let ip = address.ip().to_canonical();
-    let address = match address {
-        SocketAddr::V6(v6) if ip.is_ipv6() => SocketAddr::V6(v6),
-        _ => SocketAddr::new(ip, address.port()),
-    };
-    let fault = if address.port() == 0 {
-        "names port 0, where nothing can listen; name the server's port"
-    } else if ip.is_unspecified() {
-        "is an address to listen on, not to send to; name an address of the server"
-    } else if ip.is_multicast() {
-        "is a multicast address and replies would come from many; name one server"
-    } else if ip == IpAddr::from([255; 4]) {
-        "is a broadcast address and replies would come from many; name one server"
-    } else {
-        return Ok(address);
-    };
-    Err(format!("the target {target} {fault}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +220,7 @@ mod tests {
     fn mistakes_are_explained_in_one_line_with_a_remedy() {
         let cases: [(&[&str], &str); 12] = [
             (&["--flow", "1"], "tip: a similar argument"),
-            (&["--size", "31"], "take --size 32 or more"),
+            (&["--size", "31"], "take 32 or more"),
             (&["--size", "many"], "invalid value 'many' for '--size <BYTES>'"),
             (&["--flows", "0"], "0 is not in 1..=1000000"),
             (&["--rate", "0"], "0 is not in"),
@@ -266,30 +237,6 @@ mod tests {
             let expected = expected.strip_prefix("tip: ").unwrap_or(expected);
             assert!(text.contains(expected) && text.contains("; "), "{text}");
             assert!(!text.contains('\n') && !text.contains("error:") && !text.contains("Usage"), "{text}");
-        }
-    }
-
-    #[test]
-    fn targets_that_cannot_be_sent_to_are_refused() {
-        let v4 = SocketAddr::from(([127, 0, 0, 1], 9));
-        assert_eq!(resolve("127.0.0.1:9"), Ok(v4));
-        assert_eq!(resolve("[::ffff:127.0.0.1]:9"), Ok(v4));
-        assert!(resolve("[::1]:9").is_ok_and(|address| address.is_ipv6()));
-        for (target, cause) in [
-            ("127.0.0.1", "names no port"),
-            ("::1", "names port 0"),
-            ("127.0.0.1:65536", "names no port"),
-            ("nobody.invalid:9", "cannot be resolved"),
-            ("127.0.0.1:0", "port 0"),
-            ("0.0.0.0:9", "to listen on"),
-            ("239.1.2.3:9", "multicast"),
-            ("255.255.255.255:9", "broadcast"),
-            ("[ff02::1]:9", "multicast"),
-        ] {
-            // "::1" is host ":" with port 1 to some resolvers: any refusal will do.
-            let refusal = resolve(target).expect_err(target);
-            assert!(target == "::1" || refusal.contains(cause), "{refusal}");
-            assert!(refusal.contains("; "), "{refusal}");
         }
     }
 }

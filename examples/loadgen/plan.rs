@@ -1,13 +1,16 @@
 //! What all shards of the generator agree on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use shardgram::Config;
+use shardgram::{Config, Endpoint};
 
 use super::client::SEND_STEP;
 use super::options::{MAX_PAYLOAD, Options};
+use super::sizes::Sizes;
 use super::slices::Grid;
+use super::sources;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -21,8 +24,12 @@ pub(crate) enum Mode {
 pub(crate) struct Plan {
     pub(crate) target: SocketAddr,
     pub(crate) flows: u32,
+    /// What flows are bound to in turn; nothing leaves it to the system.
+    pub(crate) sources: Arc<[IpAddr]>,
     pub(crate) mode: Mode,
-    pub(crate) size: usize,
+    pub(crate) sizes: Sizes,
+    /// What sizes are drawn by.
+    pub(crate) seed: u64,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
     pub(crate) timeout: Duration,
@@ -40,13 +47,15 @@ pub(crate) struct Plan {
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 impl Plan {
-    pub(crate) fn new(options: &Options, target: SocketAddr) -> Self {
+    pub(crate) fn new(options: &Options, target: SocketAddr) -> Result<Self, String> {
         let window = options.window;
-        Self {
+        Ok(Self {
             target,
             flows: options.flows,
+            sources: sources::addresses(&options.source, target)?.into(),
             mode: options.rate.map_or(Mode::Closed { window }, |rate_pps| Mode::Open { rate_pps }),
-            size: options.size,
+            sizes: options.size.clone(),
+            seed: options.seed.unwrap_or_else(|| random().into()),
             warmup: options.warmup,
             duration: options.duration,
             timeout: options.timeout,
@@ -54,7 +63,7 @@ impl Plan {
             step: options.step(),
             epoch: Instant::now(),
             wall: SystemTime::now(),
-        }
+        })
     }
 
     /// Now, in ns since the epoch. Datagrams of one turn are sent and received at different times, so this
@@ -87,6 +96,14 @@ impl Plan {
         })
     }
 
+    /// What the flow of this number is opened as.
+    pub(crate) fn endpoint(&self, flow: u32) -> Endpoint {
+        match self.sources.len() {
+            0 => Endpoint::towards(self.target),
+            count => Endpoint::bound(SocketAddr::new(self.sources[flow as usize % count], 0)),
+        }
+    }
+
     /// How many sequences a flow has to remember to know duplicates: those of four windows, or of twice
     /// the time after which a reply is late.
     pub(crate) fn remembered(&self) -> u64 {
@@ -109,7 +126,7 @@ fn random() -> u32 {
 /// The generator's configuration. It listens on nothing.
 pub(crate) fn config(options: &Options) -> Config {
     let own_flows = options.flows.div_ceil(u32::from(options.shards.max(1)));
-    let size = options.size as u32;
+    let size = options.size.max() as u32;
     let longest = size.next_multiple_of(64).clamp(256, MAX_PAYLOAD[1] as u32);
     Config::new()
         .shards(options.shards)

@@ -5,6 +5,7 @@ use shardgram::Snapshot;
 use super::cpu::Usage;
 use super::plan::Mode;
 use super::series::Point;
+use super::sizes::Sizes;
 use super::tally::Tally;
 use super::units;
 
@@ -27,7 +28,10 @@ pub(crate) struct Report {
     pub(crate) client: String,
     pub(crate) mode: Mode,
     pub(crate) flows: u32,
-    pub(crate) size: usize,
+    /// Addresses that flows were bound to; 0 if the system chose.
+    pub(crate) sources: usize,
+    pub(crate) sizes: Sizes,
+    pub(crate) seed: u64,
     pub(crate) tally: Tally,
     /// The intervals, if they were wanted.
     pub(crate) points: Vec<Point>,
@@ -46,7 +50,9 @@ impl Report {
             client: "1 shard, mio".to_owned(),
             mode: Mode::Closed { window: 1 },
             flows: 1,
-            size: 64,
+            sources: 0,
+            sizes: Sizes::Fixed(64),
+            seed: 0,
             tally: Tally::new(),
             points: Vec::new(),
             client_usage: None,
@@ -82,6 +88,11 @@ impl Report {
 
     pub(crate) fn sent_pps(&self) -> u64 {
         per_second(self.tally.sent, self.elapsed_ns())
+    }
+
+    /// Payload of the replies, in millions of bits a second.
+    pub(crate) fn megabits(&self) -> f64 {
+        per_second(self.tally.bytes_received, self.elapsed_ns()) as f64 * 8.0 / 1e6
     }
 
     /// Why the generator was the bottleneck; nothing if it was not, as far as it can know.

@@ -10,13 +10,14 @@ use super::client::Client;
 use super::cpu::{Sample, Threads, Usage};
 use super::embedded::Embedded;
 use super::link::{Command, Event, Progress, Shared};
-use super::options::{self, Options};
+use super::options::Options;
 use super::outputs::Outputs;
 use super::plan::{self, Plan};
 use super::progress::Live;
 use super::report::Report;
 use super::series::{Point, Series};
 use super::tally::Tally;
+use super::target;
 use super::units;
 
 /// How often the display is brought up to date.
@@ -27,14 +28,14 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs what the options say. An error is one line, and nothing was left running.
 pub(crate) fn run(options: &Options, outputs: &mut Outputs) -> Result<Report, String> {
-    let named = options.target.as_deref().map(options::resolve).transpose()?;
+    let named = options.target.as_deref().map(target::resolve).transpose()?;
     options.check_size(named.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()))?;
     let generator = Server::bind(plan::config(options)).map_err(|error| error.to_string())?;
     let embedded = if named.is_some() { None } else { Some(Embedded::start(options)?) };
     let target = named.or(embedded.as_ref().map(|server| server.address)).ok_or("there is no target")?;
     let client = format!("{}, {}", units::counted(options.shards.into(), "shard"), generator.backend());
 
-    let plan = Plan::new(options, target);
+    let plan = Plan::new(options, target)?;
     let (sender, events) = mpsc::channel();
     let progress = (0..options.shards).map(|_| Progress::default()).collect();
     let shared = Shared { plan: plan.clone(), events: sender, progress, threads: Threads::default() };
@@ -57,7 +58,9 @@ pub(crate) fn run(options: &Options, outputs: &mut Outputs) -> Result<Report, St
         client,
         mode: plan.mode,
         flows: plan.flows,
-        size: plan.size,
+        sources: plan.sources.len(),
+        sizes: plan.sizes,
+        seed: plan.seed,
         tally: measured.tally,
         points: measured.points,
         client_usage: measured.client_usage,

@@ -36,7 +36,10 @@ fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         None => report.target.clone(),
     };
     writeln!(f, "{server}, loaded by {}", report.client)?;
-    let flows = counted(report.flows.into(), "flow");
+    let mut flows = counted(report.flows.into(), "flow");
+    if report.sources > 0 {
+        flows += &format!(" from {}", counted(report.sources as u64, "local address"));
+    }
     let elapsed = time(report.elapsed_ns());
     match report.mode {
         Mode::Closed { window } => {
@@ -46,13 +49,16 @@ fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "open loop: {} datagrams a second over {flows}", grouped(rate_pps))?;
         }
     }
-    writeln!(f, ", {} each, {elapsed}", counted(report.size as u64, "byte"))
+    write!(f, ", {}, {elapsed}", report.sizes)?;
+    if report.sizes.vary() {
+        write!(f, ", --seed {}", report.seed)?;
+    }
+    writeln!(f)
 }
 
 fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let tally = &report.tally;
     let percent = |count: u64| format!("{:.3} %", count as f64 * 100.0 / tally.sent.max(1) as f64);
-    let megabits = report.pps() as f64 * report.size as f64 * 8.0 / 1e6;
     let sent_pps = format!("{} pps", grouped(report.sent_pps()));
     let row = |f: &mut fmt::Formatter<'_>, name: &str, count: u64, beside: &str| {
         writeln!(f, "{}", format!("{name:<12}{:>16}   {beside}", grouped(count)).trim_end())
@@ -81,7 +87,7 @@ fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if tally.strange > 0 {
         row(f, "strange", tally.strange, "intact, and not of this run or flow")?;
     }
-    row(f, "pps", report.pps(), &format!("{megabits:.1} Mbit/s of payload each way"))
+    row(f, "pps", report.pps(), &format!("{:.1} Mbit/s of payload each way", report.megabits()))
 }
 
 fn latencies(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,9 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// First replies in time.
     pub(crate) received: u64,
+    /// Payload of what was sent, and of the first replies in time.
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) corrupted: u64,
@@ -47,6 +50,8 @@ impl Tally {
         Self {
             sent: 0,
             received: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
             duplicated: 0,
             reordered: 0,
             corrupted: 0,
@@ -70,6 +75,8 @@ impl Tally {
         let sums = [
             (&mut self.sent, other.sent),
             (&mut self.received, other.received),
+            (&mut self.bytes_sent, other.bytes_sent),
+            (&mut self.bytes_received, other.bytes_received),
             (&mut self.duplicated, other.duplicated),
             (&mut self.reordered, other.reordered),
             (&mut self.corrupted, other.corrupted),

@@ -8,6 +8,8 @@ mod loadgen;
 mod basics;
 mod intervals;
 mod meddler;
+mod sizes;
+mod sources;
 mod verdicts;
 
 use std::path::PathBuf;

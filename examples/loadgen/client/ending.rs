@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shardgram::Context;
 
-use super::super::flow::Kind;
+use super::super::flow::{Kind, Verdict};
 use super::super::link::Event;
 use super::super::payload::Header;
 use super::{Alarm, Client, INTERVAL_EVERY, LINGER, Phase, SETTLE_EVERY};
@@ -66,7 +66,8 @@ impl Client {
         self.slices = Some(slices);
     }
 
-    pub(super) fn judge(&mut self, header: &Header, kind: Kind, frees: bool, now_ns: u64) {
+    pub(super) fn judge(&mut self, header: &Header, len: usize, verdict: Verdict, now_ns: u64) {
+        let Verdict { kind, frees, .. } = verdict;
         let tally = &mut self.tally;
         let closed = self.schedule.is_none();
         let first = matches!(kind, Kind::Fresh { .. } | Kind::Late);
@@ -74,6 +75,7 @@ impl Client {
         match kind {
             Kind::Fresh { reordered } => {
                 tally.received += 1;
+                tally.bytes_received += len as u64;
                 tally.reordered += u64::from(reordered);
                 let latency_ns = now_ns.saturating_sub(header.intended_ns);
                 tally.from_intended.saturating_record(latency_ns);

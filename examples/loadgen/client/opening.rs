@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use shardgram::{Context, Endpoint, TimerId, Via};
+use shardgram::{Context, TimerId, Via};
 
 use super::super::flow::Flow;
 use super::super::link::Event;
@@ -30,7 +30,8 @@ impl Client {
     pub(super) fn open_one(&mut self, cx: &mut Context<'_, Self>) -> Result<(), String> {
         let target = self.plan().target;
         let number = self.flows.len() as u32;
-        let endpoint = cx.io.endpoint(Endpoint::towards(target)).map_err(|_| "max_endpoints is too small")?;
+        let bound = self.plan().endpoint(self.flow_number(number));
+        let endpoint = cx.io.endpoint(bound).map_err(|_| "max_endpoints is too small")?;
         let peer = cx.open(Via::Endpoint(endpoint), target, number).map_err(|error| error.to_string())?;
         self.last_endpoint = Some(endpoint);
         self.peers.push(peer);

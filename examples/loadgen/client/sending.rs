@@ -53,20 +53,22 @@ impl Client {
     ) -> bool {
         let (plan, number) = (&self.shared.plan, self.flow_number(flow));
         let state = &mut self.flows[flow as usize];
-        let Ok(mut room) = cx.io.slot(self.peers[flow as usize], plan.size) else {
+        let sequence = state.next() as u32;
+        let size = plan.sizes.pick(plan.seed, number, sequence);
+        let Ok(mut room) = cx.io.slot(self.peers[flow as usize], size) else {
             self.tally.refused += 1;
             return false;
         };
-        let sequence = state.next() as u32;
         let header = Header { run: plan.run, flow: number, sequence, slot, intended_ns, sent_ns: now_ns };
-        payload::write(&mut room[..plan.size], &header);
-        if room.commit(plan.size).is_err() {
+        payload::write(&mut room[..size], &header);
+        if room.commit(size).is_err() {
             self.tally.refused += 1;
             return false;
         }
         let counts = intended_ns >= self.tally.counted_from_ns;
         state.sent(slot, now_ns, counts);
         self.tally.sent += u64::from(counts);
+        self.tally.bytes_sent += if counts { size as u64 } else { 0 };
         self.tally.pending += u64::from(counts);
         if let Some(slices) = self.slices.as_mut().filter(|_| counts) {
             slices.sent(now_ns);
