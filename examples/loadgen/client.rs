@@ -1,5 +1,6 @@
 //! One shard of the generator: opens its flows, sends, judges replies, and reports.
 
+mod churn;
 mod ending;
 mod opening;
 mod sending;
@@ -13,6 +14,7 @@ use shardgram::{
     Accept, Context, Datagram, Drain, EndpointId, Handler, Origin, PeerError, PeerId, ShardInfo, TimerId,
 };
 
+use self::churn::Churn;
 use super::flow::Flow;
 use super::link::{Command, Event, Shared};
 use super::payload;
@@ -45,6 +47,8 @@ pub(crate) enum Alarm {
     Start,
     /// Give up what is overdue.
     Sweep,
+    /// Replace flows.
+    Churn,
     /// See whether an interval is over.
     Interval,
     /// Send no more.
@@ -62,17 +66,51 @@ enum Phase {
     Done,
 }
 
+/// What a lane is to the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Its socket may not be open yet.
+    Opening,
+    Active,
+    /// It sends no more and waits for replies.
+    Retired,
+    Vacant,
+}
+
+/// One flow and its socket. Another flow may have it afterwards.
+struct Lane {
+    peer: PeerId,
+    endpoint: EndpointId,
+    /// Of the flow, over all shards.
+    number: u32,
+    flow: Flow,
+    stage: Stage,
+}
+
+/// A slot of a flow's window.
+#[derive(Clone, Copy)]
+struct Place {
+    lane: u32,
+    /// Of the flow, since the lane may be another's by now.
+    number: u32,
+    slot: u16,
+}
+
 pub(crate) struct Client {
     shared: Arc<Shared>,
     info: ShardInfo,
     phase: Phase,
     draining: bool,
-    last_endpoint: Option<EndpointId>,
-    peers: Vec<PeerId>,
-    flows: Vec<Flow>,
-    /// Closed loop: free slots of windows, by flow.
-    free: VecDeque<(u32, u16)>,
-    /// Closed loop: from which flow on to search for what is overdue.
+    lanes: Vec<Lane>,
+    /// Lanes of the flows that send.
+    active: Vec<u32>,
+    vacant: Vec<u32>,
+    /// Flows opened so far.
+    opened: u32,
+    churn: Option<Churn>,
+    /// Closed loop: free slots of windows.
+    free: VecDeque<Place>,
+    /// Closed loop: from which lane on to search for what is overdue.
     sweep_from: Option<usize>,
     /// Open loop.
     schedule: Option<Schedule>,
@@ -91,9 +129,11 @@ impl Client {
             info,
             phase: Phase::Opening,
             draining: false,
-            last_endpoint: None,
-            peers: Vec::new(),
-            flows: Vec::new(),
+            lanes: Vec::new(),
+            active: Vec::new(),
+            vacant: Vec::new(),
+            opened: 0,
+            churn: None,
             free: VecDeque::new(),
             sweep_from: None,
             schedule: None,
@@ -120,8 +160,10 @@ impl Client {
         (self.plan().flows + shards - 1 - shard) as usize / shards as usize
     }
 
-    fn flow_number(&self, flow: u32) -> u32 {
-        flow * u32::from(self.info.shards) + u32::from(self.info.shard)
+    /// The number over all shards of the flow that is opened next.
+    fn next_number(&self) -> u32 {
+        let (shard, shards) = (u32::from(self.info.shard), u32::from(self.info.shards));
+        self.opened.wrapping_mul(shards).wrapping_add(shard)
     }
 
     fn window(&self) -> usize {
@@ -133,7 +175,7 @@ impl Client {
 }
 
 impl Handler for Client {
-    /// The number of its flow on this shard.
+    /// Its lane.
     type Peer = u32;
     type Timer = Alarm;
     type Message = Command;
@@ -149,32 +191,36 @@ impl Handler for Client {
 
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, mut datagram: Datagram<'_>) {
         let now_ns = self.plan().now_ns();
-        let Some(flow) = cx.peers.get(from).copied().filter(|_| self.phase != Phase::Done) else { return };
+        let Some(lane) = cx.peers.get(from).copied().filter(|_| self.phase != Phase::Done) else { return };
         let Some(header) = payload::read(&mut datagram) else {
             // Which one it was nobody knows any more, only whether the warm-up was over.
             self.tally.corrupted += u64::from(now_ns >= self.tally.counted_from_ns);
             return;
         };
-        if header.run != self.plan().run || header.flow != self.flow_number(flow) {
-            self.tally.strange += 1;
+        let in_time = now_ns.saturating_sub(header.sent_ns) <= self.plan().timeout.as_nanos() as u64;
+        let state = &mut self.lanes[lane as usize];
+        if header.run != self.shared.plan.run || header.flow != state.number {
+            self.judge_stranger(&header, in_time);
             return;
         }
-        let in_time = now_ns.saturating_sub(header.sent_ns) <= self.plan().timeout.as_nanos() as u64;
-        let verdict = self.flows[flow as usize].reply(header.sequence, header.slot, in_time);
+        let verdict = state.flow.reply(header.sequence, header.slot, in_time);
         if verdict.counts {
             self.judge(&header, datagram.len(), verdict, now_ns);
         }
-        if verdict.frees && self.phase == Phase::Running && !self.send(cx, flow, header.slot, now_ns, now_ns)
-        {
-            self.free.push_back((flow, header.slot));
+        if verdict.frees {
+            self.refill_at_once(cx, Place { lane, number: header.flow, slot: header.slot }, now_ns);
         }
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_, Self>, alarm: Alarm) {
         match (alarm, self.phase) {
             (Alarm::Work, _) => self.work = None,
-            (Alarm::Start, Phase::Ready) => self.phase = Phase::Running,
+            (Alarm::Start, Phase::Ready) => {
+                self.phase = Phase::Running;
+                self.churn(cx);
+            }
             (Alarm::Interval, phase) if phase != Phase::Done => self.tell_of_intervals(cx),
+            (Alarm::Churn, Phase::Running) => self.churn(cx),
             (Alarm::Sweep, Phase::Running) => self.sweep_from = Some(0),
             (Alarm::Stop, Phase::Running) => self.stop(cx),
             (Alarm::Settle, Phase::Settling) => self.settle(cx),
@@ -186,12 +232,12 @@ impl Handler for Client {
         self.begin(cx, at);
     }
 
-    fn on_peer_error(&mut self, _: &mut Context<'_, Self>, _: PeerId, error: PeerError) {
+    fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
         match error {
             PeerError::NotOpened { errno } if self.phase == Phase::Opening => {
                 self.refuse(opening::not_opened(errno));
             }
-            PeerError::NotOpened { .. } => {}
+            PeerError::NotOpened { errno } => self.lane_failed(cx, peer, opening::not_opened(errno)),
             _ => {
                 self.tally.failed += 1;
                 self.tally.failure.get_or_insert(error);

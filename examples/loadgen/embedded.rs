@@ -35,6 +35,16 @@ impl Handler for Echo {
     }
 }
 
+/// Where flows are replaced, the old ones must not fill its peer table.
+fn idle_timeout(options: &Options) -> Duration {
+    2 * options.timeout.max(Duration::from_secs(1))
+}
+
+fn peers(options: &Options) -> u32 {
+    let gone = options.new_flows.unwrap_or(0).saturating_mul(2 * idle_timeout(options).as_secs());
+    options.flows.saturating_add(gone.min(1 << 20) as u32)
+}
+
 /// A server of this process. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Embedded {
@@ -53,7 +63,12 @@ impl Embedded {
             .shards(options.server_shards)
             .cores(options.server_cores.iter().copied())
             .backend(options.server_backend)
-            .max_peers(options.flows.next_power_of_two().clamp(1_024, 1 << 20));
+            .max_peers(peers(options).next_power_of_two().clamp(1_024, 1 << 20));
+        let config = if options.new_flows.is_some() {
+            config.idle_timeout(Some(idle_timeout(options)))
+        } else {
+            config
+        };
         let server = Server::bind(config).map_err(fault)?;
         let address = server.local_addrs()[0];
         let shards = units::counted(options.server_shards.into(), "shard");

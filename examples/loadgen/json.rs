@@ -45,6 +45,8 @@ pub(crate) fn of(report: &Report) -> Value {
         "latency_from_sent_ns": open_loop(&tally.from_sent),
         "send_lag_ns": open_loop(&tally.lag),
         "intervals": (!report.points.is_empty()).then(|| report.points.iter().map(interval).collect::<Vec<_>>()),
+        "new_flows": report.new_flows.map(|_| tally.new_flows),
+        "new_flows_failed": report.new_flows.map(|_| tally.new_flows_failed),
         "generator_busy_percent": report.client_usage.map(|usage| usage.busy.round() as u64),
         "server_busy_percent": report.server_usage.map(|usage| usage.busy.round() as u64),
         "bottlenecks": report.bottlenecks(),

@@ -15,6 +15,8 @@ use super::units;
 
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
 pub(crate) const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
+/// Replaced flows of a shard that are being opened or closed.
+const RETIRED_SLACK: u32 = 64;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 /// The most intervals of a run.
 const MAX_INTERVALS: u32 = 100_000;
@@ -40,6 +42,9 @@ pub(crate) struct Options {
     /// Closed loop: datagrams each flow keeps in flight.
     #[arg(long, value_name = "W", default_value_t = 4, value_parser = range(1, 65_536))]
     pub(crate) window: u32,
+    /// Flows a second that are closed and replaced by new ones, each with another port.
+    #[arg(long, value_name = "PER_SECOND", value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
+    pub(crate) new_flows: Option<u64>,
     /// Open loop: datagrams a second over all flows, whether or not replies come.
     #[arg(long, value_name = "PPS", conflicts_with = "window",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000_000))]
@@ -138,6 +143,14 @@ impl Options {
         self.interval.or(wanted.then_some(DEFAULT_INTERVAL))
     }
 
+    /// How many flows at most are replaced and still wait for replies: those of the timeout, some more that
+    /// are just being opened and closed.
+    pub(crate) fn retired_flows(&self) -> u32 {
+        let Some(per_second) = self.new_flows else { return 0 };
+        let waiting = u128::from(per_second) * (self.timeout.as_millis() + 100) / 1_000;
+        waiting as u32 + RETIRED_SLACK * u32::from(self.shards)
+    }
+
     /// Every interval is kept in the end, and as many as fit into the timeout while they are open.
     fn check_interval(&self) -> Result<(), String> {
         let Some(step) = self.step() else { return Ok(()) };
@@ -155,14 +168,20 @@ impl Options {
     fn check_descriptors(&self) -> Result<(), String> {
         let Some(limit) = hard_descriptor_limit() else { return Ok(()) };
         let shards = u64::from(self.shards) + u64::from(self.server_shards);
-        let needed = u64::from(self.flows) + SPARE_DESCRIPTORS + 8 * shards;
+        let needed = u64::from(self.flows) + u64::from(self.retired_flows()) + SPARE_DESCRIPTORS + 8 * shards;
         if needed <= limit {
             return Ok(());
         }
         let flows = self.flows;
+        let (replaced, remedy) = match self.new_flows {
+            Some(_) => {
+                (", and replaced ones that wait for replies,", ", fewer --new-flows or a shorter --timeout")
+            }
+            None => ("", ""),
+        };
         Err(format!(
-            "{flows} flows need {needed} descriptors and the limit is {limit}; raise it with `ulimit -n {needed}` \
-             or take fewer --flows"
+            "{flows} flows{replaced} need {needed} descriptors and the limit is {limit}; raise it with \
+             `ulimit -n {needed}` or take fewer --flows{remedy}"
         ))
     }
 

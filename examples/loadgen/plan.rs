@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) flows: u32,
     /// What flows are bound to in turn; nothing leaves it to the system.
     pub(crate) sources: Arc<[IpAddr]>,
+    /// Flows replaced a second.
+    pub(crate) new_flows: Option<u64>,
     pub(crate) mode: Mode,
     pub(crate) sizes: Sizes,
     /// What sizes are drawn by.
@@ -54,6 +56,7 @@ impl Plan {
             flows: options.flows,
             sources: sources::addresses(&options.source, target)?.into(),
             mode: options.rate.map_or(Mode::Closed { window }, |rate_pps| Mode::Open { rate_pps }),
+            new_flows: options.new_flows,
             sizes: options.size.clone(),
             seed: options.seed.unwrap_or_else(|| random().into()),
             warmup: options.warmup,
@@ -125,15 +128,17 @@ fn random() -> u32 {
 
 /// The generator's configuration. It listens on nothing.
 pub(crate) fn config(options: &Options) -> Config {
-    let own_flows = options.flows.div_ceil(u32::from(options.shards.max(1)));
+    let shards = u32::from(options.shards.max(1));
+    let own_flows = options.flows.div_ceil(shards);
+    let own_sockets = own_flows + options.retired_flows().div_ceil(shards);
     let size = options.size.max() as u32;
     let longest = size.next_multiple_of(64).clamp(256, MAX_PAYLOAD[1] as u32);
     Config::new()
         .shards(options.shards)
         .cores(options.cores.iter().copied())
         .backend(options.backend)
-        .max_endpoints(own_flows)
-        .max_peers(own_flows)
+        .max_endpoints(own_sockets)
+        .max_peers(own_sockets)
         .turn_budget(2 * SEND_STEP as u32)
         .max_timers(64)
         .max_datagram(longest)

@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) client: String,
     pub(crate) mode: Mode,
     pub(crate) flows: u32,
+    /// Flows that were to be replaced a second.
+    pub(crate) new_flows: Option<u64>,
     /// Addresses that flows were bound to; 0 if the system chose.
     pub(crate) sources: usize,
     pub(crate) sizes: Sizes,
@@ -50,6 +52,7 @@ impl Report {
             client: "1 shard, mio".to_owned(),
             mode: Mode::Closed { window: 1 },
             flows: 1,
+            new_flows: None,
             sources: 0,
             sizes: Sizes::Fixed(64),
             seed: 0,

@@ -58,6 +58,7 @@ pub(crate) fn run(options: &Options, outputs: &mut Outputs) -> Result<Report, St
         client,
         mode: plan.mode,
         flows: plan.flows,
+        new_flows: plan.new_flows,
         sources: plan.sources.len(),
         sizes: plan.sizes,
         seed: plan.seed,

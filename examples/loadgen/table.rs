@@ -87,6 +87,12 @@ fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if tally.strange > 0 {
         row(f, "strange", tally.strange, "intact, and not of this run or flow")?;
     }
+    if report.new_flows.is_some() {
+        row(f, "new flows", tally.new_flows, "in the places of others")?;
+    }
+    if tally.new_flows_failed > 0 {
+        row(f, "not opened", tally.new_flows_failed, tally.new_flow_failure.as_deref().unwrap_or(""))?;
+    }
     row(f, "pps", report.pps(), &format!("{:.1} Mbit/s of payload each way", report.megabits()))
 }
 

@@ -33,6 +33,10 @@ pub(crate) struct Tally {
     /// Sends that failed afterwards, and why the first of them did.
     pub(crate) failed: u64,
     pub(crate) failure: Option<PeerError>,
+    /// Flows that took the place of others; those that could not, and why the first of them.
+    pub(crate) new_flows: u64,
+    pub(crate) new_flows_failed: u64,
+    pub(crate) new_flow_failure: Option<String>,
     /// Open loop: datagrams that were to be sent.
     pub(crate) asked: u64,
     /// Latency from the intended send time. In a closed loop that is the actual one.
@@ -61,6 +65,9 @@ impl Tally {
             refused: 0,
             failed: 0,
             failure: None,
+            new_flows: 0,
+            new_flows_failed: 0,
+            new_flow_failure: None,
             asked: 0,
             from_intended: histogram(),
             from_sent: histogram(),
@@ -85,11 +92,14 @@ impl Tally {
             (&mut self.pending, other.pending),
             (&mut self.refused, other.refused),
             (&mut self.failed, other.failed),
+            (&mut self.new_flows, other.new_flows),
+            (&mut self.new_flows_failed, other.new_flows_failed),
             (&mut self.asked, other.asked),
         ];
         for (sum, value) in sums {
             *sum += value;
         }
+        self.new_flow_failure = self.new_flow_failure.take().or_else(|| other.new_flow_failure.clone());
         self.failure = self.failure.or(other.failure);
         self.counted_from_ns = self.counted_from_ns.min(other.counted_from_ns);
         self.stopped_ns = self.stopped_ns.max(other.stopped_ns);

@@ -6,6 +6,7 @@
 mod loadgen;
 
 mod basics;
+mod churn;
 mod intervals;
 mod meddler;
 mod sizes;

@@ -40,7 +40,7 @@ impl Client {
     pub(super) fn finish(&mut self, cx: &mut Context<'_, Self>) {
         self.report();
         if self.draining {
-            self.peers.iter().for_each(|peer| cx.io.close(*peer));
+            self.lanes.iter().for_each(|lane| cx.io.close(lane.peer));
         }
     }
 
@@ -64,6 +64,17 @@ impl Client {
         let next = self.plan().instant_of(slices.next_end_ns().0).max(cx.io.now() + INTERVAL_EVERY);
         self.set(cx, next, Alarm::Interval);
         self.slices = Some(slices);
+    }
+
+    /// An intact datagram that is none of this flow's. Where flows are replaced, it may be for one that had
+    /// this port before.
+    pub(super) fn judge_stranger(&mut self, header: &Header, in_time: bool) {
+        let ours = header.run == self.plan().run && self.churn.is_some() && !in_time;
+        if ours && header.intended_ns >= self.tally.counted_from_ns {
+            self.tally.late += 1;
+        } else if !ours {
+            self.tally.strange += 1;
+        }
     }
 
     pub(super) fn judge(&mut self, header: &Header, len: usize, verdict: Verdict, now_ns: u64) {

@@ -6,37 +6,59 @@ use shardgram::{Context, TimerId, Via};
 
 use super::super::flow::Flow;
 use super::super::link::Event;
-use super::{Alarm, Client, OPEN_STEP, Phase, TICK};
+use super::{Alarm, Client, Lane, OPEN_STEP, Phase, Place, Stage, TICK};
 
 impl Client {
     /// Asks for some more flows. The sockets are opened between turns, so the last ones are there one turn
     /// after they were asked for.
     pub(super) fn open_some(&mut self, cx: &mut Context<'_, Self>) {
-        let left = self.own_flows() - self.flows.len();
-        if left == 0 && self.last_endpoint.is_none_or(|last| cx.io.endpoint_address(last).is_some()) {
+        let left = self.own_flows() - self.active.len();
+        let last = self.lanes.last().map(|lane| lane.endpoint);
+        if left == 0 && last.is_none_or(|last| cx.io.endpoint_address(last).is_some()) {
             self.phase = Phase::Ready;
             self.tell(Event::Ready);
             return;
         }
         for _ in 0..left.min(OPEN_STEP) {
-            if let Err(cause) = self.open_one(cx) {
-                self.refuse(cause);
-                return;
+            match self.open_one(cx) {
+                Ok(lane) => self.active.push(lane),
+                Err(cause) => return self.refuse(cause),
             }
         }
         self.work_at_once(cx);
     }
 
-    pub(super) fn open_one(&mut self, cx: &mut Context<'_, Self>) -> Result<(), String> {
-        let target = self.plan().target;
-        let number = self.flows.len() as u32;
-        let bound = self.plan().endpoint(self.flow_number(number));
-        let endpoint = cx.io.endpoint(bound).map_err(|_| "max_endpoints is too small")?;
-        let peer = cx.open(Via::Endpoint(endpoint), target, number).map_err(|error| error.to_string())?;
-        self.last_endpoint = Some(endpoint);
-        self.peers.push(peer);
-        self.flows.push(Flow::new(self.window(), self.plan().remembered()));
-        Ok(())
+    /// Asks for a flow; gives its lane.
+    pub(super) fn open_one(&mut self, cx: &mut Context<'_, Self>) -> Result<u32, String> {
+        const FULL: &str =
+            "too many flows wait for their last replies; take fewer --new-flows or a shorter --timeout";
+        let (target, number) = (self.plan().target, self.next_number());
+        let endpoint = cx.io.endpoint(self.plan().endpoint(number)).map_err(|_| FULL)?;
+        let lane = self.vacant.last().copied().unwrap_or(self.lanes.len() as u32);
+        let peer = match cx.open(Via::Endpoint(endpoint), target, lane) {
+            Ok(peer) => peer,
+            Err(error) => {
+                cx.close_endpoint(endpoint);
+                return Err(error.to_string());
+            }
+        };
+        self.opened = self.opened.wrapping_add(1);
+        let flow = Flow::new(self.window(), self.plan().remembered());
+        let state = Lane { peer, endpoint, number, flow, stage: Stage::Opening };
+        match self.vacant.pop() {
+            Some(vacant) => self.lanes[vacant as usize] = state,
+            None => self.lanes.push(state),
+        }
+        Ok(lane)
+    }
+
+    /// The flow of this lane may send.
+    pub(super) fn start_lane(&mut self, lane: u32) {
+        let window = self.window() as u16;
+        let state = &mut self.lanes[lane as usize];
+        state.stage = Stage::Active;
+        let number = state.number;
+        self.free.extend((0..window).map(|slot| Place { lane, number, slot }));
     }
 
     pub(super) fn refuse(&mut self, cause: String) {

@@ -1,5 +1,6 @@
 //! Sending: when, how much in one turn, and giving up what is not answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use shardgram::Context;
@@ -8,29 +9,36 @@ use super::super::payload::{self, Header};
 use super::super::plan::Mode;
 use super::super::schedule::{Schedule, Share};
 use super::super::slices::Slices;
-use super::{Alarm, Client, Phase, SEND_STEP, SWEEP_STEP};
+use super::churn::Churn;
+use super::{Alarm, Client, Lane, Phase, Place, SEND_STEP, SWEEP_STEP, Stage};
 
 impl Client {
     pub(super) fn begin(&mut self, cx: &mut Context<'_, Self>, at: Instant) {
         if self.phase != Phase::Ready {
             return;
         }
-        let plan = &self.shared.plan;
+        let shared = Arc::clone(&self.shared);
+        let plan = &shared.plan;
         let from = at + plan.warmup;
         self.tally.counted_from_ns = plan.ns_at(from);
         self.stop_ns = plan.ns_at(from + plan.duration);
         let (sweep, stop) = (at + plan.timeout / 8, plan.instant_of(self.stop_ns));
+        let share = |rate_pps| {
+            let own_flows = self.active.len() as u32;
+            Share { rate_pps, flows: plan.flows, own_flows, shard: self.info.shard }
+        };
+        let start_ns = plan.ns_at(at);
+        self.churn = plan.new_flows.map(|per_second| Churn::new(start_ns, share(per_second)));
         match plan.mode {
-            Mode::Closed { window } => {
-                let slots = |flow| (0..window).map(move |slot| (flow, slot as u16));
-                self.free = (0..self.flows.len() as u32).flat_map(slots).collect();
+            Mode::Closed { .. } => {
                 self.set(cx, sweep, Alarm::Sweep);
             }
             Mode::Open { rate_pps } => {
-                let own_flows = self.flows.len() as u32;
-                let share = Share { rate_pps, flows: plan.flows, own_flows, shard: self.info.shard };
-                self.schedule = Some(Schedule::new(plan.ns_at(at), share));
+                self.schedule = Some(Schedule::new(start_ns, share(rate_pps)));
             }
+        }
+        for place in 0..self.active.len() {
+            self.start_lane(self.active[place]);
         }
         if let Some(grid) = plan.grid(at) {
             let slices = Slices::new(grid);
@@ -46,16 +54,16 @@ impl Client {
     pub(super) fn send(
         &mut self,
         cx: &mut Context<'_, Self>,
-        flow: u32,
+        lane: u32,
         slot: u16,
         intended_ns: u64,
         now_ns: u64,
     ) -> bool {
-        let (plan, number) = (&self.shared.plan, self.flow_number(flow));
-        let state = &mut self.flows[flow as usize];
-        let sequence = state.next() as u32;
+        let plan = &self.shared.plan;
+        let Lane { peer, number, flow, .. } = &mut self.lanes[lane as usize];
+        let (number, sequence) = (*number, flow.next() as u32);
         let size = plan.sizes.pick(plan.seed, number, sequence);
-        let Ok(mut room) = cx.io.slot(self.peers[flow as usize], size) else {
+        let Ok(mut room) = cx.io.slot(*peer, size) else {
             self.tally.refused += 1;
             return false;
         };
@@ -66,7 +74,7 @@ impl Client {
             return false;
         }
         let counts = intended_ns >= self.tally.counted_from_ns;
-        state.sent(slot, now_ns, counts);
+        flow.sent(slot, now_ns, counts);
         self.tally.sent += u64::from(counts);
         self.tally.bytes_sent += if counts { size as u64 } else { 0 };
         self.tally.pending += u64::from(counts);
@@ -79,14 +87,28 @@ impl Client {
     /// Closed loop: sends from free slots, as much as one turn may.
     pub(super) fn refill(&mut self, cx: &mut Context<'_, Self>) {
         for _ in 0..SEND_STEP {
-            let Some((flow, slot)) = self.free.pop_front() else { return };
+            let Some(place) = self.free.pop_front() else { return };
             let now_ns = self.plan().now_ns();
-            if !self.send(cx, flow, slot, now_ns, now_ns) {
-                self.free.push_front((flow, slot));
+            if self.may_send(place) && !self.send(cx, place.lane, place.slot, now_ns, now_ns) {
+                self.free.push_front(place);
                 break;
             }
         }
         self.work_at_once(cx);
+    }
+
+    /// Whether that flow is there and has not retired.
+    fn may_send(&self, place: Place) -> bool {
+        let lane = &self.lanes[place.lane as usize];
+        lane.number == place.number && lane.stage == Stage::Active
+    }
+
+    /// Closed loop: sends from a slot that a reply has made free.
+    pub(super) fn refill_at_once(&mut self, cx: &mut Context<'_, Self>, place: Place, now_ns: u64) {
+        let may_send = self.phase == Phase::Running && self.may_send(place);
+        if may_send && !self.send(cx, place.lane, place.slot, now_ns, now_ns) {
+            self.free.push_back(place);
+        }
     }
 
     /// Open loop: sends what is due, as much of it as one turn may.
@@ -102,7 +124,8 @@ impl Client {
                 self.work_at(cx, self.plan().instant_of(due_ns));
                 return;
             }
-            if !self.send(cx, schedule.flow(), 0, due_ns, now_ns) {
+            let lane = self.active[schedule.flow() as usize];
+            if !self.send(cx, lane, 0, due_ns, now_ns) {
                 break;
             }
             if due_ns >= self.tally.counted_from_ns {
@@ -119,15 +142,11 @@ impl Client {
         let timeout = self.plan().timeout;
         let now_ns = self.plan().ns_at(cx.io.now());
         let limit_ns = now_ns.saturating_sub(timeout.as_nanos() as u64);
-        let end = (from + SWEEP_STEP).min(self.flows.len());
-        for flow in from..end {
-            self.flows[flow].give_up(limit_ns, now_ns, |slot, counts| {
-                self.free.push_back((flow as u32, slot));
-                self.tally.pending -= u64::from(counts);
-                self.given_up += u64::from(counts);
-            });
+        let end = (from + SWEEP_STEP).min(self.lanes.len());
+        for lane in from..end {
+            self.give_up(lane as u32, limit_ns, now_ns);
         }
-        if end < self.flows.len() {
+        if end < self.lanes.len() {
             self.sweep_from = Some(end);
             self.work_at_once(cx);
         } else {
@@ -135,11 +154,23 @@ impl Client {
         }
     }
 
+    /// Closed loop: gives up what this flow sent before `limit_ns`.
+    pub(super) fn give_up(&mut self, lane: u32, limit_ns: u64, now_ns: u64) {
+        let Lane { number, flow, .. } = &mut self.lanes[lane as usize];
+        let number = *number;
+        flow.give_up(limit_ns, now_ns, |slot, counts| {
+            self.free.push_back(Place { lane, number, slot });
+            self.tally.pending = self.tally.pending.saturating_sub(u64::from(counts));
+            self.given_up += u64::from(counts);
+        });
+    }
+
     /// What a turn does beside answering datagrams.
     pub(super) fn work(&mut self, cx: &mut Context<'_, Self>) {
         match self.phase {
             Phase::Opening => self.open_some(cx),
             Phase::Running => {
+                self.take_over(cx);
                 if let Some(from) = self.sweep_from.take() {
                     self.sweep(cx, from);
                 }
