@@ -6,16 +6,17 @@ use shardgram::Snapshot;
 
 use super::plan::Mode;
 use super::report::Report;
+use super::schedule::Rate;
 use super::series::Point;
 use super::table::QUANTILES;
 
 pub(crate) fn of(report: &Report) -> Value {
     let tally = &report.tally;
-    let (window, rate_pps) = match report.mode {
+    let (window, rate) = match report.mode {
         Mode::Closed { window } => (Some(window), None),
-        Mode::Open { rate_pps } => (None, Some(rate_pps)),
+        Mode::Open { rate } => (None, Some(rate)),
     };
-    let open_loop = |histogram| rate_pps.map(|_| latencies(histogram));
+    let open_loop = |histogram| rate.map(|_| latencies(histogram));
     json!({
         "target": report.target,
         "server": report.embedded,
@@ -23,7 +24,13 @@ pub(crate) fn of(report: &Report) -> Value {
         "flows": report.flows,
         "source_addresses": report.sources,
         "window": window,
-        "rate_pps": rate_pps,
+        "rate_pps": match rate { Some(Rate::Steady(rate)) => Some(rate), _ => None },
+        "ramp": match rate {
+            Some(Rate::Ramp { from, to, over }) => {
+                Some(json!({ "from_pps": from, "to_pps": to, "over_ns": over.as_nanos() as u64 }))
+            }
+            _ => None,
+        },
         "size_bytes": (!report.sizes.vary()).then(|| report.sizes.max()),
         "sizes": report.sizes.to_string(),
         "seed": report.sizes.vary().then_some(report.seed),

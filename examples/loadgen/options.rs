@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use shardgram::Backend;
 
 use super::fail_if::{self, Condition};
+use super::schedule::{self, MOST_PPS, Rate};
 use super::sizes::{self, Sizes};
 use super::sources::{self, Source};
 use super::units;
@@ -47,8 +48,12 @@ pub(crate) struct Options {
     pub(crate) new_flows: Option<u64>,
     /// Open loop: datagrams a second over all flows, whether or not replies come.
     #[arg(long, value_name = "PPS", conflicts_with = "window",
-          value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000_000))]
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST_PPS))]
     pub(crate) rate: Option<u64>,
+    /// Open loop whose rate rises or falls evenly, as in 10000..200000/20s.
+    #[arg(long, value_name = "PPS..PPS/TIME", conflicts_with_all = ["window", "rate", "duration"],
+          value_parser = schedule::parse_ramp)]
+    pub(crate) ramp: Option<Rate>,
     /// Bytes of payload of each datagram, 32 or more: 64, 64-1200 for all of these equally often, imix, or
     /// sizes with their shares as in 64:7,576:4,1500:1.
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
@@ -137,9 +142,22 @@ impl Options {
         self.check_descriptors()
     }
 
+    /// The rate of an open loop, `None` for a closed one.
+    pub(crate) fn open_rate(&self) -> Option<Rate> {
+        self.ramp.or(self.rate.map(Rate::Steady))
+    }
+
+    /// How long to measure.
+    pub(crate) fn duration(&self) -> Duration {
+        match self.ramp {
+            Some(Rate::Ramp { over, .. }) => over,
+            _ => self.duration,
+        }
+    }
+
     /// The length of intervals, if something is to be told of them.
     pub(crate) fn step(&self) -> Option<Duration> {
-        let wanted = self.lines.is_some() || self.hdr_log.is_some();
+        let wanted = self.ramp.is_some() || self.lines.is_some() || self.hdr_log.is_some();
         self.interval.or(wanted.then_some(DEFAULT_INTERVAL))
     }
 
@@ -154,7 +172,7 @@ impl Options {
     /// Every interval is kept in the end, and as many as fit into the timeout while they are open.
     fn check_interval(&self) -> Result<(), String> {
         let Some(step) = self.step() else { return Ok(()) };
-        let least = (self.timeout / MAX_OPEN_INTERVALS).max(self.duration / MAX_INTERVALS);
+        let least = (self.timeout / MAX_OPEN_INTERVALS).max(self.duration() / MAX_INTERVALS);
         if step >= least {
             return Ok(());
         }

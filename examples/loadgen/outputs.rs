@@ -69,8 +69,11 @@ impl Outputs {
         };
         let to = |name: &str, to: Box<dyn Write>| Sink { name: name.to_owned(), to };
         let lines = options.interval.is_some();
+        // A table of a ramp without its intervals would say nothing.
+        let table_needs_lines = options.ramp.is_some();
         Ok(Self {
-            text: (lines && !options.json).then(|| to("standard output", Box::new(io::stdout()))),
+            text: ((lines || table_needs_lines) && !options.json)
+                .then(|| to("standard output", Box::new(io::stdout()))),
             json: (lines && options.json && options.lines.is_none())
                 .then(|| to("standard error", Box::new(io::stderr()))),
             hdr_log: None,

@@ -8,6 +8,7 @@ use shardgram::{Config, Endpoint};
 
 use super::client::SEND_STEP;
 use super::options::{MAX_PAYLOAD, Options};
+use super::schedule::Rate;
 use super::sizes::Sizes;
 use super::slices::Grid;
 use super::sources;
@@ -16,8 +17,8 @@ use super::sources;
 pub(crate) enum Mode {
     /// Every flow keeps so many datagrams in flight.
     Closed { window: u32 },
-    /// So many datagrams a second over all flows.
-    Open { rate_pps: u64 },
+    /// So many datagrams a second, whether or not replies come.
+    Open { rate: Rate },
 }
 
 #[derive(Clone, Debug)]
@@ -55,12 +56,12 @@ impl Plan {
             target,
             flows: options.flows,
             sources: sources::addresses(&options.source, target)?.into(),
-            mode: options.rate.map_or(Mode::Closed { window }, |rate_pps| Mode::Open { rate_pps }),
+            mode: options.open_rate().map_or(Mode::Closed { window }, |rate| Mode::Open { rate }),
             new_flows: options.new_flows,
             sizes: options.size.clone(),
             seed: options.seed.unwrap_or_else(|| random().into()),
             warmup: options.warmup,
-            duration: options.duration,
+            duration: options.duration(),
             timeout: options.timeout,
             run: random(),
             step: options.step(),
@@ -112,8 +113,8 @@ impl Plan {
     pub(crate) fn remembered(&self) -> u64 {
         match self.mode {
             Mode::Closed { window } => 4 * u64::from(window),
-            Mode::Open { rate_pps } => {
-                let in_time = u128::from(rate_pps) * self.timeout.as_millis() / 1_000;
+            Mode::Open { rate } => {
+                let in_time = u128::from(rate.most()) * self.timeout.as_millis() / 1_000;
                 2 * (in_time as u64 / u64::from(self.flows) + 1)
             }
         }
@@ -155,7 +156,7 @@ fn receive_buffers(options: &Options, own_flows: u32, bytes_each: u32) -> u16 {
     const FEWEST: u32 = 256;
     const MOST: u32 = 8_192;
     const MOST_BYTES: u32 = 64 << 20;
-    let in_flight = own_flows.saturating_mul(if options.rate.is_some() { 64 } else { options.window });
+    let in_flight = own_flows.saturating_mul(if options.open_rate().is_some() { 64 } else { options.window });
     let affordable = 1 << (MOST_BYTES / bytes_each).ilog2();
     in_flight.clamp(FEWEST, MOST).next_power_of_two().min(affordable) as u16
 }

@@ -4,6 +4,7 @@ use shardgram::Snapshot;
 
 use super::cpu::Usage;
 use super::plan::Mode;
+use super::schedule::Rate;
 use super::series::Point;
 use super::sizes::Sizes;
 use super::tally::Tally;
@@ -108,11 +109,19 @@ impl Report {
     }
 
     fn say_what_the_schedule_lost(&self, reasons: &mut Vec<String>) {
-        let Mode::Open { rate_pps } = self.mode else { return };
+        let Mode::Open { rate } = self.mode else { return };
         let tally = &self.tally;
         if tally.sent * 100 < tally.asked * 99 {
             let sent = units::grouped(per_second(tally.sent, self.elapsed_ns()));
-            reasons.push(format!("it sent {sent} datagrams a second of {}", units::grouped(rate_pps)));
+            reasons.push(match rate {
+                Rate::Steady(rate) => {
+                    format!("it sent {sent} datagrams a second of {}", units::grouped(rate))
+                }
+                Rate::Ramp { .. } => {
+                    let asked = units::grouped(tally.asked);
+                    format!("it sent {} datagrams of {asked}", units::grouped(tally.sent))
+                }
+            });
         }
         let (lag, latency) = (tally.lag.value_at_quantile(0.99), tally.from_intended.value_at_quantile(0.99));
         if lag >= LATE_NS || (lag >= NOTICEABLE_NS && lag >= latency / 2) {
@@ -179,7 +188,7 @@ mod tests {
     #[test]
     fn each_reason_is_told() {
         let mut report = Report::empty();
-        report.mode = Mode::Open { rate_pps: 1_000 };
+        report.mode = Mode::Open { rate: Rate::Steady(1_000) };
         (report.tally.sent, report.tally.asked) = (900, 1_000);
         (report.tally.counted_from_ns, report.tally.stopped_ns) = (0, 1_000_000_000);
         report.tally.lag.saturating_record(2_000_000);

@@ -45,8 +45,8 @@ fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Mode::Closed { window } => {
             write!(f, "closed loop: {flows} x {} in flight", grouped(window.into()))?;
         }
-        Mode::Open { rate_pps } => {
-            write!(f, "open loop: {} datagrams a second over {flows}", grouped(rate_pps))?;
+        Mode::Open { rate } => {
+            write!(f, "open loop: {rate} over {flows}")?;
         }
     }
     write!(f, ", {}, {elapsed}", report.sizes)?;
@@ -159,12 +159,13 @@ fn interval_row(cells: &[String; 7]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::schedule::Rate;
     use super::*;
 
     #[test]
     fn columns_stand_in_line() {
         let mut report = Report::empty();
-        report.mode = Mode::Open { rate_pps: 1_000_000 };
+        report.mode = Mode::Open { rate: Rate::Steady(1_000_000) };
         (report.tally.sent, report.tally.received) = (1_234_567, 1_234_560);
         (report.tally.counted_from_ns, report.tally.stopped_ns) = (0, 1_000_000_000);
         report.tally.from_intended.saturating_record(12_345);

@@ -9,6 +9,7 @@ mod basics;
 mod churn;
 mod intervals;
 mod meddler;
+mod ramp;
 mod sizes;
 mod sources;
 mod verdicts;

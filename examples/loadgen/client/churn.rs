@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use shardgram::{Context, PeerId};
 
-use super::super::schedule::{Schedule, Share};
+use super::super::schedule::Share;
+use super::super::steady::Steady;
 use super::{Alarm, Client, LINGER, Phase, Stage};
 
 /// Flows replaced in one turn.
@@ -19,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) struct Churn {
     /// When the next flow is due, and which.
-    schedule: Schedule,
+    schedule: Steady,
     /// New flows whose sockets are about to be open, and which of the active ones each replaces.
     opening: VecDeque<(u32, u32)>,
     /// Retired flows, each with the time at which it retired: first all, for a moment, so that duplicates
@@ -29,8 +30,8 @@ pub(super) struct Churn {
 }
 
 impl Churn {
-    pub(super) fn new(start_ns: u64, share: Share) -> Self {
-        let schedule = Schedule::new(start_ns, share);
+    pub(super) fn new(start_ns: u64, per_second: u64, share: Share) -> Self {
+        let schedule = Steady::new(start_ns, per_second, share);
         Self { schedule, opening: VecDeque::new(), lingering: VecDeque::new(), waiting: VecDeque::new() }
     }
 }

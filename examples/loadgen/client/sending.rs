@@ -23,18 +23,15 @@ impl Client {
         self.tally.counted_from_ns = plan.ns_at(from);
         self.stop_ns = plan.ns_at(from + plan.duration);
         let (sweep, stop) = (at + plan.timeout / 8, plan.instant_of(self.stop_ns));
-        let share = |rate_pps| {
-            let own_flows = self.active.len() as u32;
-            Share { rate_pps, flows: plan.flows, own_flows, shard: self.info.shard }
-        };
-        let start_ns = plan.ns_at(at);
-        self.churn = plan.new_flows.map(|per_second| Churn::new(start_ns, share(per_second)));
+        let share = Share { flows: plan.flows, own_flows: self.active.len() as u32, shard: self.info.shard };
+        let (start_ns, foot_ns) = (plan.ns_at(at), self.tally.counted_from_ns);
+        self.churn = plan.new_flows.map(|per_second| Churn::new(start_ns, per_second, share));
         match plan.mode {
             Mode::Closed { .. } => {
                 self.set(cx, sweep, Alarm::Sweep);
             }
-            Mode::Open { rate_pps } => {
-                self.schedule = Some(Schedule::new(start_ns, share(rate_pps)));
+            Mode::Open { rate } => {
+                self.schedule = Some(Schedule::new(start_ns, foot_ns, rate, share));
             }
         }
         for place in 0..self.active.len() {
@@ -121,7 +118,7 @@ impl Client {
         for _ in 0..SEND_STEP {
             let (due_ns, now_ns) = (schedule.next_ns(), self.plan().now_ns());
             if due_ns > now_ns {
-                self.work_at(cx, self.plan().instant_of(due_ns));
+                self.work_at(cx, self.plan().instant_of(due_ns.min(self.stop_ns)));
                 return;
             }
             let lane = self.active[schedule.flow() as usize];
