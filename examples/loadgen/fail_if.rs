@@ -90,6 +90,12 @@ pub(crate) fn parse(text: &str) -> Result<Condition, String> {
     Ok(Condition { metric: *metric, relation, bound, text: text.to_owned() })
 }
 
+/// Those that hold, in one line.
+pub(crate) fn violations(conditions: &[Condition], report: &Report) -> Option<String> {
+    let violations: Vec<_> = conditions.iter().filter_map(|c| c.violation(report)).collect();
+    (!violations.is_empty()).then(|| format!("failed: {}", violations.join(", ")))
+}
+
 impl Condition {
     /// If it holds: itself and the value.
     pub(crate) fn violation(&self, report: &Report) -> Option<String> {

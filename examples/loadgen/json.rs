@@ -82,7 +82,7 @@ pub(crate) fn interval(point: &Point) -> Value {
     })
 }
 
-fn latencies(histogram: &Histogram<u64>) -> Value {
+pub(crate) fn latencies(histogram: &Histogram<u64>) -> Value {
     let quantiles = QUANTILES.iter().map(|(name, q)| (*name, histogram.value_at_quantile(*q)));
     let ends = [("mean", histogram.mean() as u64), ("min", histogram.min())];
     Value::Object(quantiles.chain(ends).map(|(name, ns)| (name.to_owned(), ns.into())).collect())

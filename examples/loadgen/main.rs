@@ -4,6 +4,7 @@
 //! `-- 192.0.2.1:9000 --rate 100000 --fail-if "lost>0,p99>2ms"` it loads another one at a steady rate.
 
 mod client;
+mod conduct;
 mod cpu;
 mod embedded;
 mod fail_if;
@@ -20,6 +21,8 @@ mod ramp;
 mod report;
 mod run;
 mod schedule;
+mod search;
+mod search_report;
 mod series;
 mod sizes;
 mod slices;
@@ -30,7 +33,6 @@ mod tally;
 mod target;
 mod units;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use options::Options;
@@ -43,18 +45,9 @@ const FAILED: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let outcome = Options::from_command_line().and_then(|options| {
-        let mut outputs = Outputs::open(&options)?;
-        let report = run::run(&options, &mut outputs)?;
-        outputs.end()?;
-        show(&report, &options)?;
-        Ok((report, options))
-    });
-    match outcome {
-        Ok((report, options)) => match fault(&report, &options) {
-            None => ExitCode::SUCCESS,
-            Some(fault) => exit(FAILED, &fault),
-        },
+    match Options::from_command_line().and_then(|options| run(&options)) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(fault)) => exit(FAILED, &fault),
         Err(cause) => exit(REFUSED, &cause),
     }
 }
@@ -64,28 +57,41 @@ fn exit(code: u8, line: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn show(report: &Report, options: &Options) -> Result<(), String> {
-    if report.is_empty() {
-        return Ok(());
+/// Gives what is wrong with the result, in one line. An error means that there is no result.
+fn run(options: &Options) -> Result<Option<String>, String> {
+    let mut outputs = Outputs::open(options)?;
+    if !options.search.is_empty() {
+        return search(options, &mut outputs);
     }
-    let mut out = std::io::stdout().lock();
-    let written = match options.json {
-        true => writeln!(out, "{}", json::of(report)),
-        false => write!(out, "{}", table::Table(report)),
-    };
-    written.map_err(|error| format!("the result cannot be written ({error}); see where standard output goes"))
+    let report = run::run(options, &mut outputs)?;
+    outputs.end()?;
+    if report.is_empty() {
+        return Ok(Some("interrupted before anything was measured; take a shorter --warmup".to_owned()));
+    }
+    outputs::print(&match options.json {
+        true => format!("{}\n", json::of(&report)),
+        false => table::Table(&report).to_string(),
+    })?;
+    Ok(fault(&report, options))
+}
+
+fn search(options: &Options, outputs: &mut Outputs) -> Result<Option<String>, String> {
+    let line = |line: String| if options.json { Ok(()) } else { outputs::print(&(line + "\n")) };
+    line(search_report::trial_heading())?;
+    let search = search::run(options, outputs, |trial| line(search_report::trial(trial)))?;
+    outputs::print(&match options.json {
+        true => format!("{}\n", search_report::json(&search, options)),
+        false => search_report::table(&search, options),
+    })?;
+    Ok(search::fault(&search, &options.fail_if))
 }
 
 /// What is wrong with the result, in one line.
 fn fault(report: &Report, options: &Options) -> Option<String> {
-    if report.is_empty() {
-        return Some("interrupted before anything was measured; take a shorter --warmup".to_owned());
-    }
     if report.tally.received == 0 {
         return Some(silence(report));
     }
-    let violations: Vec<_> = options.fail_if.iter().filter_map(|c| c.violation(report)).collect();
-    (!violations.is_empty()).then(|| format!("failed: {}", violations.join(", ")))
+    fail_if::violations(&options.fail_if, report)
 }
 
 /// Why nothing was measured.

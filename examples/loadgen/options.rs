@@ -9,7 +9,9 @@ use clap::error::ErrorKind;
 use shardgram::Backend;
 
 use super::fail_if::{self, Condition};
+use super::plan::{Load, Mode};
 use super::schedule::{self, MOST_PPS, Rate};
+use super::search::{self, FIRST_PPS, Loss};
 use super::sizes::{self, Sizes};
 use super::sources::{self, Source};
 use super::units;
@@ -54,6 +56,20 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PPS..PPS/TIME", conflicts_with_all = ["window", "rate", "duration"],
           value_parser = schedule::parse_ramp)]
     pub(crate) ramp: Option<Rate>,
+    /// Search for the highest rates with no more than these losses, as in 0,0.5%, by trials; then measure
+    /// latency at 10, 50 and 90 % of them. --rate is the first rate to try.
+    #[arg(long, value_name = "LOSSES", value_delimiter = ',', value_parser = search::parse_loss,
+          conflicts_with_all = ["window", "ramp", "duration", "interval", "lines", "hdr_log"])]
+    pub(crate) search: Vec<Loss>,
+    /// How long each trial of a search measures.
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "search", value_parser = duration(10, 3_600_000))]
+    pub(crate) trial: Duration,
+    /// When a search ends: the lowest rate that failed is so close to the highest that did not.
+    #[arg(long, value_name = "PERCENT", default_value = "2%", requires = "search", value_parser = search::parse_resolution)]
+    pub(crate) resolution: f64,
+    /// The most trials for each loss of a search.
+    #[arg(long, value_name = "N", default_value_t = 25, requires = "search", value_parser = range(1, 1_000))]
+    pub(crate) max_trials: u32,
     /// Bytes of payload of each datagram, 32 or more: 64, 64-1200 for all of these equally often, imix, or
     /// sizes with their shares as in 64:7,576:4,1500:1.
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
@@ -142,16 +158,21 @@ impl Options {
         self.check_descriptors()
     }
 
-    /// The rate of an open loop, `None` for a closed one.
-    pub(crate) fn open_rate(&self) -> Option<Rate> {
-        self.ramp.or(self.rate.map(Rate::Steady))
+    /// What a single run sends, or the first trial of a search.
+    pub(crate) fn load(&self) -> Load {
+        let window = self.window;
+        let first = (!self.search.is_empty()).then_some(FIRST_PPS);
+        let rate = self.ramp.or(self.rate.or(first).map(Rate::Steady));
+        let mode = rate.map_or(Mode::Closed { window }, |rate| Mode::Open { rate });
+        Load { mode, duration: self.duration() }
     }
 
     /// How long to measure.
     pub(crate) fn duration(&self) -> Duration {
         match self.ramp {
             Some(Rate::Ramp { over, .. }) => over,
-            _ => self.duration,
+            _ if self.search.is_empty() => self.duration,
+            _ => self.trial,
         }
     }
 

@@ -29,6 +29,13 @@ pub(crate) fn cannot_write(name: &str, error: &io::Error) -> String {
     format!("{name} cannot be written ({error}); see where it is and what room is left")
 }
 
+/// Writes a result to standard output.
+pub(crate) fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| cannot_write("standard output", &error))
+}
+
 /// Opens a file for writing. What is in it stays until there is something to write instead.
 fn open(option: &str, path: &str) -> Result<File, String> {
     // Not truncated: a run that is refused for another reason leaves an older result alone.

@@ -21,6 +21,13 @@ pub(crate) enum Mode {
     Open { rate: Rate },
 }
 
+/// How much to send, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) mode: Mode,
+    pub(crate) duration: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) target: SocketAddr,
@@ -50,18 +57,17 @@ pub(crate) struct Plan {
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 impl Plan {
-    pub(crate) fn new(options: &Options, target: SocketAddr) -> Result<Self, String> {
-        let window = options.window;
+    pub(crate) fn new(options: &Options, load: Load, target: SocketAddr) -> Result<Self, String> {
         Ok(Self {
             target,
             flows: options.flows,
             sources: sources::addresses(&options.source, target)?.into(),
-            mode: options.open_rate().map_or(Mode::Closed { window }, |rate| Mode::Open { rate }),
+            mode: load.mode,
             new_flows: options.new_flows,
             sizes: options.size.clone(),
             seed: options.seed.unwrap_or_else(|| random().into()),
             warmup: options.warmup,
-            duration: options.duration(),
+            duration: load.duration,
             timeout: options.timeout,
             run: random(),
             step: options.step(),
@@ -156,7 +162,11 @@ fn receive_buffers(options: &Options, own_flows: u32, bytes_each: u32) -> u16 {
     const FEWEST: u32 = 256;
     const MOST: u32 = 8_192;
     const MOST_BYTES: u32 = 64 << 20;
-    let in_flight = own_flows.saturating_mul(if options.open_rate().is_some() { 64 } else { options.window });
+    let in_flight = own_flows.saturating_mul(if matches!(options.load().mode, Mode::Open { .. }) {
+        64
+    } else {
+        options.window
+    });
     let affordable = 1 << (MOST_BYTES / bytes_each).ilog2();
     in_flight.clamp(FEWEST, MOST).next_power_of_two().min(affordable) as u16
 }

@@ -30,30 +30,38 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Who is loaded, and by what.
+pub(crate) fn server(report: &Report) -> String {
     let server = match &report.embedded {
         Some(label) => format!("embedded echo server {} ({label})", report.target),
         None => report.target.clone(),
     };
-    writeln!(f, "{server}, loaded by {}", report.client)?;
-    let mut flows = counted(report.flows.into(), "flow");
-    if report.sources > 0 {
-        flows += &format!(" from {}", counted(report.sources as u64, "local address"));
+    format!("{server}, loaded by {}", report.client)
+}
+
+pub(crate) fn flows(report: &Report) -> String {
+    let flows = counted(report.flows.into(), "flow");
+    match report.sources {
+        0 => flows,
+        sources => format!("{flows} from {}", counted(sources as u64, "local address")),
     }
-    let elapsed = time(report.elapsed_ns());
+}
+
+pub(crate) fn sizes(report: &Report) -> String {
+    let seed = if report.sizes.vary() { format!(", --seed {}", report.seed) } else { String::new() };
+    format!("{}{seed}", report.sizes)
+}
+
+fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "{}", server(report))?;
+    let flows = flows(report);
     match report.mode {
         Mode::Closed { window } => {
             write!(f, "closed loop: {flows} x {} in flight", grouped(window.into()))?;
         }
-        Mode::Open { rate } => {
-            write!(f, "open loop: {rate} over {flows}")?;
-        }
+        Mode::Open { rate } => write!(f, "open loop: {rate} over {flows}")?,
     }
-    write!(f, ", {}, {elapsed}", report.sizes)?;
-    if report.sizes.vary() {
-        write!(f, ", --seed {}", report.seed)?;
-    }
-    writeln!(f)
+    writeln!(f, ", {}, {}", sizes(report), time(report.elapsed_ns()))
 }
 
 fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {

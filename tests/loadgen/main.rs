@@ -10,6 +10,7 @@ mod churn;
 mod intervals;
 mod meddler;
 mod ramp;
+mod search;
 mod sizes;
 mod sources;
 mod verdicts;
