@@ -4,6 +4,7 @@ mod churn;
 mod ending;
 mod opening;
 mod sending;
+mod subscribing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use shardgram::{
 };
 
 use self::churn::Churn;
+use self::subscribing::Subscribing;
+use super::arrivals::Seen;
 use super::flow::Flow;
 use super::link::{Command, Event, Shared};
 use super::payload;
@@ -60,6 +63,8 @@ pub(crate) enum Alarm {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Opening,
+    /// Fan-out: subscribers wait until the server knows them.
+    Subscribing,
     Ready,
     Running,
     Settling,
@@ -85,6 +90,9 @@ struct Lane {
     number: u32,
     flow: Flow,
     stage: Stage,
+    /// Fan-out: whether the server knows of this subscriber, and what came of each publisher.
+    subscribed: bool,
+    seen: Vec<Seen>,
 }
 
 /// A slot of a flow's window.
@@ -108,6 +116,9 @@ pub(crate) struct Client {
     /// Flows opened so far.
     opened: u32,
     churn: Option<Churn>,
+    subscribing: Option<Subscribing>,
+    /// The program said that nothing more can arrive.
+    all_arrived: bool,
     /// Closed loop: free slots of windows.
     free: VecDeque<Place>,
     /// Closed loop: from which lane on to search for what is overdue.
@@ -134,6 +145,8 @@ impl Client {
             vacant: Vec::new(),
             opened: 0,
             churn: None,
+            subscribing: None,
+            all_arrived: false,
             free: VecDeque::new(),
             sweep_from: None,
             schedule: None,
@@ -197,6 +210,10 @@ impl Handler for Client {
             self.tally.corrupted += u64::from(now_ns >= self.tally.counted_from_ns);
             return;
         };
+        if !self.plan().pattern.replies() && header.run == self.plan().run {
+            self.published(lane, &header, datagram.len(), now_ns);
+            return;
+        }
         let in_time = now_ns.saturating_sub(header.sent_ns) <= self.plan().timeout.as_nanos() as u64;
         let state = &mut self.lanes[lane as usize];
         if header.run != self.shared.plan.run || header.flow != state.number {
@@ -228,8 +245,11 @@ impl Handler for Client {
         }
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, Command::Begin(at): Command) {
-        self.begin(cx, at);
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, command: Command) {
+        match command {
+            Command::Begin(at) => self.begin(cx, at),
+            Command::Finish => self.all_arrived = true,
+        }
     }
 
     fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
@@ -256,7 +276,7 @@ impl Handler for Client {
     fn on_drain(&mut self, cx: &mut Context<'_, Self>, _: Instant) -> Drain {
         self.draining = true;
         match self.phase {
-            Phase::Opening | Phase::Ready => self.report(),
+            Phase::Opening | Phase::Subscribing | Phase::Ready => self.report(),
             Phase::Running => self.stop(cx),
             Phase::Settling | Phase::Done => {}
         }

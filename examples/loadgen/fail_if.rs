@@ -97,6 +97,11 @@ pub(crate) fn violations(conditions: &[Condition], report: &Report) -> Option<St
 }
 
 impl Condition {
+    /// Whether it can be judged without knowing what arrived.
+    pub(crate) fn is_of_what_was_sent(&self) -> bool {
+        self.metric == Metric::Sent
+    }
+
     /// If it holds: itself and the value.
     pub(crate) fn violation(&self, report: &Report) -> Option<String> {
         let value = self.metric.of(report);

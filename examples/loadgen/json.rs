@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use shardgram::Snapshot;
 
+use super::pattern::Pattern;
 use super::plan::Mode;
 use super::report::Report;
 use super::schedule::Rate;
@@ -11,7 +12,7 @@ use super::series::Point;
 use super::table::QUANTILES;
 
 pub(crate) fn of(report: &Report) -> Value {
-    let tally = &report.tally;
+    let (tally, known) = (&report.tally, report.is_known());
     let (window, rate) = match report.mode {
         Mode::Closed { window } => (Some(window), None),
         Mode::Open { rate } => (None, Some(rate)),
@@ -21,7 +22,12 @@ pub(crate) fn of(report: &Report) -> Value {
         "target": report.target,
         "server": report.embedded,
         "client": report.client,
+        "mode": report.pattern.to_string(),
         "flows": report.flows,
+        "subscribers": match report.pattern {
+            Pattern::FanOut { subscribers, .. } => Some(subscribers),
+            _ => None,
+        },
         "source_addresses": report.sources,
         "window": window,
         "rate_pps": match rate { Some(Rate::Steady(rate)) => Some(rate), _ => None },
@@ -36,10 +42,11 @@ pub(crate) fn of(report: &Report) -> Value {
         "seed": report.sizes.vary().then_some(report.seed),
         "elapsed_ns": report.elapsed_ns(),
         "sent": tally.sent,
-        "received": tally.received,
+        "due": report.due(),
+        "received": known.then_some(tally.received),
         "bytes_sent": tally.bytes_sent,
-        "bytes_received": tally.bytes_received,
-        "lost": report.lost(),
+        "bytes_received": known.then_some(tally.bytes_received),
+        "lost": known.then(|| report.lost()),
         "unanswered": tally.pending,
         "late": tally.late,
         "failed": tally.failed,
@@ -47,8 +54,9 @@ pub(crate) fn of(report: &Report) -> Value {
         "reordered": tally.reordered,
         "corrupted": tally.corrupted,
         "strange": tally.strange,
-        "pps": report.pps(),
-        "latency_ns": latencies(&tally.from_intended),
+        "sent_pps": report.sent_pps(),
+        "pps": known.then(|| report.pps()),
+        "latency_ns": known.then(|| latencies(&tally.from_intended)),
         "latency_from_sent_ns": open_loop(&tally.from_sent),
         "send_lag_ns": open_loop(&tally.lag),
         "intervals": (!report.points.is_empty()).then(|| report.points.iter().map(interval).collect::<Vec<_>>()),
@@ -67,11 +75,11 @@ pub(crate) fn interval(point: &Point) -> Value {
         "start_ns": point.start_ns,
         "length_ns": point.length_ns,
         "sent": point.sent,
-        "received": point.received,
-        "lost": point.lost,
+        "received": point.known.then_some(point.received),
+        "lost": point.known.then_some(point.lost),
         "late": point.late,
         "sent_pps": point.per_second(point.sent),
-        "pps": point.per_second(point.received),
+        "pps": point.known.then(|| point.per_second(point.received)),
         "latency_ns": {
             "p50": point.p50_ns,
             "p90": point.p90_ns,

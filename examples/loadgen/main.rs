@@ -3,6 +3,7 @@
 //! `cargo run --release --example loadgen` needs nothing else: it starts a server of its own. With
 //! `-- 192.0.2.1:9000 --rate 100000 --fail-if "lost>0,p99>2ms"` it loads another one at a steady rate.
 
+mod arrivals;
 mod client;
 mod conduct;
 mod cpu;
@@ -14,6 +15,7 @@ mod json;
 mod link;
 mod options;
 mod outputs;
+mod pattern;
 mod payload;
 mod plan;
 mod progress;
@@ -24,6 +26,7 @@ mod schedule;
 mod search;
 mod search_report;
 mod series;
+mod server;
 mod sizes;
 mod slices;
 mod sources;
@@ -88,7 +91,7 @@ fn search(options: &Options, outputs: &mut Outputs) -> Result<Option<String>, St
 
 /// What is wrong with the result, in one line.
 fn fault(report: &Report, options: &Options) -> Option<String> {
-    if report.tally.received == 0 {
+    if report.is_known() && report.tally.received == 0 {
         return Some(silence(report));
     }
     fail_if::violations(&options.fail_if, report)

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use shardgram::Backend;
 
 use super::fail_if::{self, Condition};
+use super::pattern::{Choice, Pattern};
 use super::plan::{Load, Mode};
 use super::schedule::{self, MOST_PPS, Rate};
 use super::search::{self, FIRST_PPS, Loss};
@@ -18,6 +19,8 @@ use super::units;
 
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
 pub(crate) const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
+/// The most pairs of a publisher and a subscriber.
+const MAX_PAIRS: u64 = 1 << 18;
 /// Replaced flows of a shard that are being opened or closed.
 const RETIRED_SLACK: u32 = 64;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +42,16 @@ const SPARE_DESCRIPTORS: u64 = 32;
 pub(crate) struct Options {
     /// Server to load, as host:port; without it an echo server is started in this process.
     pub(crate) target: Option<String>,
+    /// What the server does with a datagram: echo it, take it (sink), or send it to all subscribers (fan-out).
+    ///
+    /// Sink: what arrived is known of the embedded server only. Fan-out: the first --publishers flows send,
+    /// the others subscribe. A server of its own must send a datagram whose byte 30 is 1 back to its sender,
+    /// and every other one unchanged to all who sent such a one.
+    #[arg(long, default_value = "echo")]
+    pub(crate) mode: Choice,
+    /// Fan-out: flows that publish.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = range(1, 1_000))]
+    pub(crate) publishers: u32,
     /// Flows, each with a socket and a port of its own.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = range(1, 1_000_000))]
     pub(crate) flows: u32,
@@ -154,6 +167,7 @@ impl Options {
                 "{shards} shards cannot share {flows} flows; take --flows {shards} or more, or fewer --shards"
             ));
         }
+        self.check_pattern()?;
         self.check_interval()?;
         self.check_descriptors()
     }
@@ -173,6 +187,48 @@ impl Options {
             Some(Rate::Ramp { over, .. }) => over,
             _ if self.search.is_empty() => self.duration,
             _ => self.trial,
+        }
+    }
+
+    pub(crate) fn pattern(&self) -> Pattern {
+        let publishers = self.publishers;
+        match self.mode {
+            Choice::Echo => Pattern::Echo,
+            Choice::Sink => Pattern::Sink,
+            Choice::FanOut => {
+                Pattern::FanOut { publishers, subscribers: self.flows.saturating_sub(publishers) }
+            }
+        }
+    }
+
+    fn check_pattern(&self) -> Result<(), String> {
+        let pattern = self.pattern();
+        if !pattern.replies() && matches!(self.load().mode, Mode::Closed { .. }) {
+            return Err(format!(
+                "--mode {pattern} has no replies for a closed loop; take --rate, --ramp or --search"
+            ));
+        }
+        let outside = self.target.is_some();
+        if pattern == Pattern::Sink && outside && !self.search.is_empty() {
+            return Err("what arrives at another process's sink is unknown, so there is nothing to search by;                         leave out the target or take --mode echo"
+                .to_owned());
+        }
+        if pattern == Pattern::Sink && outside && self.fail_if.iter().any(|c| !c.is_of_what_was_sent()) {
+            return Err("what arrives at another process's sink is unknown, so --fail-if can only be about sent;                         leave out the target or the condition"
+                .to_owned());
+        }
+        let Pattern::FanOut { publishers, subscribers } = pattern else { return Ok(()) };
+        if subscribers == 0 {
+            return Err(format!("{publishers} publishers leave no flow to subscribe; take more --flows"));
+        }
+        if u64::from(publishers) * u64::from(subscribers) > MAX_PAIRS {
+            return Err(format!(
+                "{publishers} publishers for {subscribers} subscribers are too many to tell duplicates; take fewer --flows"
+            ));
+        }
+        match self.new_flows {
+            Some(_) => Err("subscribers are not replaced; take --new-flows or --mode fan-out".to_owned()),
+            None => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ use shardgram::{Config, Endpoint};
 
 use super::client::SEND_STEP;
 use super::options::{MAX_PAYLOAD, Options};
+use super::pattern::Pattern;
 use super::schedule::Rate;
 use super::sizes::Sizes;
 use super::slices::Grid;
@@ -31,6 +32,9 @@ pub(crate) struct Load {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) target: SocketAddr,
+    pub(crate) pattern: Pattern,
+    /// Shards of the generator.
+    pub(crate) shards: u16,
     pub(crate) flows: u32,
     /// What flows are bound to in turn; nothing leaves it to the system.
     pub(crate) sources: Arc<[IpAddr]>,
@@ -53,6 +57,9 @@ pub(crate) struct Plan {
     pub(crate) wall: SystemTime,
 }
 
+/// Bits to know duplicates by, for all pairs of senders and receivers together, and for each.
+const MOST_REMEMBERED_BITS: u32 = 1 << 30;
+const LEAST_REMEMBERED_BITS: u32 = 1_024;
 /// How long a drain may take beyond the timeout of the last datagram.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
@@ -60,6 +67,8 @@ impl Plan {
     pub(crate) fn new(options: &Options, load: Load, target: SocketAddr) -> Result<Self, String> {
         Ok(Self {
             target,
+            pattern: options.pattern(),
+            shards: options.shards,
             flows: options.flows,
             sources: sources::addresses(&options.source, target)?.into(),
             mode: load.mode,
@@ -95,9 +104,8 @@ impl Plan {
         self.epoch + Duration::from_nanos(ns)
     }
 
-    /// The intervals of a run that begins to send then.
-    pub(crate) fn grid(&self, begin: Instant) -> Option<Grid> {
-        let start_ns = self.ns_at(begin + self.warmup);
+    /// The intervals of a run that counts from then on.
+    pub(crate) fn grid(&self, start_ns: u64) -> Option<Grid> {
         Some(Grid {
             start_ns,
             step_ns: self.step?.as_nanos() as u64,
@@ -121,9 +129,20 @@ impl Plan {
             Mode::Closed { window } => 4 * u64::from(window),
             Mode::Open { rate } => {
                 let in_time = u128::from(rate.most()) * self.timeout.as_millis() / 1_000;
-                2 * (in_time as u64 / u64::from(self.flows) + 1)
+                2 * (in_time as u64 / u64::from(self.pattern.senders(self.flows)) + 1)
             }
         }
+    }
+
+    /// The same for those who get what others sent, within memory for all of them together.
+    pub(crate) fn remembered_arrivals(&self) -> u32 {
+        let pairs = match self.pattern {
+            Pattern::FanOut { publishers, subscribers } => publishers * subscribers,
+            Pattern::Echo | Pattern::Sink => self.flows,
+        };
+        let affordable = MOST_REMEMBERED_BITS / pairs.max(1);
+        let least = LEAST_REMEMBERED_BITS;
+        (self.remembered() as u32).next_power_of_two().clamp(least, affordable.max(least).next_power_of_two())
     }
 }
 

@@ -3,6 +3,7 @@
 use shardgram::Snapshot;
 
 use super::cpu::Usage;
+use super::pattern::Pattern;
 use super::plan::Mode;
 use super::schedule::Rate;
 use super::series::Point;
@@ -27,6 +28,7 @@ pub(crate) struct Report {
     pub(crate) embedded: Option<String>,
     /// Shards and backend of the generator.
     pub(crate) client: String,
+    pub(crate) pattern: Pattern,
     pub(crate) mode: Mode,
     pub(crate) flows: u32,
     /// Flows that were to be replaced a second.
@@ -51,6 +53,7 @@ impl Report {
             target: "127.0.0.1:9".to_owned(),
             embedded: None,
             client: "1 shard, mio".to_owned(),
+            pattern: Pattern::Echo,
             mode: Mode::Closed { window: 1 },
             flows: 1,
             new_flows: None,
@@ -76,13 +79,23 @@ impl Report {
         self.elapsed_ns() == 0
     }
 
+    /// Whether it is known what arrived.
+    pub(crate) fn is_known(&self) -> bool {
+        self.pattern != Pattern::Sink || self.embedded.is_some()
+    }
+
+    /// Datagrams that were to arrive: replies, arrivals at the sink, or deliveries to subscribers.
+    pub(crate) fn due(&self) -> u64 {
+        self.tally.sent * self.pattern.deliveries()
+    }
+
     /// Sent, without reply in time, and not to be answered any more.
     pub(crate) fn lost(&self) -> u64 {
-        self.tally.sent.saturating_sub(self.tally.received + self.tally.pending)
+        self.due().saturating_sub(self.tally.received + self.tally.pending)
     }
 
     pub(crate) fn loss_percent(&self) -> f64 {
-        self.lost() as f64 * 100.0 / self.tally.sent.max(1) as f64
+        self.lost() as f64 * 100.0 / self.due().max(1) as f64
     }
 
     /// Replies a second.

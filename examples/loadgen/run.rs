@@ -1,7 +1,7 @@
 //! A run from start to end: servers up, flows open, load, result.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use shardgram::{Handle, Server, Snapshot};
@@ -53,21 +53,26 @@ impl<'a> Bench<'a> {
         let generator = Server::bind(plan::config(options)).map_err(|error| error.to_string())?;
         let client = format!("{}, {}", units::counted(options.shards.into(), "shard"), generator.backend());
         let (sender, events) = mpsc::channel();
-        let progress = (0..options.shards).map(|_| Progress::default()).collect();
-        let shared = Shared { plan: plan.clone(), events: sender, progress, threads: Threads::default() };
-        let shared = Arc::new(shared);
+        let server_shards = self.embedded.as_ref().map_or(0, |server| server.shards);
+        let shared = Arc::new(Shared {
+            plan: plan.clone(),
+            events: sender,
+            progress: (0..options.shards + server_shards).map(|_| Progress::default()).collect(),
+            threads: Threads::default(),
+            counted_from_ns: OnceLock::new(),
+        });
         let of_shards = Arc::clone(&shared);
         let handle = generator
             .spawn(move |info| Client::new(Arc::clone(&of_shards), info))
             .map_err(|error| error.to_string())?;
-        let threads = self.embedded.as_ref().map(|server| &*server.threads);
-        let stage = Stage { handle: &handle, shards: options.shards, shared: &shared, server: threads };
+        let stage = Stage { handle: &handle, shared: &shared, server: self.embedded.as_ref() };
         let measured = stage.conduct(&events, outputs)?;
         let client_counters = end(handle)?;
         Ok(Report {
             target: self.target.to_string(),
             embedded: self.embedded.as_ref().map(|server| server.label.clone()),
             client,
+            pattern: plan.pattern,
             mode: plan.mode,
             flows: plan.flows,
             new_flows: plan.new_flows,

@@ -12,6 +12,8 @@ pub(crate) struct Point {
     pub(crate) start_ns: u64,
     pub(crate) length_ns: u64,
     pub(crate) sent: u64,
+    /// Whether it is known what arrived.
+    pub(crate) known: bool,
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) late: u64,
@@ -23,23 +25,6 @@ pub(crate) struct Point {
 }
 
 impl Point {
-    fn new(index: u64, length_ns: u64, grid: &Grid, slice: &Slice) -> Self {
-        let at = |quantile| slice.latency.value_at_quantile(quantile);
-        Self {
-            start_ns: index * grid.step_ns,
-            length_ns,
-            sent: slice.sent,
-            received: slice.received,
-            lost: slice.sent.saturating_sub(slice.received),
-            late: slice.late,
-            p50_ns: at(0.5),
-            p90_ns: at(0.9),
-            p99_ns: at(0.99),
-            p999_ns: at(0.999),
-            max_ns: slice.latency.max(),
-        }
-    }
-
     pub(crate) fn end_ns(&self) -> u64 {
         self.start_ns + self.length_ns
     }
@@ -55,6 +40,9 @@ impl Point {
 pub(crate) struct Series {
     grid: Grid,
     shards: usize,
+    /// How many datagrams are to arrive for each that is sent, and whether it is known how many do.
+    deliveries: u64,
+    known: bool,
     next: u64,
     /// Of each interval, how many shards told of it, and what.
     open: BTreeMap<u64, (usize, Slice)>,
@@ -62,8 +50,8 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    pub(crate) fn new(grid: Grid, shards: usize) -> Self {
-        Self { grid, shards, next: 0, open: BTreeMap::new(), points: Vec::new() }
+    pub(crate) fn new(grid: Grid, shards: usize, deliveries: u64, known: bool) -> Self {
+        Self { grid, shards, deliveries, known, next: 0, open: BTreeMap::new(), points: Vec::new() }
     }
 
     /// Takes a shard's part, and gives out what that completes.
@@ -95,6 +83,24 @@ impl Series {
         Ok(())
     }
 
+    fn point(&self, index: u64, length_ns: u64, slice: &Slice) -> Point {
+        let at = |quantile| slice.latency.value_at_quantile(quantile);
+        Point {
+            start_ns: index * self.grid.step_ns,
+            length_ns,
+            sent: slice.sent,
+            known: self.known,
+            received: slice.received,
+            lost: (slice.sent * self.deliveries).saturating_sub(slice.received),
+            late: slice.late,
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            max_ns: slice.latency.max(),
+        }
+    }
+
     fn give_out(
         &mut self,
         index: u64,
@@ -105,7 +111,7 @@ impl Series {
         self.next = index + 1;
         let start_ns = self.grid.start_ns + index * self.grid.step_ns;
         let length_ns = self.grid.end_ns(index).min(stop_ns).saturating_sub(start_ns);
-        let point = Point::new(index, length_ns, &self.grid, slice);
+        let point = self.point(index, length_ns, slice);
         outputs.interval(&point, &slice.latency)?;
         self.points.push(point);
         Ok(())

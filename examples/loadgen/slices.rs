@@ -9,6 +9,9 @@ use hdrhistogram::Histogram;
 
 use super::tally;
 
+/// More intervals than can be open, for headers that lie.
+const MOST_OPEN: u64 = 256;
+
 /// The datagrams of one shard that were sent in one interval.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
@@ -59,6 +62,8 @@ impl Grid {
 #[derive(Debug)]
 pub(crate) struct Slices {
     grid: Grid,
+    /// Whether replies come to the shard that sent.
+    replies: bool,
     /// The index of the first that is not over.
     first: u64,
     /// No more of them than intervals fit into the timeout, and two.
@@ -66,21 +71,26 @@ pub(crate) struct Slices {
 }
 
 impl Slices {
-    pub(crate) fn new(grid: Grid) -> Self {
-        Self { grid, first: 0, open: VecDeque::new() }
+    pub(crate) fn new(grid: Grid, replies: bool) -> Self {
+        Self { grid, replies, first: 0, open: VecDeque::new() }
     }
 
     pub(crate) fn sent(&mut self, sent_ns: u64) {
-        let ahead = self.grid.index(sent_ns).saturating_sub(self.first) as usize;
-        while self.open.len() <= ahead {
-            self.open.push_back(Slice::new());
+        if let Some(slice) = self.of(sent_ns) {
+            slice.sent += 1;
         }
-        self.open[ahead].sent += 1;
     }
 
-    /// The slice of a datagram that was sent then; nothing if its interval is over.
+    /// The slice of a datagram that was sent then; nothing if its interval is over, or further ahead than
+    /// any that could be open.
     fn of(&mut self, sent_ns: u64) -> Option<&mut Slice> {
         let ahead = self.grid.index(sent_ns).checked_sub(self.first)?;
+        if ahead > MOST_OPEN {
+            return None;
+        }
+        while self.open.len() as u64 <= ahead {
+            self.open.push_back(Slice::new());
+        }
         self.open.get_mut(ahead as usize)
     }
 
@@ -107,7 +117,7 @@ impl Slices {
     /// The next one that is over, with its index.
     pub(crate) fn over(&mut self, now_ns: u64) -> Option<(u64, Slice)> {
         let (end_ns, latest_ns) = self.next_end_ns();
-        let answered = self.open.front().is_none_or(|slice| slice.sent == slice.received);
+        let answered = self.replies && self.open.front().is_none_or(|slice| slice.sent == slice.received);
         let over = now_ns > latest_ns || (now_ns >= end_ns && answered);
         (over && end_ns > self.start_of_first()).then(|| self.take())
     }
@@ -138,7 +148,7 @@ mod tests {
     use super::*;
 
     fn slices() -> Slices {
-        Slices::new(Grid { start_ns: 1_000, step_ns: 100, stop_ns: 1_250, timeout_ns: 150 })
+        Slices::new(Grid { start_ns: 1_000, step_ns: 100, stop_ns: 1_250, timeout_ns: 150 }, true)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 
 use super::cpu::Usage;
+use super::pattern::Pattern;
 use super::plan::Mode;
 use super::report::Report;
 use super::series::Point;
@@ -33,14 +34,23 @@ impl fmt::Display for Table<'_> {
 /// Who is loaded, and by what.
 pub(crate) fn server(report: &Report) -> String {
     let server = match &report.embedded {
-        Some(label) => format!("embedded echo server {} ({label})", report.target),
+        Some(label) => format!("embedded {} server {} ({label})", report.pattern, report.target),
         None => report.target.clone(),
     };
     format!("{server}, loaded by {}", report.client)
 }
 
 pub(crate) fn flows(report: &Report) -> String {
-    let flows = counted(report.flows.into(), "flow");
+    let flows = match report.pattern {
+        Pattern::Echo | Pattern::Sink => counted(report.flows.into(), "flow"),
+        Pattern::FanOut { publishers, subscribers } => {
+            format!(
+                "{} for {}",
+                counted(publishers.into(), "publisher"),
+                counted(subscribers.into(), "subscriber")
+            )
+        }
+    };
     match report.sources {
         0 => flows,
         sources => format!("{flows} from {}", counted(sources as u64, "local address")),
@@ -64,14 +74,38 @@ fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, ", {}, {}", sizes(report), time(report.elapsed_ns()))
 }
 
+fn row(f: &mut fmt::Formatter<'_>, name: &str, count: u64, beside: &str) -> fmt::Result {
+    writeln!(f, "{}", format!("{name:<12}{:>16}   {beside}", grouped(count)).trim_end())
+}
+
+/// What befell the generator's own sends and sockets.
+fn sending_faults(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let tally = &report.tally;
+    if tally.failed > 0 {
+        let why = tally.failure.map_or_else(String::new, |error| format!("of the sends: {error}"));
+        row(f, "failed", tally.failed, &why)?;
+    }
+    if report.new_flows.is_some() {
+        row(f, "new flows", tally.new_flows, "in the places of others")?;
+    }
+    if tally.new_flows_failed > 0 {
+        row(f, "not opened", tally.new_flows_failed, tally.new_flow_failure.as_deref().unwrap_or(""))?;
+    }
+    Ok(())
+}
+
 fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let tally = &report.tally;
-    let percent = |count: u64| format!("{:.3} %", count as f64 * 100.0 / tally.sent.max(1) as f64);
+    let percent = |count: u64| format!("{:.3} %", count as f64 * 100.0 / report.due().max(1) as f64);
     let sent_pps = format!("{} pps", grouped(report.sent_pps()));
-    let row = |f: &mut fmt::Formatter<'_>, name: &str, count: u64, beside: &str| {
-        writeln!(f, "{}", format!("{name:<12}{:>16}   {beside}", grouped(count)).trim_end())
-    };
     row(f, "sent", tally.sent, if matches!(report.mode, Mode::Open { .. }) { &sent_pps } else { "" })?;
+    if !report.is_known() {
+        writeln!(f, "{:<12}{:>16}   what arrives at a sink of another process", "received", "unknown")?;
+        return sending_faults(report, f);
+    }
+    if report.due() != tally.sent {
+        row(f, "due", report.due(), "at the subscribers")?;
+    }
     row(f, "received", tally.received, "")?;
     row(f, "lost", report.lost(), &percent(report.lost()))?;
     if tally.pending > 0 {
@@ -85,27 +119,22 @@ fn counts(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     {
         row(f, "overflowed", dropped, "at the server's full receive buffers, warm-up included")?;
     }
-    if tally.failed > 0 {
-        let why = tally.failure.map_or_else(String::new, |error| format!("of the sends: {error}"));
-        row(f, "failed", tally.failed, &why)?;
-    }
+    sending_faults(report, f)?;
     row(f, "duplicated", tally.duplicated, "")?;
     row(f, "reordered", tally.reordered, "")?;
     row(f, "corrupted", tally.corrupted, "")?;
     if tally.strange > 0 {
         row(f, "strange", tally.strange, "intact, and not of this run or flow")?;
     }
-    if report.new_flows.is_some() {
-        row(f, "new flows", tally.new_flows, "in the places of others")?;
-    }
-    if tally.new_flows_failed > 0 {
-        row(f, "not opened", tally.new_flows_failed, tally.new_flow_failure.as_deref().unwrap_or(""))?;
-    }
-    row(f, "pps", report.pps(), &format!("{:.1} Mbit/s of payload each way", report.megabits()))
+    let way = if report.pattern.replies() { " each way" } else { "" };
+    row(f, "pps", report.pps(), &format!("{:.1} Mbit/s of payload{way}", report.megabits()))
 }
 
 fn latencies(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let tally = &report.tally;
+    if !report.is_known() {
+        return Ok(());
+    }
     let heading: String = QUANTILES.iter().map(|(name, _)| format!("{name:>10}")).collect();
     writeln!(f, "{:<18}{heading}", "latency")?;
     let row = |f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>| {
@@ -147,13 +176,13 @@ pub(crate) fn interval_heading() -> String {
 
 /// One interval as a line.
 pub(crate) fn interval(point: &Point) -> String {
-    let latency = |ns| if point.received == 0 { "-".to_owned() } else { time(ns) };
+    let latency = |ns| if !point.known || point.received == 0 { "-".to_owned() } else { time(ns) };
     let rate = |count| grouped(point.per_second(count));
     interval_row(&[
         time(point.end_ns()),
         rate(point.sent),
-        rate(point.received),
-        grouped(point.lost),
+        if point.known { rate(point.received) } else { "-".to_owned() },
+        if point.known { grouped(point.lost) } else { "-".to_owned() },
         latency(point.p50_ns),
         latency(point.p99_ns),
         latency(point.max_ns),

@@ -9,6 +9,7 @@ mod basics;
 mod churn;
 mod intervals;
 mod meddler;
+mod patterns;
 mod ramp;
 mod search;
 mod sizes;

@@ -100,7 +100,8 @@ impl Client {
     fn close_retired(&mut self, cx: &mut Context<'_, Self>, churn: &mut Churn, now_ns: u64) {
         let [linger_ns, timeout_ns] = [LINGER, self.plan().timeout].map(|time| time.as_nanos() as u64);
         while let Some((retired_ns, lane)) = pop_older(&mut churn.lingering, now_ns, linger_ns) {
-            if self.lanes[lane as usize].flow.outstanding() == 0 {
+            let answered = self.lanes[lane as usize].flow.outstanding() == 0;
+            if answered || !self.plan().pattern.replies() {
                 self.close_lane(cx, lane);
             } else {
                 churn.waiting.push_back((retired_ns, lane));

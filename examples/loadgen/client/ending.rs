@@ -30,7 +30,9 @@ impl Client {
         if since_stop > plan.timeout {
             self.tally.pending = 0;
         }
-        if self.tally.pending == 0 && since_stop >= LINGER {
+        // Others know whether what was sent has arrived, if no replies come.
+        let arrived = plan.pattern.replies() || self.all_arrived || since_stop > plan.timeout;
+        if self.tally.pending == 0 && arrived && since_stop >= LINGER {
             self.finish(cx);
         } else {
             self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);

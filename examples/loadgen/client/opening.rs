@@ -12,15 +12,14 @@ impl Client {
     /// Asks for some more flows. The sockets are opened between turns, so the last ones are there one turn
     /// after they were asked for.
     pub(super) fn open_some(&mut self, cx: &mut Context<'_, Self>) {
-        let left = self.own_flows() - self.active.len();
+        let left = self.own_flows() - self.lanes.len();
         let last = self.lanes.last().map(|lane| lane.endpoint);
         if left == 0 && last.is_none_or(|last| cx.io.endpoint_address(last).is_some()) {
-            self.phase = Phase::Ready;
-            self.tell(Event::Ready);
-            return;
+            return self.subscribe(cx);
         }
         for _ in 0..left.min(OPEN_STEP) {
             match self.open_one(cx) {
+                Ok(lane) if self.subscribes(self.lanes[lane as usize].number) => {}
                 Ok(lane) => self.active.push(lane),
                 Err(cause) => return self.refuse(cause),
             }
@@ -44,7 +43,8 @@ impl Client {
         };
         self.opened = self.opened.wrapping_add(1);
         let flow = Flow::new(self.window(), self.plan().remembered());
-        let state = Lane { peer, endpoint, number, flow, stage: Stage::Opening };
+        let state =
+            Lane { peer, endpoint, number, flow, stage: Stage::Opening, subscribed: false, seen: Vec::new() };
         match self.vacant.pop() {
             Some(vacant) => self.lanes[vacant as usize] = state,
             None => self.lanes.push(state),

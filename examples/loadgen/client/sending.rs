@@ -23,13 +23,19 @@ impl Client {
         self.tally.counted_from_ns = plan.ns_at(from);
         self.stop_ns = plan.ns_at(from + plan.duration);
         let (sweep, stop) = (at + plan.timeout / 8, plan.instant_of(self.stop_ns));
-        let share = Share { flows: plan.flows, own_flows: self.active.len() as u32, shard: self.info.shard };
+        let share = Share {
+            flows: plan.pattern.senders(plan.flows),
+            own_flows: self.active.len() as u32,
+            shard: self.info.shard,
+        };
         let (start_ns, foot_ns) = (plan.ns_at(at), self.tally.counted_from_ns);
         self.churn = plan.new_flows.map(|per_second| Churn::new(start_ns, per_second, share));
         match plan.mode {
             Mode::Closed { .. } => {
                 self.set(cx, sweep, Alarm::Sweep);
             }
+            // Fan-out: this shard may have subscribers only.
+            Mode::Open { .. } if self.active.is_empty() => {}
             Mode::Open { rate } => {
                 self.schedule = Some(Schedule::new(start_ns, foot_ns, rate, share));
             }
@@ -37,8 +43,8 @@ impl Client {
         for place in 0..self.active.len() {
             self.start_lane(self.active[place]);
         }
-        if let Some(grid) = plan.grid(at) {
-            let slices = Slices::new(grid);
+        if let Some(grid) = plan.grid(foot_ns) {
+            let slices = Slices::new(grid, plan.pattern.replies());
             let first_ns = slices.next_end_ns().0;
             self.slices = Some(slices);
             self.set(cx, plan.instant_of(first_ns), Alarm::Interval);
@@ -64,7 +70,15 @@ impl Client {
             self.tally.refused += 1;
             return false;
         };
-        let header = Header { run: plan.run, flow: number, sequence, slot, intended_ns, sent_ns: now_ns };
+        let header = Header {
+            run: plan.run,
+            flow: number,
+            sequence,
+            slot,
+            intended_ns,
+            sent_ns: now_ns,
+            subscription: false,
+        };
         payload::write(&mut room[..size], &header);
         if room.commit(size).is_err() {
             self.tally.refused += 1;
@@ -74,7 +88,7 @@ impl Client {
         flow.sent(slot, now_ns, counts);
         self.tally.sent += u64::from(counts);
         self.tally.bytes_sent += if counts { size as u64 } else { 0 };
-        self.tally.pending += u64::from(counts);
+        self.tally.pending += u64::from(counts && plan.pattern.replies());
         if let Some(slices) = self.slices.as_mut().filter(|_| counts) {
             slices.sent(now_ns);
         }
@@ -166,6 +180,7 @@ impl Client {
     pub(super) fn work(&mut self, cx: &mut Context<'_, Self>) {
         match self.phase {
             Phase::Opening => self.open_some(cx),
+            Phase::Subscribing => self.subscribe_some(cx),
             Phase::Running => {
                 self.take_over(cx);
                 if let Some(from) = self.sweep_from.take() {
@@ -174,7 +189,7 @@ impl Client {
                 if let Some(mut schedule) = self.schedule.take() {
                     self.send_due(cx, &mut schedule);
                     self.schedule = Some(schedule);
-                } else {
+                } else if self.window() > 0 {
                     self.refill(cx);
                 }
             }
