@@ -55,7 +55,7 @@ pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
     Accept, AcceptChoice, Backend, CloseReason, Config, ConfigError, Context, Datagram, Drain, Endpoint,
-    EndpointId, Full, Handler, Io, Meta, OpenError, Origin, Path, PeerError, PeerId, Peers, SendError,
-    ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
+    EndpointId, Full, Handler, Io, Meta, OpenError, Origin, Path, PeerError, PeerId, Peers, ReceivedTrain,
+    SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

@@ -88,9 +88,7 @@ impl Server {
             receive_buffer,
             send_buffer,
             hook,
-            // The mio driver's sockets are switched to trains by quinn-udp, which is too late once they are
-            // bound; the io_uring driver receives datagrams singly.
-            receive_trains: choice.backend == Backend::Mio,
+            receive_trains: config.uses_trains(),
             ..SocketOptions::default()
         };
         let cap = match choice.backend {

@@ -14,8 +14,12 @@ use crate::datagram::{Path, SocketId};
 use crate::outbox::Train;
 use crate::peers::PeerId;
 
-/// What a waiting train costs beside its bytes, so that empty datagrams are bounded too.
+/// What a waiting datagram costs beside its bytes, so that empty ones are bounded too.
 const OVERHEAD: usize = 128;
+
+fn cost(bytes: usize, datagrams: u32) -> usize {
+    bytes + OVERHEAD * datagrams as usize
+}
 
 /// A train that waits.
 ///
@@ -43,7 +47,7 @@ pub struct Waiting {
 
 impl Waiting {
     fn cost(&self) -> usize {
-        self.bytes.len() + OVERHEAD
+        cost(self.bytes.len(), self.datagrams)
     }
 }
 
@@ -80,10 +84,11 @@ pub struct Backlog {
     peer_limit: usize,
     datagrams: u64,
     deferred: u64,
+    copied: u64,
 }
 
 impl Backlog {
-    /// For so many bytes in all, and so many for one peer. A train counts 128 bytes beside its own.
+    /// For so many bytes in all, and so many for one peer. A datagram counts 128 bytes beside its own.
     ///
     /// ```
     /// assert!(shardgram_core::backlog::Backlog::new(1 << 20, 1 << 16).is_empty());
@@ -99,6 +104,7 @@ impl Backlog {
             peer_limit,
             datagrams: 0,
             deferred: 0,
+            copied: 0,
         }
     }
 
@@ -124,6 +130,11 @@ impl Backlog {
     /// How many ever had to.
     pub(crate) fn deferred(&self) -> u64 {
         self.deferred
+    }
+
+    /// How many bytes were ever copied here.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copied
     }
 
     /// How many of them ever left, or failed.
@@ -206,7 +217,7 @@ impl Backlog {
     /// }
     /// ```
     pub fn defer<'a>(&mut self, train: &Train, pieces: impl Iterator<Item = &'a [u8]>) -> bool {
-        let cost = train.bytes as usize + OVERHEAD;
+        let cost = cost(train.bytes as usize, train.datagrams);
         let Some(peer) = train.peer.filter(|peer| self.make_room(*peer, cost)) else {
             return false;
         };
@@ -217,6 +228,7 @@ impl Backlog {
         self.cost += waiting.cost();
         self.datagrams += u64::from(datagrams);
         self.deferred += u64::from(datagrams);
+        self.copied += waiting.bytes.len() as u64;
         let queue = self.queues.entry(peer).or_default();
         queue.cost += waiting.cost();
         queue.trains.push_back(waiting);
@@ -272,6 +284,32 @@ impl Backlog {
         match queue.trains.front().map(|next| next.via) {
             Some(via) => self.turns.entry(via).or_default().push_back(peer),
             None => drop(self.queues.remove(&peer)),
+        }
+    }
+
+    /// The train whose turn it is cannot leave as one: each of its datagrams takes its place by itself.
+    ///
+    /// ```
+    /// use shardgram_core::{backlog::Backlog, datagram::SocketId};
+    /// fn refused(backlog: &mut Backlog, socket: SocketId) {
+    ///     if backlog.front(socket).is_some_and(|waiting| waiting.datagrams > 1) { backlog.split(socket); }
+    /// }
+    /// ```
+    pub fn split(&mut self, socket: SocketId) {
+        let peer = self.turns.get(&socket).and_then(|turns| turns.front());
+        let Some(queue) = peer.and_then(|peer| self.queues.get_mut(peer)) else { return };
+        let Some(train) = queue.trains.pop_front() else { return };
+        let (peer, path, via) = (train.peer, train.path, train.via);
+        for bytes in train.bytes.chunks(train.segment.max(1) as usize).rev() {
+            let segment = bytes.len() as u32;
+            queue.trains.push_front(Waiting {
+                peer,
+                path,
+                via,
+                segment,
+                datagrams: 1,
+                bytes: bytes.to_vec(),
+            });
         }
     }
 
@@ -360,6 +398,25 @@ mod tests {
         assert_eq!(order, [1, 3, 2, 4]);
         assert!(backlog.is_empty());
         assert_eq!((backlog.cost, backlog.datagrams()), (0, 0));
+    }
+
+    #[test]
+    fn a_train_that_is_split_keeps_its_place_and_what_it_costs() {
+        let (mut backlog, peers) = bed(1);
+        let socket = SocketId::listener(0);
+        let mut long = train(peers[0], socket, 10);
+        (long.segment, long.datagrams) = (4, 3);
+        assert!(backlog.defer(&long, [&b"aaaabbbbcc"[..]].into_iter()));
+        assert!(put(&mut backlog, peers[0], socket, b'd'));
+        backlog.split(socket);
+        assert_eq!((backlog.datagrams(), backlog.cost), (4, 20 + 4 * OVERHEAD));
+        let mut left = Vec::new();
+        while let Some(front) = backlog.front(socket) {
+            left.push(front.bytes.clone());
+            backlog.advance(socket);
+        }
+        assert_eq!(left, [&b"aaaa"[..], b"bbbb", b"cc", b"dddddddddd"]);
+        assert_eq!((backlog.datagrams(), backlog.cost), (0, 0));
     }
 
     /// Sends as a handler does: what will have to wait is refused beyond the bounds.

@@ -208,6 +208,7 @@ macro_rules! settings {
             pub(crate) tier: TierPolicy,
             pub(crate) accept: AcceptChoice,
             pub(crate) wait: WaitPolicy,
+            pub(crate) trains: bool,
             pub(crate) max_connected: Option<u32>,
             pub(crate) max_connected_per_address: Option<u32>,
             $(pub(crate) $name: $type,)*
@@ -224,6 +225,7 @@ macro_rules! settings {
                     tier: TierPolicy::Listener,
                     accept: AcceptChoice::Auto,
                     wait: WaitPolicy::Block,
+                    trains: true,
                     max_connected: None,
                     max_connected_per_address: None,
                     $($name: $default,)*
@@ -432,6 +434,20 @@ impl Config {
     #[must_use]
     pub fn drain_on_signals(mut self, deadline: Option<Duration>) -> Self {
         self.drain_on_signals = deadline;
+        self
+    }
+
+    /// Whether datagrams leave and are received as trains (UDP_SEGMENT and UDP_GRO, udp(7)) where the system can:
+    /// several of equal size to or from one peer pass through the kernel as one. Default true. What handlers see
+    /// stays the same, unless they ask for trains ([`crate::Handler::WHOLE_TRAINS`]).
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert!(!Config::new().trains(false).uses_trains());
+    /// ```
+    #[must_use]
+    pub fn trains(mut self, on: bool) -> Self {
+        self.trains = on;
         self
     }
 
@@ -700,6 +716,14 @@ impl Config {
     /// ```
     pub fn socket_bytes(&self) -> (usize, usize) {
         (self.receive_socket_bytes as usize, self.send_socket_bytes as usize)
+    }
+    /// Whether trains are sent and received.
+    ///
+    /// ```
+    /// assert!(shardgram_core::Config::new().uses_trains());
+    /// ```
+    pub fn uses_trains(&self) -> bool {
+        self.trains
     }
     /// When peers get sockets of their own.
     ///

@@ -100,6 +100,8 @@ pub struct Io<H: Handler> {
     pub(crate) cookies: CookieJar,
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplification_limit: u32,
+    /// Bytes of a datagram that handlers are given, at most.
+    pub(crate) max_datagram: usize,
     /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.
     pub(crate) stranger: Option<(Path, u64)>,
 }

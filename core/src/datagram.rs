@@ -244,6 +244,16 @@ impl Datagram<'_> {
     pub fn meta(&self) -> Meta {
         self.meta
     }
+
+    /// Keeps the first `len` bytes and says so.
+    #[cold]
+    pub(crate) fn cut(&mut self, len: usize) {
+        self.meta.truncated_from = self.meta.truncated_from.or(Some(self.bytes.len()));
+        self.bytes = &mut std::mem::take(&mut self.bytes)[..len];
+        if let Some(at) = &mut self.at {
+            at.len = len as u32;
+        }
+    }
 }
 
 impl Deref for Datagram<'_> {
@@ -259,4 +269,147 @@ impl DerefMut for Datagram<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         self.bytes
     }
+}
+
+/// Datagrams of one peer that the kernel received as one (UDP_GRO, Linux 5.0, udp(7)), for a handler that takes
+/// them whole: [`crate::Handler::WHOLE_TRAINS`].
+///
+/// It dereferences to all their bytes, one datagram after another. Taken apart it gives them one by one.
+///
+/// ```
+/// use shardgram_core::ReceivedTrain;
+/// fn sizes(train: ReceivedTrain<'_>) -> Vec<usize> {
+///     train.into_iter().map(|datagram| datagram.len()).collect()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct ReceivedTrain<'b> {
+    pub(crate) path: Path,
+    pub(crate) meta: Meta,
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) segment: usize,
+    pub(crate) bytes: &'b mut [u8],
+    pub(crate) at: Option<RxSlice>,
+}
+
+impl<'b> ReceivedTrain<'b> {
+    /// The 4-tuple all of them came by.
+    ///
+    /// ```
+    /// fn from(train: &shardgram_core::ReceivedTrain<'_>) -> std::net::SocketAddr { train.path().remote }
+    /// ```
+    #[inline]
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// What the kernel said, which holds for each of them.
+    ///
+    /// ```
+    /// fn congested(train: &shardgram_core::ReceivedTrain<'_>) -> bool { train.meta().ecn == 0b11 }
+    /// ```
+    #[inline]
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// Bytes of each datagram but the last, which may be shorter; at least 1.
+    ///
+    /// ```
+    /// fn equal(train: &shardgram_core::ReceivedTrain<'_>) -> bool { train.len() % train.segment() == 0 }
+    /// ```
+    #[inline]
+    pub fn segment(&self) -> usize {
+        self.segment
+    }
+
+    /// How many datagrams.
+    ///
+    /// ```
+    /// fn mean(train: &shardgram_core::ReceivedTrain<'_>) -> usize { train.len() / train.datagrams() }
+    /// ```
+    #[inline]
+    pub fn datagrams(&self) -> usize {
+        datagrams_in(self.bytes.len(), self.segment)
+    }
+
+    /// Takes the first datagram off, if at least one other follows.
+    #[inline]
+    pub(crate) fn take_first(&mut self) -> Option<Datagram<'b>> {
+        if self.segment == 0 || self.bytes.len() <= self.segment {
+            return None;
+        }
+        let rest_of_train = (self.datagrams() - 1).min(usize::from(u16::MAX)) as u16;
+        let (first, rest) = std::mem::take(&mut self.bytes).split_at_mut(self.segment);
+        self.bytes = rest;
+        let len = first.len() as u32;
+        let at = self.at.map(|at| RxSlice { len, ..at });
+        if let Some(at) = &mut self.at {
+            at.start += len;
+            at.len -= len;
+        }
+        let meta = Meta { rest_of_train, ..self.meta };
+        Some(Datagram { path: self.path, meta, peer: self.peer, bytes: first, at })
+    }
+
+    /// The last datagram.
+    #[inline]
+    pub(crate) fn into_last(self) -> Datagram<'b> {
+        let Self { path, meta, peer, bytes, at, .. } = self;
+        Datagram { path, meta: Meta { rest_of_train: 0, ..meta }, peer, bytes, at }
+    }
+}
+
+impl Deref for ReceivedTrain<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl DerefMut for ReceivedTrain<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+}
+
+impl<'b> IntoIterator for ReceivedTrain<'b> {
+    type Item = Datagram<'b>;
+    type IntoIter = TrainDatagrams<'b>;
+
+    #[inline]
+    fn into_iter(self) -> TrainDatagrams<'b> {
+        TrainDatagrams(Some(self))
+    }
+}
+
+/// The datagrams of a [`ReceivedTrain`], one by one.
+///
+/// ```
+/// use shardgram_core::{ReceivedTrain, datagram::TrainDatagrams};
+/// fn without_the_first(train: ReceivedTrain<'_>) -> TrainDatagrams<'_> {
+///     let mut datagrams = train.into_iter();
+///     datagrams.next();
+///     datagrams
+/// }
+/// ```
+#[derive(Debug)]
+pub struct TrainDatagrams<'b>(Option<ReceivedTrain<'b>>);
+
+impl<'b> Iterator for TrainDatagrams<'b> {
+    type Item = Datagram<'b>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Datagram<'b>> {
+        self.0.as_mut()?.take_first().or_else(|| Some(self.0.take()?.into_last()))
+    }
+}
+
+/// How many datagrams so many bytes are, of `segment` each but the last; 0 says that they are one. An empty
+/// datagram is one.
+#[inline]
+pub(crate) fn datagrams_in(bytes: usize, segment: usize) -> usize {
+    if segment == 0 || segment >= bytes { 1 } else { bytes.div_ceil(segment) }
 }

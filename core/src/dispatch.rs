@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::TierPolicy;
 use crate::context::{Context, Io};
-use crate::datagram::{Datagram, Meta, Path, RxSlice, SocketId};
+use crate::datagram::{Datagram, Path, ReceivedTrain, RxSlice, SocketId, datagrams_in};
 use crate::driver::{Arrival, Fate, SendFailure, SendFault, Sink};
 use crate::error::{CloseReason, PeerError};
 use crate::flow::flow_shard;
@@ -249,16 +249,22 @@ impl<H: Handler> Dispatch<H> {
 
     #[inline]
     fn deliver(&mut self, peer: PeerId, datagram: Datagram<'_>) {
+        self.heard_of(peer, 1, datagram.len());
+        self.hand_to(peer, datagram);
+    }
+
+    /// So many datagrams and bytes came from a peer.
+    #[inline]
+    fn heard_of(&mut self, peer: PeerId, datagrams: usize, bytes: usize) {
         let stamp = self.io.stamp;
-        let gain = u64::from(self.io.amplification_limit) * datagram.len() as u64;
+        let gain = u64::from(self.io.amplification_limit) * bytes as u64;
         if self.io.tier_policy != TierPolicy::Listener {
-            self.io.warm(peer);
+            self.io.warm(peer, datagrams);
         }
         if let Some(route) = self.io.routes.get_mut(peer) {
             route.last_seen = stamp;
             route.allowance = route.allowance.saturating_add(gain);
         }
-        self.hand_to(peer, datagram);
     }
 
     #[inline]
@@ -427,34 +433,58 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
-    /// Each datagram of an arrival in turn. A peer is looked up once for the whole train.
+    /// Each datagram of an arrival in turn, or what is left of it at once if its peer takes it so. A peer is looked
+    /// up once for the whole train.
     fn train(&mut self, path: Path, mut known: Option<PeerId>, arrival: Arrival<'_>) {
         let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
-        let mut left = datagrams_in(bytes.len(), segment);
-        let (mut rest, mut start) = (bytes, start);
-        while left > 0 {
-            let size = if left > 1 { segment } else { rest.len() };
-            let (bytes, tail) = rest.split_at_mut(size);
-            rest = tail;
-            left -= 1;
-            if self.panicked {
-                self.io.stats.dropped_panicked.add(1);
-                continue;
-            }
+        let at = Some(RxSlice { buffer, start, len: bytes.len() as u32 });
+        let mut train = ReceivedTrain { path, meta, peer: None, segment, bytes, at };
+        loop {
             if known.is_none_or(|peer| !self.peers.contains(peer)) {
                 known = self.known(&path);
             }
-            let meta = Meta { rest_of_train: left.min(u16::MAX as usize) as u16, ..meta };
-            let at = Some(RxSlice { buffer, start, len: size as u32 });
-            self.dispatch(known, Datagram { path, meta, peer: None, bytes, at });
-            start += size as u32;
+            if let Some(peer) = known.filter(|_| H::WHOLE_TRAINS && self.takes_whole(&train)) {
+                return self.deliver_train(peer, train);
+            }
+            let Some(datagram) = train.take_first() else { break };
+            self.one(known, datagram);
         }
+        self.one(known, train.into_last());
     }
-}
 
-/// How many datagrams so many bytes are. An empty datagram is one.
-fn datagrams_in(bytes: usize, segment: usize) -> usize {
-    if segment == 0 || segment >= bytes { 1 } else { bytes.div_ceil(segment) }
+    /// Whether what is left of a train is several datagrams, none of which is to be cut.
+    #[inline]
+    fn takes_whole(&self, train: &ReceivedTrain<'_>) -> bool {
+        train.segment != 0
+            && train.segment < train.len()
+            && train.segment <= self.io.max_datagram
+            && !self.panicked
+    }
+
+    /// One datagram, of which no more is handed over than was asked for.
+    #[inline]
+    fn one(&mut self, known: Option<PeerId>, mut datagram: Datagram<'_>) {
+        if self.panicked {
+            self.io.stats.dropped_panicked.add(1);
+            return;
+        }
+        let whole = datagram.len();
+        if whole > self.io.max_datagram {
+            datagram.cut(self.io.max_datagram);
+        }
+        if datagram.meta.truncated_from.is_some() {
+            self.io.stats.truncated.add(1);
+        }
+        self.dispatch(known, datagram);
+    }
+
+    fn deliver_train(&mut self, peer: PeerId, mut train: ReceivedTrain<'_>) {
+        train.peer = Some(peer);
+        let datagrams = train.datagrams();
+        self.heard_of(peer, datagrams, train.len());
+        self.io.stats.delivered.add(datagrams as u64);
+        self.call(|handler, cx| handler.on_train(cx, peer, train));
+    }
 }
 
 impl<H: Handler> Sink for Dispatch<H> {
@@ -465,8 +495,8 @@ impl<H: Handler> Sink for Dispatch<H> {
         let stats = &self.io.stats;
         stats.received.add(count);
         stats.received_bytes.add(arrival.bytes.len() as u64);
-        if arrival.meta.truncated_from.is_some() {
-            stats.truncated.add(1);
+        if count > 1 {
+            stats.trains_received.add(1);
         }
         if arrival.remote.port() == 0 {
             stats.dropped_port_zero.add(count);
@@ -507,6 +537,13 @@ impl<H: Handler> Sink for Dispatch<H> {
             && self.peers.contains(peer)
         {
             self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
+        }
+    }
+
+    fn train_refused(&mut self, peer: Option<PeerId>, segment: u32) {
+        self.io.stats.trains_refused.add(1);
+        if let Some(route) = peer.and_then(|peer| self.io.routes.get_mut(peer)) {
+            route.train_refused(segment);
         }
     }
 

@@ -559,6 +559,7 @@ pub enum SendFault {
 ///     fn malformed(&mut self) {}
 ///     fn too_late(&mut self, _: u32) {}
 ///     fn rearmed(&mut self, _: bool) {}
+///     fn train_refused(&mut self, _: Option<shardgram_core::PeerId>, _: u32) {}
 ///     fn retired(&mut self, _: SocketId) {}
 ///     fn peer_error(&mut self, _: SocketId, _: PeerError) {}
 ///     fn address_gone(&mut self, _: SocketId, _: IpAddr) {}
@@ -612,6 +613,15 @@ pub trait Sink {
     /// }
     /// ```
     fn send_failed(&mut self, failure: SendFailure);
+
+    /// The system refused a train of datagrams of `segment` bytes, which the driver then sent one by one. None so
+    /// long is to be built for this peer again.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Sink, outbox::Train};
+    /// fn refused(sink: &mut impl Sink, train: &Train) { sink.train_refused(train.peer, train.segment); }
+    /// ```
+    fn train_refused(&mut self, peer: Option<PeerId>, segment: u32);
 
     /// A receive ended and was armed again; `exhausted` if the receive buffers had run out.
     ///

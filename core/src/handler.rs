@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::context::Context;
-use crate::datagram::Datagram;
+use crate::datagram::{Datagram, ReceivedTrain};
 use crate::error::{CloseReason, PeerError};
 use crate::peers::PeerId;
 
@@ -123,6 +123,49 @@ pub trait Handler: Sized + 'static {
     /// ```
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
         let _ = (cx, from, datagram);
+    }
+
+    /// Whether this handler takes trains whole: several datagrams of a peer that the kernel received as one then
+    /// come to [`Handler::on_train`] and not one by one to [`Handler::on_datagram`].
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Mirror;
+    /// # impl Handler for Mirror {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// const WHOLE_TRAINS: bool = true;
+    /// fn on_train(&mut self, cx: &mut Context<'_, Self>, _: PeerId, train: ReceivedTrain<'_>) {
+    ///     let _ = cx.io.reply_train(train); // all of it, as one send
+    /// }
+    /// # }
+    /// ```
+    const WHOLE_TRAINS: bool = false;
+
+    /// Several datagrams of a peer that were received as one, if [`Handler::WHOLE_TRAINS`] says that they may come
+    /// so. Single ones, the first of a stranger, and those too long for [`crate::Config::max_datagram`] come to
+    /// the other callbacks as ever. Unless it is written, each is given to [`Handler::on_datagram`].
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Count { datagrams: usize }
+    /// # impl Handler for Count {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// # const WHOLE_TRAINS: bool = true;
+    /// fn on_train(&mut self, _: &mut Context<'_, Self>, _: PeerId, train: ReceivedTrain<'_>) {
+    ///     self.datagrams += train.datagrams();
+    /// }
+    /// # }
+    /// ```
+    fn on_train(&mut self, cx: &mut Context<'_, Self>, from: PeerId, train: ReceivedTrain<'_>) {
+        for datagram in train {
+            self.on_datagram(cx, from, datagram);
+        }
     }
 
     /// A timer that [`crate::Io::set_timer`] or [`crate::Io::set_peer_timer`] set. Never early, and never in

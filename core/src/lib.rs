@@ -38,7 +38,7 @@ mod timers;
 
 pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};
 pub use context::{Context, Io, Tier};
-pub use datagram::{Datagram, Meta, Path};
+pub use datagram::{Datagram, Meta, Path, ReceivedTrain};
 pub use endpoints::{Endpoint, EndpointId, Via};
 pub use error::{CloseReason, ConfigError, Full, OpenError, PeerError, SendError};
 pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};

@@ -42,6 +42,26 @@ impl Source {
             Self::Outbox { len, .. } | Self::Buffer(RxSlice { len, .. }) => *len,
         }
     }
+
+    /// Takes in what lies right behind in the same memory. False, and unchanged, if it lies elsewhere.
+    #[inline]
+    fn extend(&mut self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Outbox { start, len }, Self::Outbox { start: from, len: more })
+                if *start + *len == from =>
+            {
+                *len += more;
+                true
+            }
+            (Self::Buffer(at), Self::Buffer(next))
+                if at.buffer == next.buffer && at.start + at.len == next.start =>
+            {
+                at.len += next.len;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +92,9 @@ pub struct Train {
     pub bytes: u32,
     /// How many datagrams.
     pub datagrams: u32,
+    /// Whether it is the first with so long datagrams on its path, so that it may be refused for that: a driver
+    /// that sends several at once waits for what becomes of it before it sends more to the same peer.
+    pub untried: bool,
     first: u32,
     last: u32,
 }
@@ -89,12 +112,34 @@ impl Train {
     #[must_use]
     pub fn one(&self, len: usize) -> Self {
         let len = len as u32;
-        Self { segment: len, bytes: len, datagrams: 1, first: NONE, last: NONE, ..*self }
+        Self { segment: len, bytes: len, datagrams: 1, untried: false, first: NONE, last: NONE, ..*self }
+    }
+
+    /// Whether it is more than one datagram, which takes UDP_SEGMENT.
+    ///
+    /// ```
+    /// use shardgram_core::outbox::Train;
+    /// fn segment_size(train: &Train) -> Option<u16> { train.is_long().then_some(train.segment as u16) }
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.datagrams > 1
     }
 
     #[cfg(test)]
     pub(crate) fn single(peer: Option<PeerId>, path: Path, via: SocketId, len: u32) -> Self {
-        Self { peer, path, via, segment: len, bytes: len, datagrams: 1, first: NONE, last: NONE }
+        Self {
+            peer,
+            path,
+            via,
+            segment: len,
+            bytes: len,
+            datagrams: 1,
+            untried: false,
+            first: NONE,
+            last: NONE,
+        }
     }
 }
 
@@ -146,6 +191,8 @@ pub struct Outbox {
     limits: TrainLimits,
     turn: u32,
     kept: u32,
+    datagrams: usize,
+    long: usize,
 }
 
 impl Outbox {
@@ -159,6 +206,8 @@ impl Outbox {
             limits,
             turn: 1,
             kept: 0,
+            datagrams: 0,
+            long: 0,
         }
     }
 
@@ -173,7 +222,7 @@ impl Outbox {
         &self.trains
     }
 
-    /// Where the bytes of a train lie, in order.
+    /// Where the bytes of a train lie, in order. Datagrams that lie side by side are one piece.
     ///
     /// ```
     /// use shardgram_core::outbox::{Outbox, Source, Train};
@@ -244,8 +293,12 @@ impl Outbox {
     /// }
     /// ```
     pub fn datagrams(&self) -> usize {
-        // Each datagram is one piece of some train.
-        self.pieces.len()
+        self.datagrams
+    }
+
+    /// How many of the trains are more than one datagram.
+    pub(crate) fn long_trains(&self) -> usize {
+        self.long
     }
 
     pub(crate) fn turn(&self) -> u32 {
@@ -258,6 +311,7 @@ impl Outbox {
         self.arena.clear();
         self.trains.clear();
         self.pieces.clear();
+        (self.datagrams, self.long) = (0, 0);
         // Turn 0 is the mark of routes that never had a train; a train left open 2^32 turns ago would
         // be taken for a fresh one, so the routes' marks are compared with the train's peer as well.
         self.turn = self.turn.wrapping_add(1).max(1);
@@ -298,7 +352,7 @@ impl Outbox {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.pieces.len() < self.datagram_limit
+        self.datagrams < self.datagram_limit
     }
 
     /// How many queued sends refer to the receive buffer at hand; starts again at nought.
@@ -308,8 +362,8 @@ impl Outbox {
 
     /// Queues a datagram that goes to no peer in particular.
     pub(crate) fn push_stateless(&mut self, path: Path, source: Source) -> Result<(), SendError> {
-        let piece = self.push_piece(source)?;
-        self.begin(None, path, path.socket, source.len(), piece);
+        self.count()?;
+        self.begin(None, path, path.socket, source, false);
         Ok(())
     }
 
@@ -322,30 +376,64 @@ impl Outbox {
         path: &Path,
         source: Source,
     ) -> Result<(), SendError> {
-        let piece = self.push_piece(source)?;
-        if route.open_turn == self.turn && self.join(route.open_train, peer, path, source.len(), piece) {
+        self.count()?;
+        if route.open_turn == self.turn && self.join(peer, route, path, source) {
             return Ok(());
         }
         route.open_train = self.trains.len() as u32;
         route.open_turn = self.turn;
-        self.begin(Some(peer), *path, route.socket(path), source.len(), piece);
+        self.begin(Some(peer), *path, route.socket(path), source, route.is_untried(source.len()));
+        Ok(())
+    }
+
+    /// Queues a train that lies in one piece. False, and nothing is queued, if it may not leave as one.
+    pub(crate) fn push_train(
+        &mut self,
+        peer: PeerId,
+        route: &mut Route,
+        path: &Path,
+        source: Source,
+        segment: usize,
+        datagrams: usize,
+    ) -> bool {
+        let fits = datagrams <= self.limits.datagrams as usize
+            && source.len() <= self.limits.bytes
+            && segment <= usize::from(route.train_limit)
+            && self.datagrams + datagrams <= self.datagram_limit;
+        if !fits {
+            return false;
+        }
+        let (index, segment) = (self.trains.len(), segment as u32);
+        self.begin(Some(peer), *path, route.socket(path), source, route.is_untried(segment));
+        (route.open_train, route.open_turn) = (index as u32, self.turn);
+        route.tried(segment);
+        let train = &mut self.trains[index];
+        (train.segment, train.datagrams) = (segment, datagrams as u32);
+        self.datagrams += datagrams;
+        self.long += 1;
+        true
+    }
+
+    /// One more datagram, if there may be one more.
+    #[inline]
+    fn count(&mut self) -> Result<(), SendError> {
+        if !self.has_room() {
+            return Err(SendError::Full);
+        }
+        self.datagrams += 1;
         Ok(())
     }
 
     #[inline]
-    fn push_piece(&mut self, source: Source) -> Result<u32, SendError> {
-        if !self.has_room() {
-            return Err(SendError::Full);
-        }
-        if matches!(source, Source::Buffer(_)) {
-            self.kept += 1;
-        }
+    fn push_piece(&mut self, source: Source) -> u32 {
+        self.kept += u32::from(matches!(source, Source::Buffer(_)));
         self.pieces.push(Piece { source, next: NONE });
-        Ok(self.pieces.len() as u32 - 1)
+        self.pieces.len() as u32 - 1
     }
 
     #[inline]
-    fn begin(&mut self, peer: Option<PeerId>, path: Path, via: SocketId, len: u32, piece: u32) {
+    fn begin(&mut self, peer: Option<PeerId>, path: Path, via: SocketId, source: Source, untried: bool) {
+        let (len, piece) = (source.len(), self.push_piece(source));
         self.trains.push(Train {
             peer,
             path,
@@ -353,29 +441,42 @@ impl Outbox {
             segment: len,
             bytes: len,
             datagrams: 1,
+            untried,
             first: piece,
             last: piece,
         });
     }
 
-    /// Appends to an open train, if the datagram fits there: equal in size or the shorter last one.
-    fn join(&mut self, index: u32, peer: PeerId, path: &Path, len: u32, piece: u32) -> bool {
-        let Some(train) = self.trains.get_mut(index as usize) else { return false };
+    /// Appends to the peer's open train, if the datagram fits there: equal in size or the shorter last one.
+    #[inline]
+    fn join(&mut self, peer: PeerId, route: &mut Route, path: &Path, source: Source) -> bool {
+        let Some(train) = self.trains.get_mut(route.open_train as usize) else { return false };
+        let len = source.len();
         let whole = train.bytes == train.segment * train.datagrams;
         let fits = whole
             && len != 0
             && len <= train.segment
             && train.datagrams < self.limits.datagrams
             && train.bytes + len <= self.limits.bytes
+            && train.segment <= u32::from(route.train_limit)
             && train.peer == Some(peer)
             && train.path == *path;
-        if fits {
-            train.bytes += len;
-            train.datagrams += 1;
-            self.pieces[train.last as usize].next = piece;
-            train.last = piece;
+        if !fits {
+            return false;
         }
-        fits
+        if train.datagrams == 1 {
+            self.long += 1;
+            route.tried(train.segment);
+        }
+        train.bytes += len;
+        train.datagrams += 1;
+        let last = train.last as usize;
+        if !self.pieces[last].source.extend(source) {
+            let piece = self.push_piece(source);
+            self.pieces[last].next = piece;
+            self.trains[route.open_train as usize].last = piece;
+        }
+        true
     }
 }
 
@@ -477,6 +578,44 @@ mod tests {
         let mut bed = self::bed(TrainLimits::SINGLE);
         (0..3).for_each(|_| bed.send(0, b"xy"));
         assert_eq!(bed.outbox.trains().len(), 3);
+    }
+
+    #[test]
+    fn what_lies_side_by_side_is_one_piece() {
+        let mut bed = bed(LONG);
+        (0..3).for_each(|_| bed.send(0, b"xy"));
+        bed.send(1, b"z");
+        bed.send(0, b"xy");
+        let outbox = &bed.outbox;
+        let lengths: Vec<u32> = outbox.sources(&outbox.trains()[0]).map(|source| source.len()).collect();
+        assert_eq!(lengths, [6, 2]);
+        assert_eq!((outbox.datagrams(), outbox.long_trains()), (5, 1));
+        let received = |start| Source::Buffer(RxSlice { buffer: 3, start, len: 2 });
+        let route = bed.routes.get_mut(bed.peers[1]).expect("open");
+        bed.outbox.clear();
+        for start in [10, 12, 14, 18] {
+            bed.outbox.push(bed.peers[1], route, &path(1), received(start)).expect("room");
+        }
+        assert_eq!(bed.outbox.take_kept(), 2, "each piece is to be released");
+    }
+
+    #[test]
+    fn a_path_that_refused_a_train_gets_none_so_long() {
+        let mut bed = bed(LONG);
+        let send = |bed: &mut Bed, len: usize| {
+            bed.outbox.clear();
+            (0..3).for_each(|_| bed.send(0, &vec![7; len]));
+            bed.outbox.trains().iter().map(|train| (train.datagrams, train.untried)).collect::<Vec<_>>()
+        };
+        let peer = bed.peers[0];
+        assert_eq!(send(&mut bed, 2_000), [(3, true)]);
+        assert_eq!(send(&mut bed, 2_000), [(3, false)]);
+        bed.routes.get_mut(peer).expect("open").train_refused(2_000);
+        let singles = [(1, true); 3];
+        assert_eq!(send(&mut bed, 2_000), singles);
+        assert_eq!(send(&mut bed, 1_999), [(3, true)], "that has to be tried as well");
+        bed.routes.get_mut(peer).expect("open").train_refused(1_000);
+        assert_eq!(send(&mut bed, 10), singles, "it was not for their length");
     }
 
     #[test]

@@ -101,16 +101,18 @@ impl<H: Handler> Io<H> {
         }
     }
 
-    /// A datagram of a peer that has no socket of its own came; the policy may want it to have one.
+    /// So many datagrams of a peer that has no socket of its own came; the policy may want it to have one.
     #[inline]
-    pub(crate) fn warm(&mut self, peer: PeerId) {
+    pub(crate) fn warm(&mut self, peer: PeerId, datagrams: usize) {
         let stamp = self.stamp;
         let Some(route) = self.routes.get_mut(peer).filter(|route| route.link().is_none()) else { return };
         let paused = stamp.wrapping_sub(route.last_seen) > PAUSE_MS;
-        route.heat = if paused { 1 } else { route.heat.checked_add(1).unwrap_or(1 << 15) };
-        let heat = route.heat;
+        let before = if paused { 0 } else { route.heat };
+        let sum = u16::try_from(datagrams).ok().and_then(|more| before.checked_add(more));
+        let heat = sum.unwrap_or(1 << 15);
+        route.heat = heat;
         // Whoever is refused is looked at again when it has sent as much again, or 32,768 datagrams more.
-        if heat.is_power_of_two() {
+        if sum.is_none() || heat.leading_zeros() < before.leading_zeros() {
             match self.tier_policy {
                 TierPolicy::Adaptive if heat < EARNED_AFTER => {}
                 TierPolicy::Connected | TierPolicy::Adaptive => self.wish(peer, YIELDS_TO_POLICY),

@@ -17,6 +17,9 @@ use crate::peers::PeerId;
 use crate::timers::PeerTimers;
 
 const NONE: u32 = u32::MAX;
+/// A payload that every path carries unfragmented: the least MTU of IPv6, 1,280 bytes (RFC 8200 section 5), less
+/// its header and that of UDP.
+const CARRIED_BY_ALL: u32 = 1_280 - 48;
 /// A table entry is eight bits of hash over 24 bits of record number plus one; zero is an empty place.
 const INDEX_BITS: u32 = 24;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
@@ -35,6 +38,10 @@ pub(crate) struct Route {
     /// The train of this turn that more datagrams may join, and the turn it belongs to.
     pub(crate) open_train: u32,
     pub(crate) open_turn: u32,
+    /// The longest datagram that may stand in a train to it, in bytes: less where the path refused longer ones.
+    pub(crate) train_limit: u16,
+    /// The longest that was put into a train.
+    train_tried: u16,
     /// Slot of the socket of its own, which serves the active path.
     link: u32,
     /// Datagrams it sent without a long pause, as far as the policy of promotion wants to know.
@@ -65,6 +72,31 @@ impl Route {
     #[inline]
     pub(crate) fn socket(&self, path: &Path) -> SocketId {
         if self.link == NONE || self.paths > 1 { path.socket } else { SocketId::connected(self.link) }
+    }
+
+    /// Whether no train of datagrams of this length was sent to it yet.
+    #[inline]
+    pub(crate) fn is_untried(&self, segment: u32) -> bool {
+        segment > u32::from(self.train_tried)
+    }
+
+    /// A train of datagrams of this length is sent to it.
+    #[inline]
+    pub(crate) fn tried(&mut self, segment: u32) {
+        self.train_tried = self.train_tried.max(segment as u16);
+    }
+
+    /// A train of datagrams of this length was refused along its path. Where every path carries so much it was
+    /// not for their length, and there are to be no more trains.
+    pub(crate) fn train_refused(&mut self, segment: u32) {
+        let limit = if segment > CARRIED_BY_ALL { segment - 1 } else { 0 };
+        self.train_limit = self.train_limit.min(limit as u16);
+        self.train_tried = 0;
+    }
+
+    /// Another path may carry other trains.
+    fn forget_trains(&mut self) {
+        (self.train_limit, self.train_tried) = (u16::MAX, 0);
     }
 
     /// Whether it is that of this peer, and not of another in the slot or of one on another shard.
@@ -212,6 +244,8 @@ impl Routes {
             last_seen: stamp,
             open_train: 0,
             open_turn: 0,
+            train_limit: u16::MAX,
+            train_tried: 0,
             link: NONE,
             heat: 0,
             paths: 1,
@@ -308,7 +342,9 @@ impl Routes {
         let Some(record) = self.find_record(path) else { return false };
         let slot = self.records[record as usize].slot;
         let Some(route) = self.get_mut(peer).filter(|_| slot == peer.slot()) else { return false };
-        route.active = record;
+        if std::mem::replace(&mut route.active, record) != record {
+            route.forget_trains();
+        }
         true
     }
 

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::context::Io;
-use crate::datagram::{Datagram, Path, RxSlice};
+use crate::datagram::{Datagram, Path, ReceivedTrain, RxSlice};
 use crate::error::SendError;
 use crate::handler::Handler;
 use crate::outbox::Source;
@@ -29,7 +29,7 @@ impl<H: Handler> Io<H> {
     /// ```
     pub fn send(&mut self, to: PeerId, bytes: &[u8]) -> Result<(), SendError> {
         let path = self.sendable(to, bytes.len())?;
-        let source = self.outbox.copy(bytes).map_err(|e| self.refused(Some(to), e))?;
+        let source = self.copy(Some(to), bytes)?;
         self.push(to, &path, source, bytes.len())
     }
 
@@ -84,6 +84,39 @@ impl<H: Handler> Io<H> {
         }
     }
 
+    /// Sends all datagrams of a received train, as the handler left them, back whence they came, out of their
+    /// receive buffer and in one send where the path takes that: no copy.
+    ///
+    /// # Errors
+    /// See [`SendError`]; those before the one that failed are queued.
+    ///
+    /// ```
+    /// use shardgram_core::{Handler, Io, ReceivedTrain};
+    /// fn mirror<H: Handler>(io: &mut Io<H>, mut train: ReceivedTrain<'_>) {
+    ///     let segment = train.segment();
+    ///     train.chunks_mut(segment).for_each(<[u8]>::reverse);
+    ///     let _ = io.reply_train(train);
+    /// }
+    /// ```
+    pub fn reply_train(&mut self, train: ReceivedTrain<'_>) -> Result<(), SendError> {
+        if let (Some(peer), Some(at)) = (train.peer, train.at)
+            && self.backlog.is_empty()
+            && self.amplification_limit == 0
+            && let Some(route) = self.routes.get_mut(peer)
+        {
+            let (source, segment, datagrams) = (Source::Buffer(at), train.segment, train.datagrams());
+            if self.outbox.push_train(peer, route, &train.path, source, segment, datagrams) {
+                self.stats.queued.add(datagrams as u64);
+                self.stats.queued_bytes.add(train.len() as u64);
+                return Ok(());
+            }
+        }
+        train.into_iter().try_for_each(|datagram| {
+            let len = datagram.len();
+            self.reply(datagram, len)
+        })
+    }
+
     /// Answers the datagram at hand without a peer: no state, from the address it was sent to.
     ///
     /// # Errors
@@ -102,7 +135,7 @@ impl<H: Handler> Io<H> {
             return Err(SendError::Gone);
         }
         self.stranger_allowed(&path, bytes.len())?;
-        let source = self.outbox.copy(bytes).map_err(|e| self.refused(None, e))?;
+        let source = self.copy(None, bytes)?;
         self.push_stateless(path, source, bytes.len())
     }
 
@@ -119,7 +152,7 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn share(&mut self, bytes: &[u8]) -> Result<Shared, SendError> {
-        let source = self.outbox.copy(bytes).map_err(|e| self.refused(None, e))?;
+        let source = self.copy(None, bytes)?;
         Ok(Shared { source, len: bytes.len(), shard: self.shard, turn: self.outbox.turn() })
     }
 
@@ -184,8 +217,16 @@ impl<H: Handler> Io<H> {
     pub(crate) fn source_of(&mut self, datagram: &Datagram<'_>, len: usize) -> Result<Source, SendError> {
         match datagram.at {
             Some(at) => Ok(Source::Buffer(RxSlice { len: len as u32, ..at })),
-            None => self.outbox.copy(&datagram.bytes[..len]).map_err(|e| self.refused(datagram.peer, e)),
+            None => self.copy(datagram.peer, &datagram.bytes[..len]),
         }
+    }
+
+    /// Copies into the outbox what goes to this peer.
+    #[inline]
+    fn copy(&mut self, to: Option<PeerId>, bytes: &[u8]) -> Result<Source, SendError> {
+        let source = self.outbox.copy(bytes).map_err(|e| self.refused(to, e))?;
+        self.stats.copied_bytes.add(bytes.len() as u64);
+        Ok(source)
     }
 
     pub(crate) fn push(

@@ -24,7 +24,7 @@ use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
 use crate::links::Links;
 use crate::mailbox::{Mailbox, Postbox};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::Peers;
 use crate::refused::Refused;
 use crate::routes::Routes;
@@ -198,7 +198,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     pub fn new(driver: D, setup: Setup<H::Message>, config: &Config, make: F) -> Result<Self, Ending> {
         let now = driver.now();
         let capabilities = driver.capabilities();
-        let limits = capabilities.trains;
+        let limits = if config.trains { capabilities.trains } else { TrainLimits::SINGLE };
         let max_peers = config.max_peers as usize;
         let info = setup.info;
         let clock = CoarseClock::new(setup.start);
@@ -222,6 +222,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             cookies: CookieJar::new(setup.secrets.cookies, setup.start),
             stats: setup.stats,
             amplification_limit: config.amplification_limit,
+            max_datagram: config.max_datagram as usize,
             stranger: None,
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;
@@ -347,13 +348,16 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     fn send_and_wait(&mut self, wait: Wait) -> io::Result<Turned> {
         let Io { outbox, backlog, refused, stats, .. } = &mut self.stage.io;
         let (datagrams, waited, left) = (outbox.datagrams() as u64, backlog.datagrams(), backlog.left());
+        let (long, copied) = (outbox.long_trains() as u64, backlog.copied());
         let result = self.driver.turn(outbox, backlog, wait);
         outbox.clear();
         backlog.expect_no_more();
         stats.submitted.add(datagrams);
+        stats.trains_sent.add(long);
         if waited + backlog.datagrams() > 0 {
             stats.send_waiting.set(backlog.datagrams());
             stats.send_deferred.set(backlog.deferred());
+            stats.copied_bytes.add(backlog.copied() - copied);
         }
         if backlog.left() != left {
             refused.look_again();

@@ -175,8 +175,10 @@ counters! {
     /// Dropped by the kernel because a socket's buffer was full, and never received. Read from the kernel
     /// when the statistics are.
     kernel_dropped,
-    /// Datagrams longer than the receive buffer; they are delivered, flagged.
+    /// Datagrams longer than [`crate::Config::max_datagram`]; they are delivered, flagged.
     truncated,
+    /// Trains of several datagrams that the kernel received as one.
+    trains_received,
     /// Datagrams callbacks queued.
     queued,
     /// Their bytes.
@@ -184,6 +186,13 @@ counters! {
     /// Datagrams the driver was given to send. What failed of them is in the `send_failed` counters, the
     /// rest left this host's socket.
     submitted,
+    /// Bytes that were copied on their way out: into the outbox, or to wait for room in a socket. Replies leave
+    /// from the receive buffer, and what is written in place where it was written.
+    copied_bytes,
+    /// Trains of several datagrams the driver was given to send as one.
+    trains_sent,
+    /// Trains the system refused as such. Their datagrams were sent one by one.
+    trains_refused,
     /// Sends the handler was refused because the outbox was full.
     send_refused_full,
     /// Sends the handler was refused by the amplification limit.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
+use shardgram_core::Endpoint;
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::SocketId;
-use shardgram_core::driver::{Capabilities, Driver, SendFailure, Sink, Turned, Wait};
+use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
-use shardgram_core::outbox::{Outbox, TrainLimits};
-use shardgram_core::{Config, Endpoint};
+use shardgram_core::outbox::Outbox;
 use shardgram_sys::SocketOptions;
 
 use crate::buffers::Buffers;
 use crate::recv::Inbox;
-use crate::send;
+use crate::send::{self, Reports};
 use crate::sockets::Sockets;
 use crate::wake::Fleet;
 
@@ -37,8 +37,8 @@ pub struct MioDriver {
     sockets: Sockets,
     inbox: Inbox,
     buffers: Buffers,
-    /// Sends that failed and were not handed over yet.
-    failures: Vec<SendFailure>,
+    /// What became of sends and was not handed over yet.
+    reports: Reports,
     /// What endpoints are opened with.
     options: SocketOptions,
     fleet: Arc<Fleet>,
@@ -57,14 +57,13 @@ impl MioDriver {
     pub fn new(
         shard: u16,
         listeners: Vec<UdpSocket>,
-        config: &Config,
         options: &SocketOptions,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let sockets = Sockets::new(poll.registry(), listeners)?;
-        let inbox = Inbox::new(config.datagram_capacity(), sockets.any_wildcard_v4());
+        let sockets = Sockets::new(poll.registry(), listeners, options.receive_trains)?;
+        let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
         bell.connect(Box::new(move || others.wake(shard)));
@@ -74,7 +73,7 @@ impl MioDriver {
             sockets,
             inbox,
             buffers: Buffers::default(),
-            failures: Vec::new(),
+            reports: Reports::default(),
             options: options.clone(),
             fleet,
         })
@@ -84,7 +83,7 @@ impl MioDriver {
     /// and on Windows), so a deadline never makes the loop turn before it has come.
     fn timeout(&self, wait: Wait) -> Option<Duration> {
         // What failed must not wait for something else to happen before it is told.
-        if wait == Wait::Poll || !self.failures.is_empty() || self.has_more() {
+        if wait == Wait::Poll || !self.reports.failures.is_empty() || self.has_more() {
             return Some(Duration::ZERO);
         }
         let deadline = match wait {
@@ -121,7 +120,7 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(TrainLimits::SINGLE)
+        Capabilities::new(send::LIMITS)
     }
 
     fn now(&self) -> Instant {
@@ -144,11 +143,11 @@ impl Driver for MioDriver {
     fn turn(&mut self, outbox: &Outbox, backlog: &mut Backlog, wait: Wait) -> io::Result<Turned> {
         let waited = backlog.datagrams();
         if waited > 0 {
-            send::flush(backlog, &mut self.sockets, &mut self.failures);
+            send::flush(backlog, &mut self.sockets, &mut self.reports);
         }
         // Where there is room again handlers may want to know.
         let wait = if backlog.datagrams() < waited { Wait::Poll } else { wait };
-        send::carry_out(outbox, backlog, &mut self.sockets, &self.buffers, &mut self.failures);
+        send::carry_out(outbox, backlog, &mut self.sockets, &self.buffers, &mut self.reports);
         self.buffers.sent();
         self.sockets.watch_full(self.poll.registry())?;
         self.wait(self.timeout(wait))?;
@@ -156,8 +155,11 @@ impl Driver for MioDriver {
     }
 
     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
-        for failure in self.failures.drain(..) {
+        for failure in self.reports.failures.drain(..) {
             sink.send_failed(failure);
+        }
+        for (peer, segment) in self.reports.refusals.drain(..) {
+            sink.train_refused(peer, segment);
         }
         self.inbox.receive(&mut self.sockets, &mut self.buffers, budget, sink);
     }

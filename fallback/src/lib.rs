@@ -15,9 +15,9 @@
 //! | `wake` | [`Fleet`]: how shards wake each other |
 //! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
 //!
-//! Listeners come bound ([`shardgram_sys::ListenerGroup`]). Bind them with
-//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) on: this driver turns it on anyway,
-//! but after the bind, where the kernel may merge datagrams before its steering program has run.
+//! Listeners come bound ([`shardgram_sys::ListenerGroup`]), with
+//! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) as the driver is to have it: turned on after
+//! the bind, the kernel might merge datagrams before its steering program has run.
 
 #![forbid(unsafe_code)]
 

@@ -2,8 +2,7 @@
 //!
 //! A batch is received into buffers, becomes a queue of [`Filled`] ones, and is handed over from there
 //! under the budget of the turn. A batch is never larger than the budget that is left, so what waits
-//! here from one turn to the next is what a stop left behind, and the rest of a train that has to be
-//! handed over in single datagrams.
+//! here from one turn to the next is what a stop left behind.
 //!
 //! Known loss: on Linux [`Meta::ecn`] of a train is 0. quinn-udp 0.6 offers 96 bytes for control messages
 //! and asks for 112: timestamp (32), segment size (24), packet info (32, IPv6 40) and, last, ECN (24). The
@@ -33,10 +32,6 @@ struct Filled {
     buffer: u32,
     from: RecvMeta,
     local: Option<IpAddr>,
-    /// Where the next datagram begins.
-    at: usize,
-    /// Answers refer to it.
-    kept: bool,
 }
 
 /// How a visit to a socket ended.
@@ -54,21 +49,17 @@ pub(crate) struct Inbox {
     filled: VecDeque<Filled>,
     /// Datagrams of sockets that were closed before these could be handed over.
     too_late: u32,
-    /// Most bytes of a datagram that are handed over.
-    capacity: usize,
     /// Addresses that stand for all hosts of a network this host is in.
     broadcasts: Vec<Ipv4Addr>,
     metas: Box<[RecvMeta; BATCH_SIZE]>,
 }
 
 impl Inbox {
-    /// For datagrams of up to `capacity` bytes.
-    pub(crate) fn new(capacity: usize, wildcard_v4: bool) -> Self {
+    pub(crate) fn new(wildcard_v4: bool) -> Self {
         let broadcasts = if wildcard_v4 { broadcasts() } else { Vec::new() };
         Self {
             filled: VecDeque::with_capacity(BATCH_SIZE),
             too_late: 0,
-            capacity,
             broadcasts,
             metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
         }
@@ -118,8 +109,8 @@ impl Inbox {
         self.filled.retain(|filled| {
             let other = filled.socket != socket;
             if !other {
-                *too_late += filled.datagrams_left();
-                finish(filled, buffers);
+                *too_late += filled.datagrams();
+                buffers.release(filled.buffer);
             }
             other
         });
@@ -127,17 +118,14 @@ impl Inbox {
 
     /// Hands over what waits. `false` if the sink has had enough.
     fn hand_over(&mut self, buffers: &mut Buffers, budget: &mut usize, sink: &mut impl Sink) -> bool {
-        while let Some(filled) = self.filled.front_mut() {
-            if *budget == 0 {
-                return true;
-            }
+        while *budget > 0 {
+            let Some(filled) = self.filled.pop_front() else { break };
             *budget -= 1;
-            let bytes = buffers.bytes_mut(filled.buffer);
-            let fate = sink.datagram(filled.next_arrival(bytes, self.capacity));
-            filled.kept |= fate.kept > 0;
-            if filled.at >= filled.from.len {
-                finish(filled, buffers);
-                self.filled.pop_front();
+            let fate = sink.datagram(filled.arrival(buffers.bytes_mut(filled.buffer)));
+            if fate.kept > 0 {
+                buffers.keep(filled.buffer);
+            } else {
+                buffers.release(filled.buffer);
             }
             if fate.stop {
                 return false;
@@ -173,14 +161,7 @@ impl Inbox {
         }
         for (&buffer, from) in numbers.iter().zip(&self.metas[..received]) {
             let local = from.dst_ip.filter(|&ip| socket.wildcard && can_answer_from(ip, &self.broadcasts));
-            self.filled.push_back(Filled {
-                socket: socket.id,
-                buffer,
-                from: *from,
-                local,
-                at: 0,
-                kept: false,
-            });
+            self.filled.push_back(Filled { socket: socket.id, buffer, from: *from, local });
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
@@ -251,54 +232,22 @@ fn broadcasts() -> Vec<Ipv4Addr> {
     }
 }
 
-fn finish(filled: &Filled, buffers: &mut Buffers) {
-    if filled.kept {
-        buffers.keep(filled.buffer);
-    } else {
-        buffers.release(filled.buffer);
-    }
-}
-
 impl Filled {
-    /// How many datagrams have not been handed over.
-    fn datagrams_left(&self) -> u32 {
-        let left = self.from.len - self.at;
-        if self.from.stride == 0 { 1 } else { left.div_ceil(self.from.stride).max(1) as u32 }
+    /// How many datagrams it is.
+    fn datagrams(&self) -> u32 {
+        if self.from.stride == 0 { 1 } else { self.from.len.div_ceil(self.from.stride).max(1) as u32 }
     }
 
-    /// The next thing to hand over out of this buffer: all of it, or one datagram of a train whose
-    /// datagrams are too long to be handed over whole.
-    fn next_arrival<'a>(&mut self, buffer: &'a mut [u8], capacity: usize) -> Arrival<'a> {
-        let Self { socket, buffer: number, from, local, at: start, .. } = *self;
-        let stride = if from.stride == 0 { from.len } else { from.stride.min(from.len) };
+    /// All of it, to be handed over.
+    fn arrival<'a>(&self, buffer: &'a mut [u8]) -> Arrival<'a> {
+        let Self { socket, buffer: number, from, local, .. } = *self;
         let mut meta = Meta::default();
         meta.ecn = from.ecn.map_or(0, |codepoint| codepoint as u8);
         meta.kernel_time = from.timestamp;
         meta.interface = from.interface_index.unwrap_or(0);
-
-        let (len, segment);
-        if stride <= capacity {
-            len = from.len;
-            segment = if from.len > stride { stride } else { 0 };
-            self.at = from.len;
-        } else {
-            let whole = stride.min(from.len - start);
-            len = whole.min(capacity);
-            segment = 0;
-            meta.truncated_from = (whole > capacity).then_some(whole);
-            self.at = start + whole;
-        }
-        let bytes = &mut buffer[start..start + len];
-        Arrival {
-            socket,
-            remote: from.addr,
-            local,
-            meta,
-            segment,
-            bytes,
-            buffer: number,
-            start: start as u32,
-        }
+        let segment = if from.len > from.stride { from.stride } else { 0 };
+        let bytes = &mut buffer[..from.len];
+        Arrival { socket, remote: from.addr, local, meta, segment, bytes, buffer: number, start: 0 }
     }
 }
 
@@ -307,31 +256,20 @@ mod tests {
     use super::*;
     use shardgram_sys::errno;
 
-    fn arrivals(len: usize, stride: usize, capacity: usize) -> Vec<(usize, usize, usize, Option<usize>)> {
-        let mut from = RecvMeta::default();
-        (from.len, from.stride) = (len, stride);
-        let socket = SocketId::listener(0);
-        let mut filled = Filled { socket, buffer: 7, from, local: None, at: 0, kept: false };
-        let mut buffer = vec![0; 1 << 16];
-        let mut out = Vec::new();
-        loop {
-            let arrival = filled.next_arrival(&mut buffer, capacity);
-            let start = arrival.start as usize;
-            out.push((start, arrival.bytes.len(), arrival.segment, arrival.meta.truncated_from));
-            if filled.at >= filled.from.len {
-                return out;
-            }
-        }
-    }
-
     #[test]
-    fn trains_are_whole_unless_their_datagrams_are_too_long() {
-        assert_eq!(arrivals(0, 0, 100), [(0, 0, 0, None)]);
-        assert_eq!(arrivals(100, 100, 100), [(0, 100, 0, None)]);
-        assert_eq!(arrivals(101, 101, 100), [(0, 100, 0, Some(101))]);
-        assert_eq!(arrivals(250, 100, 100), [(0, 250, 100, None)]);
-        let cut = [(0, 100, 0, Some(120)), (120, 100, 0, Some(120)), (240, 10, 0, None)];
-        assert_eq!(arrivals(250, 120, 100), cut);
+    fn trains_say_how_long_their_datagrams_are() {
+        let segment = |len, stride| {
+            let mut from = RecvMeta::default();
+            (from.len, from.stride) = (len, stride);
+            let filled = Filled { socket: SocketId::listener(0), buffer: 7, from, local: None };
+            let mut buffer = vec![0; 1 << 16];
+            let arrival = filled.arrival(&mut buffer);
+            assert_eq!((arrival.bytes.len(), arrival.buffer, arrival.start), (len, 7, 0));
+            (arrival.segment, filled.datagrams())
+        };
+        assert_eq!(segment(0, 0), (0, 1));
+        assert_eq!(segment(100, 100), (0, 1));
+        assert_eq!(segment(250, 100), (100, 3));
     }
 
     #[test]
@@ -348,8 +286,8 @@ mod tests {
     fn a_failed_receive_is_tried_again_but_not_for_ever() {
         let poll = mio::Poll::new().expect("poll");
         let listener = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let mut sockets = Sockets::new(poll.registry(), vec![listener]).expect("sockets");
-        let (inbox, id) = (Inbox::new(100, false), SocketId::listener(0));
+        let mut sockets = Sockets::new(poll.registry(), vec![listener], true).expect("sockets");
+        let (inbox, id) = (Inbox::new(false), SocketId::listener(0));
         sockets.put_back(id);
         let mut fail = |error: io::Error| {
             sockets.end_rest();

@@ -12,7 +12,7 @@ use quinn_udp::UdpSocketState;
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
 use shardgram_sys::SocketOptions;
-use shardgram_sys::socket::{default_path_mtu, drop_count, endpoint as open_endpoint};
+use shardgram_sys::socket::{default_path_mtu, drop_count, endpoint as open_endpoint, set_receive_trains};
 
 use shardgram_sys::errno;
 
@@ -61,13 +61,16 @@ impl Drops {
 }
 
 impl Socket {
-    fn new(socket: UdpSocket, id: SocketId) -> io::Result<Self> {
+    fn new(socket: UdpSocket, id: SocketId, trains: bool) -> io::Result<Self> {
         let bound_to_any = socket.local_addr()?.ip().is_unspecified();
         // Makes it non-blocking and turns on, where the system has them: ECN, packet info, UDP_GRO, and
         // timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose
         // long datagrams should arrive as they do with the other driver.
         let state = UdpSocketState::new((&socket).into())?;
         default_path_mtu(&socket)?;
+        if !trains {
+            set_receive_trains(&socket, false)?;
+        }
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),
             state,
@@ -112,7 +115,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// Takes a shard's listeners, in the order of [`shardgram_core::Config::listen`].
-    pub(crate) fn new(registry: &Registry, listeners: Vec<UdpSocket>) -> io::Result<Self> {
+    pub(crate) fn new(registry: &Registry, listeners: Vec<UdpSocket>, trains: bool) -> io::Result<Self> {
         let mut sockets = Self {
             listeners: listeners.len(),
             places: Vec::with_capacity(listeners.len()),
@@ -123,7 +126,7 @@ impl Sockets {
         };
         for (index, listener) in listeners.into_iter().enumerate() {
             let index = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-            sockets.add(registry, Socket::new(listener, SocketId::listener(index))?)?;
+            sockets.add(registry, Socket::new(listener, SocketId::listener(index), trains)?)?;
         }
         Ok(sockets)
     }
@@ -165,7 +168,7 @@ impl Sockets {
             error.errno()
         })?;
         let add = || {
-            let socket = Socket::new(socket, id)?;
+            let socket = Socket::new(socket, id, options.receive_trains)?;
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
             Ok(bound)
@@ -319,7 +322,7 @@ mod tests {
     fn sockets_take_turns_and_are_listed_once() {
         let poll = mio::Poll::new().expect("poll");
         let listeners = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bind")).collect();
-        let mut sockets = Sockets::new(poll.registry(), listeners).expect("sockets");
+        let mut sockets = Sockets::new(poll.registry(), listeners, true).expect("sockets");
         for place in [2, 0, 2, 1] {
             sockets.readable(Token(place));
         }
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn a_closed_endpoint_leaves_the_lists() {
         let poll = mio::Poll::new().expect("poll");
-        let mut sockets = Sockets::new(poll.registry(), Vec::new()).expect("sockets");
+        let mut sockets = Sockets::new(poll.registry(), Vec::new(), true).expect("sockets");
         let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
         let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
         sockets.open(poll.registry(), id, &endpoint, &options).expect("open");

@@ -15,8 +15,8 @@ use shardgram_core::driver::{
     Capabilities, ConnectFault, ConnectedLimits, Driver, SendFailure, Sink, Turned, Wait,
 };
 use shardgram_core::mailbox::Bell;
-use shardgram_core::outbox::{Outbox, TrainLimits};
-use shardgram_core::{Config, Endpoint};
+use shardgram_core::outbox::Outbox;
+use shardgram_core::{Config, Endpoint, PeerId};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::socket::{self, SocketOptions};
 use shardgram_sys::{ListenerChange, ListenerSocket};
@@ -24,6 +24,7 @@ use shardgram_sys::{ListenerChange, ListenerSocket};
 use crate::addresses::{Addresses, Changes};
 use crate::engine::Engine;
 use crate::marker::Markers;
+use crate::op::TRAINS;
 use crate::own::Retiring;
 use crate::prepare::Prepared;
 use crate::receive::Completed;
@@ -74,7 +75,6 @@ pub struct UringDriver {
     pub(crate) options: SocketOptions,
     shard: u16,
     pub(crate) fleet: Arc<Fleet>,
-    pub(crate) capacity: usize,
     pub(crate) completed: VecDeque<Completed>,
     pub(crate) failures: Vec<SendFailure>,
     /// Slots whose receive has to be armed, the one that has waited longest first.
@@ -90,6 +90,9 @@ pub struct UringDriver {
     pub(crate) turn: u32,
     /// Trains of this submission that were refused and may be tried again, with the error.
     pub(crate) refused: Vec<(u32, i32)>,
+    /// Trains that were refused as such, which the loop was not yet told of: whose, and how long their datagrams
+    /// were.
+    pub(crate) train_refusals: Vec<(Option<PeerId>, u32)>,
     /// How many of this turn's trains were queued.
     pub(crate) queued: usize,
     /// How the send of something that had waited failed.
@@ -109,7 +112,7 @@ impl UringDriver {
     /// # Errors
     /// What the kernel refuses; [`crate::probe()`] says beforehand whether and why it would.
     pub fn new(parts: Parts<'_>) -> io::Result<Self> {
-        let Parts { shard, config, .. } = parts;
+        let shard = parts.shard;
         let places = places(&parts);
         let engine = parts.ring.enable()?;
         let places = register(&engine.ring, places, parts.fixed_files)?;
@@ -123,7 +126,6 @@ impl UringDriver {
             shard,
             markers: Markers::new(shard, parts.shards, Arc::clone(parts.fleet.markers())),
             fleet: parts.fleet,
-            capacity: config.datagram_capacity(),
             completed: VecDeque::new(),
             failures: Vec::new(),
             to_arm: VecDeque::new(),
@@ -133,6 +135,7 @@ impl UringDriver {
             coarse_timer: None,
             turn: 0,
             refused: Vec::new(),
+            train_refusals: Vec::new(),
             queued: 0,
             late: None,
             woken: false,
@@ -294,7 +297,7 @@ fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Pl
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
         let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
-        Capabilities::new(TrainLimits::SINGLE).connected(connected)
+        Capabilities::new(TRAINS).connected(connected)
     }
 
     fn now(&self) -> Instant {
@@ -408,6 +411,9 @@ impl UringDriver {
     fn report(&mut self, sink: &mut impl Sink) {
         for failure in std::mem::take(&mut self.failures) {
             sink.send_failed(failure);
+        }
+        for (peer, segment) in self.train_refusals.drain(..) {
+            sink.train_refused(peer, segment);
         }
         self.retiring.report(sink);
         self.addresses.report(sink);

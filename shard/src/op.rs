@@ -12,26 +12,53 @@ use io_uring::opcode;
 use io_uring::squeue::Flags;
 use io_uring::types::{Fd, Fixed, Timespec};
 use shardgram_core::datagram::Path;
+use shardgram_core::outbox::TrainLimits;
 use shardgram_sys::addr;
-use shardgram_sys::cmsg::{ControlBuilder, ControlSpace, RECV_CONTROL_SPACE};
+use shardgram_sys::cmsg::{ControlBuilder, ControlSpace};
 
 use crate::buf_ring::GROUP;
-use crate::recv::{Layout, NAME_SPACE};
+use crate::recv::{Layout, Layouts, NAME_SPACE};
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
+
+/// What the kernel takes as one: 64 segments (UDP_SEGMENT, udp(7); 128 on newer kernels), and no more bytes than it
+/// cuts apart in one go, which for IPv6 is 65,473 (seen on Linux 6.18; longer ones cost ten times as much).
+pub(crate) const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_473 };
+/// Pieces of a send, at most: a train has no more datagrams.
+const MAX_PIECES: usize = TRAINS.datagrams as usize;
 
 /// `IORING_RECVSEND_POLL_FIRST` (5.19): wait for readiness before the first attempt.
 const POLL_FIRST: u16 = 1;
 
 /// What entries may point to. Declared after the ring wherever both are kept, so that it is dropped later.
 pub(crate) struct Operands {
-    /// Templates of receives: without control data for specific addresses, with it for wildcards.
-    plain: Box<libc::msghdr>,
-    with_control: Box<libc::msghdr>,
+    /// Templates of receives, which differ in their control data: for specific addresses and for wildcards.
+    specific: Box<libc::msghdr>,
+    wildcard: Box<libc::msghdr>,
+    layouts: Layouts,
     event_count: Box<u64>,
     timer: Box<Timespec>,
     sends: Box<[SendOperand]>,
     used: usize,
+    /// Where the pieces of trains lie, those of one train side by side.
+    vectors: Box<[libc::iovec]>,
+    vectors_used: usize,
+}
+
+/// What a send carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load<I> {
+    /// Its bytes, in pieces.
+    pub(crate) pieces: I,
+    /// Size of each datagram but the last, if it is several.
+    pub(crate) segment: Option<u16>,
+}
+
+impl<'a> Load<std::iter::Once<&'a [u8]>> {
+    /// One datagram.
+    pub(crate) fn one(bytes: &'a [u8]) -> Self {
+        Self { pieces: std::iter::once(bytes), segment: None }
+    }
 }
 
 /// How an entry names a socket.
@@ -82,7 +109,6 @@ pub(crate) enum Sender {
 struct SendOperand {
     name: libc::sockaddr_storage,
     header: libc::msghdr,
-    vector: libc::iovec,
     control: ControlSpace,
 }
 
@@ -98,8 +124,8 @@ fn zeroed_header() -> libc::msghdr {
 }
 
 impl Operands {
-    /// Room for so many sends in one submission.
-    pub(crate) fn new(sends: usize) -> Self {
+    /// Room for so many sends in one submission, and receives into buffers of these layouts.
+    pub(crate) fn new(sends: usize, layouts: Layouts) -> Self {
         let template = |control: usize| {
             let mut header = zeroed_header();
             header.msg_namelen = NAME_SPACE as libc::socklen_t;
@@ -110,22 +136,26 @@ impl Operands {
             // SAFETY: `sockaddr_storage` is made of integers, for which all-zero bytes are valid.
             name: unsafe { std::mem::zeroed() },
             header: zeroed_header(),
-            vector: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
             control: ControlSpace::new(),
         };
+        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         Self {
-            plain: template(0),
-            with_control: template(RECV_CONTROL_SPACE),
+            specific: template(layouts.specific.control),
+            wildcard: template(layouts.wildcard.control),
+            layouts,
             event_count: Box::new(0),
             timer: Box::new(Timespec::new()),
             sends: (0..sends).map(send).collect(),
             used: 0,
+            vectors: vec![nothing; sends + MAX_PIECES].into(),
+            vectors_used: 0,
         }
     }
 
-    /// How a buffer is laid out that a receive with or without control data filled.
-    pub(crate) fn layout(wildcard: bool) -> Layout {
-        Layout { control: if wildcard { RECV_CONTROL_SPACE } else { 0 } }
+    /// How a buffer is laid out that a receive of a socket of this kind filled.
+    #[inline]
+    pub(crate) fn layout(&self, wildcard: bool) -> Layout {
+        if wildcard { self.layouts.wildcard } else { self.layouts.specific }
     }
 
     /// Arms a multishot receive.
@@ -137,7 +167,7 @@ impl Operands {
         wildcard: bool,
         poll_first: bool,
     ) -> io::Result<()> {
-        let header: *const libc::msghdr = if wildcard { &*self.with_control } else { &*self.plain };
+        let header: *const libc::msghdr = if wildcard { &*self.wildcard } else { &*self.specific };
         // MSG_TRUNC: the true length of a datagram that was cut is reported.
         let entry = on!(target, fd => opcode::RecvMsgMulti::new(fd, header, GROUP)
             .flags(libc::MSG_TRUNC as u32)
@@ -212,55 +242,67 @@ impl Operands {
 
     /// Whether one more send fits into this submission.
     pub(crate) fn has_room(&self) -> bool {
-        self.used < self.sends.len()
+        self.used < self.sends.len() && self.vectors_used + MAX_PIECES <= self.vectors.len()
     }
 
     /// The submission returned: no send points here any more.
     pub(crate) fn submitted(&mut self) {
-        self.used = 0;
+        (self.used, self.vectors_used) = (0, 0);
     }
 
-    /// Queues the send of one datagram; a completion, if it fails, has this name.
+    /// Queues the send of a datagram or a train; a completion, if it fails, has this name.
     ///
     /// # Safety
-    /// `bytes` stays in place and unchanged until the submission returns, and
+    /// The bytes stay in place and unchanged until the submission returns, and
     /// [`Operands::submitted`] is called only then.
-    pub(crate) unsafe fn push_send(
+    pub(crate) unsafe fn push_send<'a>(
         &mut self,
         ring: &mut Ring,
         to: Destination<'_>,
-        bytes: &[u8],
+        load: Load<impl Iterator<Item = &'a [u8]>>,
         name: UserData,
     ) -> io::Result<()> {
-        let Some(operand) = self.sends.get_mut(self.used) else {
+        if !self.has_room() {
             return Err(io::Error::other("more sends than operands"));
-        };
-        self.used += 1;
+        }
         let Destination { target, path, kind } = to;
+        let first = self.vectors_used;
+        for (vector, piece) in self.vectors[first..].iter_mut().zip(load.pieces) {
+            *vector = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
+            self.vectors_used += 1;
+        }
+        let vectors = &mut self.vectors[first..self.vectors_used];
+        let operand = &mut self.sends[self.used];
+        self.used += 1;
         let to_len = match kind {
             Sender::Connected => 0,
             Sender::Unconnected | Sender::Wildcard => addr::write_to(&path.remote, &mut operand.name),
         };
         let to: *const libc::sockaddr = (&raw const operand.name).cast();
-        let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
-        let entry = match kind {
-            Sender::Connected => {
-                on!(target, fd => opcode::Send::new(fd, start, len).flags(libc::MSG_DONTWAIT).build())
+        let entry = match (vectors, load.segment) {
+            ([vector], None) if kind != Sender::Wildcard => {
+                let (start, len) = (vector.iov_base.cast_const().cast(), vector.iov_len as u32);
+                let (to, to_len) = if to_len == 0 { (std::ptr::null(), 0) } else { (to, to_len) };
+                on!(target, fd => opcode::Send::new(fd, start, len)
+                    .flags(libc::MSG_DONTWAIT)
+                    .dest_addr(to)
+                    .dest_addr_len(to_len)
+                    .build())
             }
-            Sender::Unconnected => on!(target, fd => opcode::Send::new(fd, start, len)
-                .flags(libc::MSG_DONTWAIT)
-                .dest_addr(to)
-                .dest_addr_len(to_len)
-                .build()),
-            Sender::Wildcard => {
-                let control_len =
-                    ControlBuilder::new(&mut operand.control).packet_info(path.local.ip(), 0).finish();
-                operand.vector.iov_base = start.cast_mut().cast();
-                operand.vector.iov_len = bytes.len();
-                operand.header.msg_name = to.cast_mut().cast();
+            (vectors, segment) => {
+                let mut control = ControlBuilder::new(&mut operand.control);
+                if kind == Sender::Wildcard {
+                    control = control.packet_info(path.local.ip(), 0);
+                }
+                if let Some(segment) = segment {
+                    control = control.segment_size(segment);
+                }
+                let control_len = control.finish();
+                operand.header.msg_name =
+                    if to_len == 0 { std::ptr::null_mut() } else { to.cast_mut().cast() };
                 operand.header.msg_namelen = to_len;
-                operand.header.msg_iov = &raw mut operand.vector;
-                operand.header.msg_iovlen = 1;
+                operand.header.msg_iov = vectors.as_mut_ptr();
+                operand.header.msg_iovlen = vectors.len() as _;
                 operand.header.msg_control = operand.control.as_mut_ptr();
                 operand.header.msg_controllen = control_len as _;
                 let header = &raw const operand.header;
@@ -268,8 +310,8 @@ impl Operands {
             }
         };
         let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(name.bits());
-        // SAFETY: name, header, vector and control lie in this submission's own operand, which is not used
-        // again before `submitted`; the bytes are the caller's promise.
+        // SAFETY: name, header, vectors and control lie in what this submission has of the operands, which is not
+        // used again before `submitted`; the bytes are the caller's promise.
         unsafe { ring.push(&entry) }
     }
 }

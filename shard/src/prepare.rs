@@ -11,12 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shardgram_core::Config;
+use shardgram_core::datagram::MAX_PAYLOAD_V6;
 use shardgram_sys::{affinity, limits};
 
 use crate::buf_ring::BufRing;
 use crate::engine::{Engine, Failed};
 use crate::op::Operands;
 use crate::probe::Refusal;
+use crate::recv::Layouts;
 use crate::ring::Ring;
 
 /// Smaller queues and rings of buffers than these take as many pages, so they are not tried where memory is
@@ -27,6 +29,8 @@ const FEWEST_BUFFERS: u16 = 256;
 /// The kernel gives locked memory back some time after a ring is dropped: 16 to 45 ms were seen, and more than 100
 /// where all cores are busy. So long a ring waits for that of the self-test, of larger rings that did not fit, and
 /// of a server that has just ended, if it can fit at all.
+/// Bytes of payload of the longest train: what IP can carry.
+const LONGEST_TRAIN: usize = MAX_PAYLOAD_V6;
 const REFUND: Duration = Duration::from_millis(250);
 const REFUND_POLL: Duration = Duration::from_millis(1);
 
@@ -36,8 +40,10 @@ pub(crate) struct Size {
     pub(crate) entries: u32,
     pub(crate) completions: u32,
     pub(crate) buffers: u16,
-    /// The longest datagram a buffer holds, in bytes.
-    pub(crate) datagram: usize,
+    /// Whether trains are received.
+    pub(crate) trains: bool,
+    /// The longest datagram or train a buffer holds, in bytes.
+    pub(crate) payload: usize,
 }
 
 impl Size {
@@ -46,7 +52,8 @@ impl Size {
             entries: config.submission_capacity(),
             completions: config.completion_capacity(),
             buffers: config.buffer_count(),
-            datagram: config.datagram_capacity(),
+            trains: config.uses_trains(),
+            payload: config.datagram_capacity().max(if config.uses_trains() { LONGEST_TRAIN } else { 0 }),
         }
     }
 
@@ -85,6 +92,7 @@ pub struct Prepared {
     // Dropped first: from then on the kernel does not use the buffers.
     ring: Ring,
     buffers: BufRing,
+    layouts: Layouts,
 }
 
 impl Prepared {
@@ -93,17 +101,18 @@ impl Prepared {
         let end = Instant::now() + patience;
         let ring = patiently(end, || Ring::new(size.entries, size.completions));
         let ring = ring.map_err(Failed::at("io_uring_setup"))?;
-        let bytes = Operands::layout(true).payload() + size.datagram;
+        let layouts = Layouts::new(size.trains);
+        let bytes = layouts.wildcard.payload() + size.payload;
         let buffers = patiently(end, || BufRing::register(&ring, size.buffers, bytes));
         let buffers = buffers.map_err(Failed::at("buffer_ring"))?;
-        Ok(Self { ring, buffers })
+        Ok(Self { ring, buffers, layouts })
     }
 
     /// Enables the ring, which is the calling thread's from now on.
     pub(crate) fn enable(self) -> io::Result<Engine> {
         self.ring.enable()?;
-        let Self { ring, buffers } = self;
-        let operands = Operands::new(ring.capacity());
+        let Self { ring, buffers, layouts } = self;
+        let operands = Operands::new(ring.capacity(), layouts);
         Ok(Engine { ring, buffers, operands })
     }
 }

@@ -12,8 +12,9 @@ use shardgram_core::datagram::{Path, SocketId};
 
 use crate::buf_ring::BufRing;
 use crate::engine::Engine;
-use crate::op::{Destination, Operands, Sender, Target};
+use crate::op::{Destination, Load, Sender, Target};
 use crate::prepare::{Prepared, Size};
+use crate::recv::Layout;
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
 
@@ -88,7 +89,7 @@ pub fn probe() -> Result<Probed, Refusal> {
 
 fn try_out() -> Result<Probed, Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
-    let size = Size { entries: 8, completions: 16, buffers: 8, datagram: 64 };
+    let size = Size { entries: 8, completions: 16, buffers: 8, trains: false, payload: 64 };
     let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
     let mut engine = prepared.enable().map_err(at("enable_rings"))?;
     engine.ring.register_files(2).map_err(at("fixed_files"))?;
@@ -104,8 +105,8 @@ fn try_out() -> Result<Probed, Refusal> {
     let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
     let to = Destination { target, path: &path, kind: Sender::Unconnected };
     // SAFETY: the payload is a constant, and the operand is not used again.
-    unsafe { operands.push_send(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
-    await_datagram(ring, buffers, address)?;
+    unsafe { operands.push_send(ring, to, Load::one(PAYLOAD), UserData::send(0, 0)) }.map_err(at("send"))?;
+    await_datagram(ring, buffers, operands.layout(false), address)?;
     // The receive is still armed.
     Ok(Probed { fixed_files: lets_go(ring).map_err(at("fixed_files"))? })
 }
@@ -130,7 +131,12 @@ fn loopback() -> Option<(UdpSocket, SocketAddr)> {
     Some((socket, address))
 }
 
-fn await_datagram(ring: &mut Ring, buffers: &mut BufRing, from: SocketAddr) -> Result<(), Refusal> {
+fn await_datagram(
+    ring: &mut Ring,
+    buffers: &mut BufRing,
+    layout: Layout,
+    from: SocketAddr,
+) -> Result<(), Refusal> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         ring.submit_and_wait(Some(PATIENCE)).map_err(|e| Refusal::new("io_uring_enter", e))?;
@@ -144,7 +150,7 @@ fn await_datagram(ring: &mut Ring, buffers: &mut BufRing, from: SocketAddr) -> R
             let taken = io_uring::cqueue::buffer_select(flags).filter(|id| buffers.take(*id));
             let Some(id) = taken else { continue };
             let bytes = buffers.bytes(id, result as usize);
-            let received = crate::recv::parse(bytes, Operands::layout(false));
+            let received = crate::recv::parse(bytes, layout);
             if received.is_some_and(|r| r.remote == from && &bytes[r.payload] == PAYLOAD) {
                 return Ok(());
             }

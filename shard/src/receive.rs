@@ -10,7 +10,6 @@ use crate::completion::{self, Completion};
 use crate::driver::UringDriver;
 use crate::errno::{hear, network_error};
 use crate::marker;
-use crate::op::Operands;
 use crate::recv::Received;
 use crate::sockets::{Arm, Socket};
 use crate::user_data::{Kind, UserData};
@@ -154,7 +153,7 @@ impl UringDriver {
 
     fn hand_over_buffer(&mut self, whence: Whence, buffer: u16, filled: usize, sink: &mut impl Sink) -> bool {
         let bytes = self.engine.buffers.bytes(buffer, filled);
-        let Some(received) = crate::recv::parse(bytes, Operands::layout(whence.wildcard)) else {
+        let Some(received) = crate::recv::parse(bytes, self.engine.operands.layout(whence.wildcard)) else {
             self.engine.buffers.keep(buffer, 0);
             sink.malformed();
             return false;
@@ -162,8 +161,7 @@ impl UringDriver {
         let Received { remote, control, payload, truncated_from } = received;
         let start = payload.start as u32;
         let payload = &mut bytes[payload];
-        let whole = payload.len();
-        if whole == marker::LENGTH
+        if payload.len() == marker::LENGTH
             && self.accept.is_some()
             && let Some(let_in) = self.markers.came(whence.slot, remote, payload)
         {
@@ -177,10 +175,8 @@ impl UringDriver {
         {
             self.addresses.seen(listen, ip);
         }
-        // Without control data in front there is a little more room than was configured.
-        let cut = whole > self.capacity;
         let mut meta = Meta::default();
-        meta.truncated_from = truncated_from.or(cut.then_some(whole));
+        meta.truncated_from = truncated_from;
         meta.interface = control.interface;
         meta.ecn = control.ecn.unwrap_or(0);
         meta.kernel_time = control.time;
@@ -190,7 +186,7 @@ impl UringDriver {
             local,
             meta,
             segment: control.segment_size.map_or(0, usize::from),
-            bytes: &mut payload[..whole.min(self.capacity)],
+            bytes: payload,
             buffer: u32::from(buffer),
             start,
         });

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use shardgram_sys::addr;
-use shardgram_sys::cmsg::Control;
+use shardgram_sys::cmsg::{Control, recv_control_space};
 
 /// Bytes of `struct io_uring_recvmsg_out`.
 const HEADER: usize = 16;
@@ -28,6 +28,24 @@ impl Layout {
     /// Offset of the payload.
     pub const fn payload(self) -> usize {
         HEADER + NAME_SPACE + self.control
+    }
+}
+
+/// The layouts of a shard's buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layouts {
+    /// What is received by sockets of one local address.
+    pub specific: Layout,
+    /// What is received by sockets that take every address, and say which.
+    pub wildcard: Layout,
+}
+
+impl Layouts {
+    /// Where sockets report trains, or not.
+    #[must_use]
+    pub const fn new(trains: bool) -> Self {
+        let specific = Layout { control: recv_control_space(false, trains) };
+        Self { specific, wildcard: Layout { control: recv_control_space(true, trains) } }
     }
 }
 

@@ -2,20 +2,32 @@
 
 use std::io;
 
-use shardgram_core::backlog::{Backlog, Waiting};
-use shardgram_core::datagram::SocketId;
+use shardgram_core::backlog::Backlog;
+use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
 use shardgram_core::{PeerError, PeerId};
 
+use crate::buf_ring::BufRing;
 use crate::credit;
 use crate::driver::UringDriver;
 use crate::engine::Engine;
 use crate::errno::{network_error, send_fault};
-use crate::op::{Destination, Sender};
+use crate::op::{Destination, Load, Sender};
 use crate::ring::{Ring, SUBMIT_TRIES};
 use crate::sockets::Socket;
 use crate::user_data::{Kind, UserData};
+
+/// What became of a train that had waited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Late {
+    /// It has left, or failed.
+    Gone,
+    /// There is no room yet, or there was none waiting.
+    NoRoom,
+    /// Its datagrams cannot leave as one.
+    Refused,
+}
 
 /// Trains that had waited and are sent in one turn, at most: each is a kernel entry of its own.
 const LATE_PER_TURN: usize = 256;
@@ -59,26 +71,38 @@ impl UringDriver {
     ) -> io::Result<()> {
         let slot =
             self.sockets.leaving(train.via, &train.path).filter(|slot| self.sockets.get(*slot).is_some());
-        let (Some(slot), Some(source)) = (slot, outbox.single_source(train)) else {
+        let Some(slot) = slot else {
             self.failed(train, NOT_OPEN);
             return Ok(());
         };
         let waits = |backlog: &Backlog| train.peer.is_some_and(|peer| backlog.holds(peer));
         let must_wait = waits(backlog) || !self.has_room(outbox, backlog, slot, train)? || waits(backlog);
         if must_wait {
-            let bytes = bytes_of(source, outbox, &mut self.engine.buffers);
-            if !backlog.defer(train, std::iter::once(bytes)) {
+            if !backlog.defer(train, pieces(train, outbox, &self.engine.buffers)) {
                 self.failed(train, SendFault::SocketFull);
             }
             return Ok(());
         }
+        self.push_train(outbox, slot, train, index)?;
+        self.queued = index as usize + 1;
+        if train.untried && train.is_long() {
+            // If it is refused its datagrams leave one by one, before what follows to the same peer.
+            self.submit_all(outbox)?;
+            self.settle(outbox, backlog)?;
+        }
+        Ok(())
+    }
+
+    /// Queues the send of a train of this turn by the socket in this place.
+    fn push_train(&mut self, outbox: &Outbox, slot: u32, train: &Train, index: u32) -> io::Result<()> {
         let Some(socket) = self.sockets.get(slot) else { return Ok(()) };
         let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
         let Engine { ring, buffers, operands } = &mut self.engine;
-        let bytes = bytes_of(source, outbox, buffers);
+        let segment = train.is_long().then_some(train.segment as u16);
+        let load = Load { pieces: pieces(train, outbox, buffers), segment };
         // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
         // last beyond the submission, which `turn` makes before it returns.
-        unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }
+        unsafe { operands.push_send(ring, to, load, UserData::send(index, self.turn)) }
     }
 
     /// Whether a socket certainly takes a train. The kernel is asked when what is known is used up, and then is
@@ -153,7 +177,7 @@ impl UringDriver {
         if errno == libc::EAGAIN {
             overrun(train.via, train.bytes as usize);
         }
-        if errno == libc::EAGAIN || train.via.as_connected().is_some() {
+        if errno == libc::EAGAIN || train.via.as_connected().is_some() || refuses_trains(train, errno) {
             self.refused.push((index, errno));
             return;
         }
@@ -204,6 +228,9 @@ impl UringDriver {
             let overtaken = later.any(|at| queued[at].peer == train.peer && has_left(at));
             if told && again && !overtaken && !waits(&waits_here) {
                 to_try.push(index);
+            } else if refuses_trains(train, errno) && !behind && !waits(&waits_here) {
+                self.train_refusals.push((train.peer, train.segment));
+                waits_here.extend(self.send_singly(outbox, backlog, train)?.then_some(train.peer).flatten());
             } else if train.peer.is_none()
                 || behind
                 || overtaken
@@ -212,31 +239,51 @@ impl UringDriver {
                 // What the network said of the peer was told by itself.
                 let peer = train.peer.filter(|_| !heard);
                 self.failures.push(SendFailure { peer, datagrams: train.datagrams, fault });
-            } else if let Some(source) = outbox.single_source(train) {
-                let bytes = bytes_of(source, outbox, &mut self.engine.buffers);
-                if backlog.defer(train, std::iter::once(bytes)) {
-                    waits_here.extend(train.peer);
-                } else {
-                    self.failed(train, SendFault::SocketFull);
-                }
+            } else if backlog.defer(train, pieces(train, outbox, &self.engine.buffers)) {
+                waits_here.extend(train.peer);
+            } else {
+                self.failed(train, SendFault::SocketFull);
             }
         }
         Ok(to_try)
+    }
+
+    /// Sends the datagrams of a train that was refused as such one by one; whether some of them have to wait. Trains
+    /// that follow to the same peer may have left, so these may come late, once on a path that carries less than it
+    /// did.
+    fn send_singly(&mut self, outbox: &Outbox, backlog: &mut Backlog, train: &Train) -> io::Result<bool> {
+        let bytes: Vec<u8> = pieces(train, outbox, &self.engine.buffers).flatten().copied().collect();
+        let Some(slot) = self.sockets.leaving(train.via, &train.path) else { return Ok(false) };
+        let mut full = false;
+        for datagram in bytes.chunks(train.segment.max(1) as usize) {
+            let one = train.one(datagram.len());
+            let errno = if full {
+                Some(libc::EAGAIN)
+            } else {
+                self.send_now(outbox, slot, &train.path, Load::one(datagram))?
+            };
+            let Some(errno) = errno else { continue };
+            if errno != libc::EAGAIN {
+                let fault = send_fault(errno, self.sockets.get(slot));
+                self.failed(&one, fault);
+                continue;
+            }
+            self.full(slot)?;
+            full = backlog.defer(&one, std::iter::once(datagram));
+            if !full {
+                self.failed(&one, SendFault::SocketFull);
+            }
+        }
+        Ok(full)
     }
 
     /// Sends trains anew, in their order.
     fn try_again(&mut self, outbox: &Outbox, trains: &[u32]) -> io::Result<()> {
         for &index in trains {
             let Some(train) = outbox.trains().get(index as usize) else { continue };
-            let slot = self.sockets.leaving(train.via, &train.path);
-            let socket = slot.and_then(|slot| self.sockets.get(slot));
-            let (Some(socket), Some(source)) = (socket, outbox.single_source(train)) else { continue };
-            let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
-            let Engine { ring, buffers, operands } = &mut self.engine;
-            let bytes = bytes_of(source, outbox, buffers);
-            // SAFETY: as in `queue_send`; the submission follows at once. As many operands are free as there
-            // were sends in the last one.
-            unsafe { operands.push_send(ring, to, bytes, UserData::send(index, self.turn)) }?;
+            let Some(slot) = self.sockets.leaving(train.via, &train.path) else { continue };
+            // As many operands are free as there were sends in the last submission.
+            self.push_train(outbox, slot, train, index)?;
         }
         if trains.is_empty() { Ok(()) } else { self.submit_all(outbox) }
     }
@@ -245,66 +292,79 @@ impl UringDriver {
     pub(crate) fn flush(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<bool> {
         let mut left = 0;
         for id in backlog.sockets() {
-            while left < LATE_PER_TURN && self.send_waiting(outbox, backlog, id)? {
-                backlog.advance(id);
+            while left < LATE_PER_TURN {
+                match self.send_waiting(outbox, backlog, id)? {
+                    Late::Gone => backlog.advance(id),
+                    Late::Refused => backlog.split(id),
+                    Late::NoRoom => break,
+                }
                 left += 1;
             }
         }
         Ok(left > 0)
     }
 
-    /// Sends the train whose turn it is at a socket. False if there is none, or no room.
-    fn send_waiting(&mut self, outbox: &Outbox, backlog: &Backlog, id: SocketId) -> io::Result<bool> {
-        let Some(waiting) = backlog.front(id) else { return Ok(false) };
+    /// Sends the train whose turn it is at a socket.
+    fn send_waiting(&mut self, outbox: &Outbox, backlog: &Backlog, id: SocketId) -> io::Result<Late> {
+        let Some(waiting) = backlog.front(id) else { return Ok(Late::NoRoom) };
         let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
         let slot = self.sockets.leaving(id, &waiting.path);
         let socket = slot.and_then(|slot| Some((slot, self.sockets.get_mut(slot)?)));
         let Some((slot, socket)) = socket else {
             self.failures.push(SendFailure { peer, datagrams, fault: NOT_OPEN });
-            return Ok(true);
+            return Ok(Late::Gone);
         };
         if socket.credit.blocked {
-            return Ok(false);
+            return Ok(Late::NoRoom);
         }
         let cost = credit::cost(waiting.bytes.len(), waiting.datagrams);
         if !socket.credit.take(cost) && !self.ask_for_room(slot, cost)? {
-            return Ok(false);
-        }
-        if !self.engine.operands.has_room() {
-            self.submit_all(outbox)?;
+            return Ok(Late::NoRoom);
         }
         for again in [true, false] {
-            let Some(errno) = self.send_late(outbox, slot, waiting)? else { break };
+            let segment = (waiting.datagrams > 1).then_some(waiting.segment as u16);
+            let load = Load { pieces: std::iter::once(&waiting.bytes[..]), segment };
+            let Some(errno) = self.send_now(outbox, slot, &waiting.path, load)? else { break };
             if errno == libc::EAGAIN {
                 overrun(id, waiting.bytes.len());
                 self.full(slot)?;
-                return Ok(false);
+                return Ok(Late::NoRoom);
             }
             let socket = self.sockets.get(slot);
             let told = socket.is_some_and(|socket| network_error(errno, &socket.socket).is_some());
             let fault = send_fault(errno, socket);
             let heard = self.hear(slot);
             if !(again && told && id.as_connected().is_some()) {
+                if segment.is_some() && is_about_trains(errno) {
+                    self.train_refusals.push((peer, waiting.segment));
+                    return Ok(Late::Refused);
+                }
                 let peer = peer.filter(|_| !heard);
                 self.failures.push(SendFailure { peer, datagrams, fault });
                 break;
             }
         }
-        Ok(true)
+        Ok(Late::Gone)
     }
 
-    /// Sends a train that had waited; how that failed.
-    fn send_late(&mut self, outbox: &Outbox, slot: u32, waiting: &Waiting) -> io::Result<Option<i32>> {
+    /// Sends something by itself and waits for what becomes of it; how that failed.
+    fn send_now<'a>(
+        &mut self,
+        outbox: &Outbox,
+        slot: u32,
+        path: &Path,
+        load: Load<impl Iterator<Item = &'a [u8]>>,
+    ) -> io::Result<Option<i32>> {
         if !self.engine.operands.has_room() {
             self.submit_all(outbox)?;
         }
         let Some(socket) = self.sockets.get(slot) else { return Ok(Some(libc::EBADF)) };
-        let to = Destination { target: socket.target, path: &waiting.path, kind: socket.sender() };
+        let to = Destination { target: socket.target, path, kind: socket.sender() };
         let Engine { ring, operands, .. } = &mut self.engine;
         self.late = None;
         let name = UserData::on_slot(Kind::Late, slot, self.turn);
-        // SAFETY: the backlog is borrowed beyond the submission, which follows at once.
-        unsafe { operands.push_send(ring, to, &waiting.bytes, name) }?;
+        // SAFETY: the caller borrows the bytes beyond the submission, which follows at once.
+        unsafe { operands.push_send(ring, to, load, name) }?;
         self.submit_all(outbox)?;
         Ok(self.late.take())
     }
@@ -327,9 +387,26 @@ fn overrun(via: SocketId, bytes: usize) {
     tracing::debug!(target: "shardgram::overrun", ?via, bytes, "a socket was full that was to have room");
 }
 
-fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a mut crate::buf_ring::BufRing) -> &'a [u8] {
-    match source {
+/// Whether a send of several datagrams failed by this error because they were to leave as one.
+fn refuses_trains(train: &Train, errno: i32) -> bool {
+    train.is_long() && is_about_trains(errno)
+}
+
+/// What the kernel says of a train it cannot send: EINVAL or, since 6.14, EMSGSIZE of datagrams that are longer than
+/// the path's MTU, EINVAL of a socket that sends no checksums, EIO of a path through IPsec (`udp_send_skb` in
+/// net/ipv4/udp.c).
+fn is_about_trains(errno: i32) -> bool {
+    matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE)
+}
+
+/// Where the bytes of a train lie.
+fn pieces<'a>(
+    train: &'a Train,
+    outbox: &'a Outbox,
+    buffers: &'a BufRing,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    outbox.sources(train).map(|source| match source {
         Source::Outbox { start, len } => outbox.bytes(start, len),
         Source::Buffer(slice) => buffers.kept(slice),
-    }
+    })
 }

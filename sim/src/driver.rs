@@ -46,7 +46,6 @@ pub(crate) struct SimDriver {
     listeners: Vec<Local>,
     endpoints: Vec<Option<Local>>,
     buffers: Buffers,
-    capacity: usize,
     socket_bytes: u64,
     failures: Vec<SendFailure>,
 }
@@ -67,7 +66,6 @@ impl SimDriver {
             listeners: Vec::new(),
             endpoints: Vec::new(),
             buffers: Buffers::new(config.buffer_count()),
-            capacity: config.datagram_capacity(),
             socket_bytes: config.socket_bytes().0 as u64,
             failures: Vec::new(),
         }
@@ -114,11 +112,15 @@ impl SimDriver {
                 network.launch(flight, from, to, train.segment);
             }
             Ok(from) => {
+                let mut cut = Cut { segment: train.segment as usize, room: 0, flight: None };
                 for source in outbox.sources(train) {
-                    let flight = network.draft();
-                    network.write(flight, self.buffers.bytes(outbox, source));
-                    network.launch(flight, from, to, 0);
+                    cut.write(network, self.buffers.bytes(outbox, source), |network, flight| {
+                        network.launch(flight, from, to, 0);
+                    });
                 }
+                // The last datagram may be shorter, or empty.
+                let last = cut.flight.take().unwrap_or_else(|| network.draft());
+                network.launch(last, from, to, 0);
             }
             Err(error) => self.failures.push(SendFailure {
                 peer: train.peer,
@@ -130,6 +132,33 @@ impl SimDriver {
             if let Source::Buffer(slice) = source {
                 self.buffers.release(slice.buffer);
             }
+        }
+    }
+}
+
+/// Cuts what lies in pieces into datagrams of equal size.
+struct Cut {
+    segment: usize,
+    /// Bytes that the datagram at hand still takes, and the datagram.
+    room: usize,
+    flight: Option<u32>,
+}
+
+impl Cut {
+    /// Launches each datagram when something follows it.
+    fn write(&mut self, network: &mut Network, mut bytes: &[u8], launch: impl Fn(&mut Network, u32)) {
+        while !bytes.is_empty() {
+            if self.room == 0 {
+                if let Some(full) = self.flight.take() {
+                    launch(network, full);
+                }
+                self.room = self.segment;
+            }
+            let flight = *self.flight.get_or_insert_with(|| network.draft());
+            let (now, rest) = bytes.split_at(bytes.len().min(self.room));
+            network.write(flight, now);
+            self.room -= now.len();
+            bytes = rest;
         }
     }
 }
@@ -208,17 +237,13 @@ impl Driver for SimDriver {
             let bytes = &mut self.buffers.all[buffer as usize].bytes;
             // Nothing of the network is held while the handler runs.
             let Some(taken) = self.network.borrow_mut().take(self.position.shard, bytes) else { return };
-            let len = bytes.len();
-            let whole = len <= self.capacity || taken.segment != 0;
-            let mut meta = Meta::default();
-            meta.truncated_from = (!whole).then_some(len);
             let fate = sink.datagram(Arrival {
                 socket: taken.socket,
                 remote: taken.remote,
                 local: taken.local,
-                meta,
+                meta: Meta::default(),
                 segment: taken.segment as usize,
-                bytes: if whole { bytes } else { &mut bytes[..self.capacity] },
+                bytes,
                 buffer,
                 start: 0,
             });

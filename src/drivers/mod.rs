@@ -72,10 +72,10 @@ impl Parts<'_> {
         fleet: std::sync::Arc<shardgram_fallback::Fleet>,
         then: T,
     ) -> io::Result<T::Outcome> {
-        let Parts { shard, listeners, changes, config, options, bell, .. } = self;
+        let Parts { shard, listeners, changes, options, bell, .. } = self;
         debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
         let sockets = of_listen_addresses(listeners);
-        let driver = shardgram_fallback::MioDriver::new(shard, sockets, config, &options, bell, fleet)?;
+        let driver = shardgram_fallback::MioDriver::new(shard, sockets, &options, bell, fleet)?;
         Ok(then.drive(driver))
     }
 }

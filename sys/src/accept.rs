@@ -225,7 +225,7 @@ fn configure(socket: &Socket, local: SocketAddr, options: &SocketOptions) -> Res
         set_send_buffer_unread(socket, options.send_buffer).map_err(option("set the send buffer"))?;
     }
     if options.receive_trains {
-        set_receive_trains(socket).map_err(option("turn UDP_GRO on"))?;
+        set_receive_trains(socket, true).map_err(option("turn UDP_GRO on"))?;
     }
     if let Some(hook) = &options.hook {
         hook(socket, local).map_err(|source| BindError::Hook { address: local, source })?;

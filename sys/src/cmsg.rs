@@ -30,6 +30,18 @@ const PKTINFO_V6: usize = size_of::<libc::in6_pktinfo>();
 pub const RECV_CONTROL_SPACE: usize =
     space(PKTINFO_V6) + space(INT) + space(INT) + space(size_of::<libc::timespec>());
 
+/// Control length to ask for in `recvmsg`, in bytes, on a socket that reports these and nothing else.
+///
+/// ```
+/// use shardgram_sys::{RECV_CONTROL_SPACE, cmsg::recv_control_space};
+/// assert_eq!(recv_control_space(false, false), 0);
+/// assert!(recv_control_space(true, true) <= RECV_CONTROL_SPACE);
+/// ```
+#[must_use]
+pub const fn recv_control_space(packet_info: bool, trains: bool) -> usize {
+    (if packet_info { space(PKTINFO_V6) } else { 0 }) + (if trains { space(INT) } else { 0 })
+}
+
 /// Bytes of a [`ControlSpace`]: room for every message that [`ControlBuilder`] writes at once.
 pub const SEND_CONTROL_SPACE: usize = 88;
 

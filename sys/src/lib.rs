@@ -12,13 +12,14 @@
 //! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
+//! | `train` | several datagrams in one system call | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
 //! | [`interfaces`] | the addresses of this host, and on Linux a watch of them | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //!
-//! Unsafe code lives in three files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need) and `limits.rs` (`getrlimit` and `setrlimit`). Each block there names
+//! Unsafe code lives in four files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need), `train.rs` (`sendmsg`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block there names
 //! what makes it sound; everything else is denied the keyword.
 
 #![deny(unsafe_code)]
@@ -47,6 +48,9 @@ pub mod socket;
 mod sockopt;
 #[cfg(target_os = "linux")]
 pub mod steering;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod train;
 
 #[cfg(target_os = "linux")]
 pub use accept::{AcceptMode, AcceptSupport, accept_support};
@@ -61,3 +65,5 @@ pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};
+#[cfg(target_os = "linux")]
+pub use train::send_train;

@@ -148,7 +148,7 @@ fn configure(
         set_packet_info(socket, address.is_ipv6()).map_err(option("turn packet info on"))?;
     }
     if options.receive_trains {
-        set_receive_trains(socket).map_err(option("turn UDP_GRO on"))?;
+        set_receive_trains(socket, true).map_err(option("turn UDP_GRO on"))?;
     }
     match &options.hook {
         Some(hook) => hook(socket, address).map_err(|source| BindError::Hook { address, source }),

@@ -28,6 +28,10 @@ mod stale_completions;
 mod stale_ids;
 mod submission_queue_small;
 mod timers;
+#[cfg(target_os = "linux")]
+mod trains_in;
+#[cfg(target_os = "linux")]
+mod trains_out;
 mod truncation;
 mod wait_policy;
 mod zero_length;

@@ -309,6 +309,16 @@ pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
+/// A socket on a free port of this address that is given trains as they come.
+#[cfg(target_os = "linux")]
+pub fn receiving_trains(ip: IpAddr) -> UdpSocket {
+    let domain = socket2::Domain::for_address(SocketAddr::new(ip, 0));
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).unwrap();
+    shardgram_sys::socket::set_receive_trains(&socket, true).unwrap();
+    socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+    socket.into()
+}
+
 /// A listener on a free port of 127.0.0.1.
 pub fn loopback() -> Config {
     Config::new().listen(([127, 0, 0, 1], 0).into())

@@ -1,5 +1,6 @@
 //! A server whose peers ask it for numbered datagrams, and a cable that carries them slowly.
 
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -244,13 +245,20 @@ pub fn limit_rate(kilobits: u32, mtu: u32) {
 pub struct Client {
     pub socket: UdpSocket,
     pub at: SocketAddr,
+    /// Datagrams dropped at this socket that were missed already.
+    excused: Cell<u64>,
 }
 
 impl Client {
     /// With the family of the server's address.
     pub fn new(host: &Host, at: SocketAddr) -> Self {
         let own = if at.is_ipv4() { THERE[0] } else { THERE[1] };
-        Self { socket: host.inside(|| roomy(SocketAddr::new(own.parse().unwrap(), 0))), at }
+        Self::of(host.inside(|| roomy(SocketAddr::new(own.parse().unwrap(), 0))), at)
+    }
+
+    /// With this socket.
+    pub fn of(socket: UdpSocket, at: SocketAddr) -> Self {
+        Self { socket, at, excused: Cell::new(0) }
     }
 
     pub fn ask(&self, order: Order) {
@@ -271,11 +279,36 @@ impl Client {
 
     /// All of an order comes, in order.
     pub fn expect_all(&self, order: Order) {
-        for number in 0..order.count {
-            let bytes = self.receive();
-            assert_eq!(number_of(&bytes), number, "of {order:?}");
+        self.expect_from(0, order);
+    }
+
+    /// All of an order comes from this number on, in order, but what this host's kernel says it dropped because
+    /// this client did not keep up.
+    pub fn expect_from(&self, first: u32, order: Order) {
+        let mut next = first;
+        while next < order.count {
+            let Some(bytes) = self.try_receive(PATIENCE) else {
+                return self.excuse(order.count - next, order);
+            };
+            let number = number_of(&bytes);
+            assert!(number >= next, "{number} and not {next} of {order:?}");
+            self.excuse(number - next, order);
             assert_eq!(bytes, numbered(number, order.len));
+            next = number + 1;
         }
+    }
+
+    /// So many did not come: the kernel must have counted as many.
+    fn excuse(&self, missing: u32, order: Order) {
+        let excused = self.excused.get() + u64::from(missing);
+        if missing > 0 {
+            let dropped = shardgram_sys::socket::drop_count(&self.socket).unwrap();
+            assert!(
+                excused <= dropped,
+                "{missing} of {order:?} are missing, and {dropped} were dropped here"
+            );
+        }
+        self.excused.set(excused);
     }
 
     /// What comes of an order until nothing does any more for this time; the numbers rise.

@@ -75,3 +75,14 @@ fn write_limit(resource: libc::__rlimit_resource_t, limit: libc::rlimit) -> io::
     let code = unsafe { libc::setrlimit(resource, &raw const limit) };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Has a socket send no checksums (`SO_NO_CHECK`, SOL_SOCKET in include/uapi/asm-generic/socket.h).
+pub fn set_no_check(socket: &socket2::Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
+    // SAFETY: the kernel reads one int from a live one.
+    let code =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, (&raw const on).cast(), len) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -87,7 +87,8 @@ fn a_flood_of_forged_errors_stalls_nothing(mut bed: Bed) {
         let flooded = flooded.into_inner();
         assert!(flooded > 1_000, "{flooded}");
         assert!(answered[1..].iter().all(|n| *n == ASKED), "nobody else is touched: {answered:?}");
-        assert!(answered[0] > ASKED * 9 / 10, "{} of {ASKED} answers in {flooded} errors", answered[0]);
+        // An answer is lost where an error comes between its two attempts.
+        assert!(answered[0] > ASKED / 2, "{} of {ASKED} answers in {flooded} errors", answered[0]);
         friends.iter().for_each(|friend| friend.ask(b"still there"));
         sleeps(&mut bed, &server);
         let told = heard.try_iter().inspect(|(about, _)| assert_eq!(*about, friends[0].address())).count();
@@ -186,7 +187,7 @@ fn errors_for_a_peer_whose_socket_is_full(mut bed: Bed) {
         let client = Client::new(&host, at);
         client.ask(Order { count: 0, len: 0, per_turn: 1 });
         bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);
-        let order = Order { count: 100, len: 1_000, per_turn: 100 };
+        let order = Order { count: 200, len: 1_000, per_turn: 200 };
         client.ask(order);
         bed.until("it waits", |bed| bed.stats(&server).send_waiting > 50);
         let forger = host.inside(|| Forger::new(at, client.socket.local_addr().unwrap()));
@@ -202,7 +203,7 @@ fn errors_for_a_peer_whose_socket_is_full(mut bed: Bed) {
         client.expect_all(order);
         assert!(seen.try_iter().any(|seen| seen == Seen::Error(PeerError::Unreachable)));
         let stats = bed.drain(server);
-        assert_eq!((stats.sent(), stats.send_failed()), (100, 0), "{stats:?}");
+        assert_eq!((stats.sent(), stats.send_failed()), (200, 0), "{stats:?}");
     }
 }
 

@@ -89,9 +89,7 @@ fn many_peers_take_turns(mut bed: Bed) {
         modest.iter().for_each(|client| client.expect_all(little));
         let waiting = bed.stats(&server).send_waiting;
         assert!(waiting > 1_000, "they did not wait for the greedy one: {waiting}");
-        for number in 1..much.count {
-            assert_eq!(crate::common::source::number_of(&greedy.receive()), number);
-        }
+        greedy.expect_from(1, much);
         let stats = bed.drain(server);
         assert_eq!((stats.sent(), stats.send_failed()), (3_000 + 300, 0), "{stats:?}");
         add_up(&stats);
@@ -113,7 +111,7 @@ fn endpoints_get_all_in_order(mut bed: Bed) {
         .into_iter()
         .map(|socket| {
             let (_, at) = socket.recv_from(&mut [0; 16]).expect("a greeting");
-            Client { socket, at }
+            Client::of(socket, at)
         })
         .collect();
     clients.iter().for_each(|client| client.ask(order));
@@ -327,7 +325,7 @@ fn what_waits_at_an_endpoint_fails_with_it(mut bed: Bed) {
         Source::greeting(sender.clone(), vec![to])
     });
     let (_, at) = friend.recv_from(&mut [0; 16]).expect("a greeting");
-    let client = Client { socket: friend, at };
+    let client = Client::of(friend, at);
     client.ask(Order { count: 200, len: 1_000, per_turn: 200 });
     bed.until("something waits", |bed| bed.stats(&server).send_waiting > 50);
     bed.tell(&server, 0, Tell::CloseEndpoints);
@@ -394,8 +392,9 @@ fn what_waits_for_a_link_that_goes_down_fails(mut bed: Bed) {
         bed.until("nothing waits", |bed| bed.stats(&server).send_waiting == 0);
         let told = seen.try_iter().filter(|seen| *seen == Seen::Error(PeerError::Unreachable)).count() as u64;
         let stats = bed.stats(&server);
-        assert!(stats.send_failed_unreachable > 50, "{stats:?}");
-        assert_eq!((told, stats.send_failed()), (stats.send_failed_unreachable, told), "{stats:?}");
+        let failed = stats.send_failed_unreachable;
+        assert!(failed > 50 && stats.send_failed() == failed, "{stats:?}");
+        assert!((1..=failed).contains(&told), "once for each train at least: {told}, {stats:?}");
         add_up(&stats);
         crate::common::namespace::run("ip link set v0 up");
         crate::common::namespace::run(

@@ -20,6 +20,7 @@ mod local_addresses;
 mod memlock;
 mod memory;
 mod peer_errors;
+mod refused_trains;
 mod send_credit;
 mod shutdown_under_load;
 mod source_address;

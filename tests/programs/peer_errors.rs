@@ -256,7 +256,9 @@ fn what_the_device_drops_is_told(mut bed: Bed) {
     for ip in HERE {
         let (sender, seen) = channel();
         let config = Config::new().listen(SocketAddr::new(ip.parse().unwrap(), 7_000));
-        let server = bed.serve(config.tier(TierPolicy::Connected), move |_| Source::new(sender.clone()));
+        // One by one, so that the queue drops one by one.
+        let config = config.tier(TierPolicy::Connected).trains(false);
+        let server = bed.serve(config, move |_| Source::new(sender.clone()));
         let client = Client::new(&host, bed.address(&server));
         client.ask(Order { count: 0, len: 0, per_turn: 1 });
         bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);

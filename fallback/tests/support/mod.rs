@@ -126,7 +126,12 @@ impl Bound {
     /// Sockets the test made itself.
     pub(crate) fn with(config: Config, sockets: Vec<UdpSocket>) -> Self {
         let addresses = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
-        Self { config, options: SocketOptions::default(), sockets: vec![sockets], addresses }
+        Self {
+            config,
+            options: SocketOptions { receive_trains: true, ..SocketOptions::default() },
+            sockets: vec![sockets],
+            addresses,
+        }
     }
 
     pub(crate) fn start(self, echo: bool) -> Shards {
@@ -154,7 +159,7 @@ impl Bound {
             let (config, options) = (self.config.clone(), self.options.clone());
             let (fleet, seen) = (Arc::clone(&fleet), sender.clone());
             threads.push(std::thread::spawn(move || {
-                let driver = MioDriver::new(shard, sockets, &config, &options, &bell, fleet).unwrap();
+                let driver = MioDriver::new(shard, sockets, &options, &bell, fleet).unwrap();
                 let make = |_| Probe { echo, seen: seen.clone(), again: (Duration::ZERO, 0) };
                 match ShardLoop::new(driver, setup, &config, make) {
                     Ok(shard) => shard.run(),

@@ -84,14 +84,14 @@ pub fn set_packet_info(socket: &Socket, ipv6: bool) -> io::Result<()> {
     }
 }
 
-/// Makes the kernel merge datagrams of one peer into trains (`UDP_GRO` in `udp(7)`, Linux 5.0).
-/// Call it before the bind.
+/// Has the kernel merge datagrams of one peer into trains, or not (`UDP_GRO` in `udp(7)`, Linux 5.0).
+/// To turn it on, call it before the bind.
 ///
 /// # Errors
 ///
 /// `ENOPROTOOPT` before Linux 5.0.
-pub fn set_receive_trains(socket: &Socket) -> io::Result<()> {
-    sockopt::set_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)
+pub fn set_receive_trains(socket: &impl AsFd, on: bool) -> io::Result<()> {
+    sockopt::set_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, on.into())
 }
 
 /// How many datagrams the kernel dropped because this socket's receive buffer was full, since

@@ -54,7 +54,7 @@ pub fn set_packet_info(_socket: &Socket, _ipv6: bool) -> io::Result<()> {
 /// # Errors
 ///
 /// None.
-pub fn set_receive_trains(_socket: &Socket) -> io::Result<()> {
+pub fn set_receive_trains<S>(_socket: &S, _on: bool) -> io::Result<()> {
     Ok(())
 }
 

@@ -1,0 +1,57 @@
+//! Trains by one system call: several datagrams of equal size to one address.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::addr;
+use crate::cmsg::{ControlBuilder, ControlSpace};
+
+/// Sends the bytes in `pieces`, one after another, as datagrams of `segment` bytes each, the last perhaps shorter
+/// (UDP_SEGMENT, Linux 4.18, udp(7)). They leave from `from`, if that is named, as on a socket that is bound to
+/// every address.
+///
+/// It does not block, whatever the socket is set to (MSG_DONTWAIT, send(2)): all datagrams leave, or none.
+///
+/// # Errors
+/// Those of sendmsg(2). EINVAL or EMSGSIZE where a datagram is longer than the path's MTU, EINVAL beyond 64
+/// datagrams (128 on newer kernels), EIO where the path cannot cut trains apart: then they have to be sent one
+/// by one.
+///
+/// ```
+/// use std::io::IoSlice;
+/// use std::net::UdpSocket;
+/// # fn main() -> std::io::Result<()> {
+/// let (here, there) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+/// shardgram_sys::send_train(&here, there.local_addr()?, None, 2, &[IoSlice::new(b"aab"), IoSlice::new(b"bc")])?;
+/// let mut bytes = [0; 8];
+/// assert_eq!([there.recv(&mut bytes)?, there.recv(&mut bytes)?, there.recv(&mut bytes)?], [2, 2, 1]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn send_train(
+    socket: &impl AsFd,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    segment: u16,
+    pieces: &[IoSlice<'_>],
+) -> io::Result<()> {
+    let mut control = ControlSpace::new();
+    let mut builder = ControlBuilder::new(&mut control).segment_size(segment);
+    if let Some(from) = from {
+        builder = builder.packet_info(from, 0);
+    }
+    let control_len = builder.finish();
+    // SAFETY: `sockaddr_storage` and `msghdr` are made of integers and pointers, for which all-zero bytes are valid.
+    let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };
+    header.msg_namelen = addr::write_to(&to, &mut name);
+    header.msg_name = (&raw mut name).cast();
+    header.msg_iov = pieces.as_ptr().cast_mut().cast();
+    header.msg_iovlen = pieces.len() as _;
+    header.msg_control = control.as_mut_ptr();
+    header.msg_controllen = control_len as _;
+    // SAFETY: name, control and pieces are borrowed or owned here and outlive the call, which only reads them;
+    // `IoSlice` has the layout of `iovec` (std::io::IoSlice).
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
