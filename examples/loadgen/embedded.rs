@@ -55,6 +55,7 @@ impl Embedded {
             .shards(options.server_shards)
             .cores(options.server_cores.iter().copied())
             .backend(options.server_backend)
+            .trains(options.server_offload.uses_trains())
             .max_peers(peers(options).next_power_of_two().clamp(1_024, 1 << 20));
         let config = match options.pattern() {
             Pattern::FanOut { subscribers, .. } => {

@@ -13,6 +13,7 @@ mod flow;
 mod hdr_log;
 mod json;
 mod link;
+mod offload;
 mod options;
 mod outputs;
 mod pattern;
@@ -38,6 +39,7 @@ mod units;
 
 use std::process::ExitCode;
 
+use offload::Offload;
 use options::Options;
 use outputs::Outputs;
 use report::Report;
@@ -93,6 +95,12 @@ fn search(options: &Options, outputs: &mut Outputs) -> Result<Option<String>, St
 fn fault(report: &Report, options: &Options) -> Option<String> {
     if report.is_known() && report.tally.received == 0 {
         return Some(silence(report));
+    }
+    if options.offload == Offload::On && report.client_counters.trains_sent == 0 {
+        return Some(
+            "no train was sent, as --offload on demands: take a greater --window or --offload auto, or see the log"
+                .to_owned(),
+        );
     }
     fail_if::violations(&options.fail_if, report)
 }

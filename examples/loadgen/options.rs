@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use shardgram::Backend;
 
 use super::fail_if::{self, Condition};
+use super::offload::Offload;
 use super::pattern::{Choice, Pattern};
 use super::plan::{Load, Mode};
 use super::schedule::{self, MOST_PPS, Rate};
@@ -111,6 +112,9 @@ pub(crate) struct Options {
     /// Backend of the generator: auto, uring or mio.
     #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
+    /// Trains to and from the kernel: on, off, or auto for where it takes them; on fails if none was sent.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) offload: Offload,
     /// Shards of the embedded server.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
     pub(crate) server_shards: u16,
@@ -120,6 +124,9 @@ pub(crate) struct Options {
     /// Backend of the embedded server: auto, uring or mio.
     #[arg(long, value_name = "BACKEND", default_value = "auto", conflicts_with = "target")]
     pub(crate) server_backend: Backend,
+    /// The same as --offload of the embedded server: off, or auto.
+    #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "target")]
+    pub(crate) server_offload: Offload,
     /// Print a line for each interval of this length, once all of its datagrams are answered or lost.
     #[arg(long, value_name = "TIME", value_parser = duration(10, 3_600_000))]
     pub(crate) interval: Option<Duration>,

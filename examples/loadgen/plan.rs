@@ -170,6 +170,7 @@ pub(crate) fn config(options: &Options) -> Config {
         .max_datagram(longest)
         .receive_buffers(receive_buffers(options, own_flows, longest))
         .outbox_bytes((512 * size).max(4 << 20))
+        .trains(options.offload.uses_trains())
         .idle_timeout(None)
         .max_restarts_per_minute(0)
         .drain_on_signals(Some(options.timeout + DRAIN_SLACK))
@@ -180,12 +181,17 @@ pub(crate) fn config(options: &Options) -> Config {
 fn receive_buffers(options: &Options, own_flows: u32, bytes_each: u32) -> u16 {
     const FEWEST: u32 = 256;
     const MOST: u32 = 8_192;
+    const MOST_WITH_TRAINS: u32 = 2_048;
     const MOST_BYTES: u32 = 64 << 20;
     let in_flight = own_flows.saturating_mul(if matches!(options.load().mode, Mode::Open { .. }) {
         64
     } else {
         options.window
     });
-    let affordable = 1 << (MOST_BYTES / bytes_each).ilog2();
+    // With trains each buffer is as long as the longest, of which mostly little is used.
+    let affordable = match options.offload.uses_trains() {
+        true => MOST_WITH_TRAINS,
+        false => 1 << (MOST_BYTES / bytes_each).ilog2(),
+    };
     in_flight.clamp(FEWEST, MOST).next_power_of_two().min(affordable) as u16
 }

@@ -161,6 +161,10 @@ fn verdict(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if report.embedded.is_some() {
         write!(f, ", server {}", busy(report.server_usage))?;
     }
+    let (sent, received) = (report.client_counters.trains_sent, report.client_counters.trains_received);
+    if sent + received > 0 {
+        write!(f, "; trains: {} out, {} in", grouped(sent), grouped(received))?;
+    }
     writeln!(f)?;
     match report.bottlenecks() {
         reasons if reasons.is_empty() => Ok(()),

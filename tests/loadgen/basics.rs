@@ -8,15 +8,6 @@ use serde_json::Value;
 
 use super::*;
 
-fn has_uring() -> bool {
-    let output = run("--backend uring --server-backend mio --duration 1ms --warmup 0s --flows 1");
-    let refused = text(&output.stderr).contains("cannot be had");
-    if refused {
-        eprintln!("io_uring is refused here: {}", text(&output.stderr));
-    }
-    !refused
-}
-
 #[test]
 fn the_embedded_server_answers_everything_on_both_backends() {
     let backends = if has_uring() { &["uring", "mio"][..] } else { &["mio"][..] };

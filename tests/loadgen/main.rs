@@ -9,6 +9,7 @@ mod basics;
 mod churn;
 mod intervals;
 mod meddler;
+mod offload;
 mod patterns;
 mod ramp;
 mod search;
@@ -71,4 +72,13 @@ fn assert_adds_up(json: &Value) {
     let latency = &json["latency_ns"];
     let ladder = ["min", "p50", "p90", "p99", "p99.9", "p99.99", "max"].map(|name| count(latency, name));
     assert!(ladder.is_sorted() && ladder[0] > 0, "{latency}");
+}
+
+fn has_uring() -> bool {
+    let output = run("--backend uring --server-backend mio --duration 1ms --warmup 0s --flows 1");
+    let refused = text(&output.stderr).contains("cannot be had");
+    if refused {
+        eprintln!("io_uring is refused here: {}", text(&output.stderr));
+    }
+    !refused
 }
