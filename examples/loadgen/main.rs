@@ -11,14 +11,18 @@ mod embedded;
 mod fail_if;
 mod flow;
 mod hdr_log;
+mod html;
 mod json;
 mod link;
+mod machine;
 mod offload;
 mod options;
 mod outputs;
+mod page;
 mod pattern;
 mod payload;
 mod plan;
+mod plots;
 mod progress;
 mod ramp;
 mod report;
@@ -73,6 +77,7 @@ fn run(options: &Options) -> Result<Option<String>, String> {
     if report.is_empty() {
         return Ok(Some("interrupted before anything was measured; take a shorter --warmup".to_owned()));
     }
+    outputs.report(|| page::of_run(&report, options))?;
     outputs::print(&match options.json {
         true => format!("{}\n", json::of(&report)),
         false => table::Table(&report).to_string(),
@@ -84,6 +89,7 @@ fn search(options: &Options, outputs: &mut Outputs) -> Result<Option<String>, St
     let line = |line: String| if options.json { Ok(()) } else { outputs::print(&(line + "\n")) };
     line(search_report::trial_heading())?;
     let search = search::run(options, outputs, |trial| line(search_report::trial(trial)))?;
+    outputs.report(|| page::of_search(&search, options))?;
     outputs::print(&match options.json {
         true => format!("{}\n", search_report::json(&search, options)),
         false => search_report::table(&search, options),

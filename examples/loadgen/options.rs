@@ -25,6 +25,9 @@ const MAX_PAIRS: u64 = 1 << 18;
 /// Replaced flows of a shard that are being opened or closed.
 const RETIRED_SLACK: u32 = 64;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// For plots of short runs.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const PLOTTED_INTERVALS: u32 = 50;
 /// The most intervals of a run.
 const MAX_INTERVALS: u32 = 100_000;
 /// The most intervals that may wait for their last replies.
@@ -136,6 +139,9 @@ pub(crate) struct Options {
     /// Write a histogram of latency for each interval to this file, for HdrHistogram's tools.
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr_log: Option<String>,
+    /// Write one HTML file with plots, the settings and the machine; it needs no network.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<String>,
     /// Print one JSON object instead of the table; times in it are in ns.
     #[arg(long)]
     pub(crate) json: bool,
@@ -242,7 +248,12 @@ impl Options {
     /// The length of intervals, if something is to be told of them.
     pub(crate) fn step(&self) -> Option<Duration> {
         let wanted = self.ramp.is_some() || self.lines.is_some() || self.hdr_log.is_some();
-        self.interval.or(wanted.then_some(DEFAULT_INTERVAL))
+        let plotted = || {
+            let fine = self.duration() / PLOTTED_INTERVALS;
+            fine.max(self.timeout / MAX_OPEN_INTERVALS).clamp(SHORTEST_INTERVAL, DEFAULT_INTERVAL)
+        };
+        let drawn = self.report.is_some() && self.search.is_empty();
+        self.interval.or_else(|| drawn.then(plotted)).or(wanted.then_some(DEFAULT_INTERVAL))
     }
 
     /// How many flows at most are replaced and still wait for replies: those of the timeout, some more that

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 
 use super::hdr_log::HdrLog;
+use super::html::Page;
 use super::json;
 use super::options::Options;
 use super::series::Point;
@@ -58,6 +59,7 @@ pub(crate) struct Outputs {
     hdr_log: Option<(String, HdrLog)>,
     lines_file: Option<(String, File)>,
     hdr_file: Option<(String, File)>,
+    report: Option<(String, File)>,
     headed: bool,
 }
 
@@ -86,6 +88,7 @@ impl Outputs {
             hdr_log: None,
             lines_file: file("--lines", &options.lines)?,
             hdr_file: file("--hdr-log", &options.hdr_log)?,
+            report: file("--report", &options.report)?,
             headed: false,
         })
     }
@@ -127,6 +130,13 @@ impl Outputs {
                 .map_err(|error| format!("{name} cannot be written ({error}); see what room is left"))?;
         }
         Ok(())
+    }
+
+    /// Writes the report, if one is wanted.
+    pub(crate) fn report(&mut self, page: impl FnOnce() -> Page) -> Result<(), String> {
+        let Some((name, mut file)) = self.report.take() else { return Ok(()) };
+        let written = empty(&file).and_then(|()| file.write_all(page().html().as_bytes()));
+        written.map_err(|error| cannot_write(&name, &error))
     }
 
     /// An empty line between the intervals and the table.

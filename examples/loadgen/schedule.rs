@@ -39,6 +39,14 @@ pub(crate) fn parse_ramp(text: &str) -> Result<Rate, String> {
 }
 
 impl Rate {
+    /// The rates at the beginning and at the end.
+    pub(crate) fn ends(self) -> (u64, u64) {
+        match self {
+            Self::Steady(rate) => (rate, rate),
+            Self::Ramp { from, to, .. } => (from, to),
+        }
+    }
+
     /// The greatest rate there will be.
     pub(crate) fn most(self) -> u64 {
         match self {

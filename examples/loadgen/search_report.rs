@@ -69,7 +69,7 @@ pub(crate) fn table(search: &Search, options: &Options) -> String {
     text
 }
 
-fn allowed(found: &Found) -> String {
+pub(crate) fn allowed(found: &Found) -> String {
     match found.allowed.0 {
         0.0 => "no loss".to_owned(),
         percent => format!("{percent} % loss"),

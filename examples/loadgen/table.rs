@@ -21,8 +21,8 @@ pub(crate) struct Table<'a>(pub(crate) &'a Report);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
-        title(report, f)?;
-        writeln!(f)?;
+        let (first, second) = title(report);
+        writeln!(f, "{first}\n{second}\n")?;
         counts(report, f)?;
         writeln!(f)?;
         latencies(report, f)?;
@@ -62,16 +62,14 @@ pub(crate) fn sizes(report: &Report) -> String {
     format!("{}{seed}", report.sizes)
 }
 
-fn title(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "{}", server(report))?;
+/// Both lines above the table.
+pub(crate) fn title(report: &Report) -> (String, String) {
     let flows = flows(report);
-    match report.mode {
-        Mode::Closed { window } => {
-            write!(f, "closed loop: {flows} x {} in flight", grouped(window.into()))?;
-        }
-        Mode::Open { rate } => write!(f, "open loop: {rate} over {flows}")?,
-    }
-    writeln!(f, ", {}, {}", sizes(report), time(report.elapsed_ns()))
+    let load = match report.mode {
+        Mode::Closed { window } => format!("closed loop: {flows} x {} in flight", grouped(window.into())),
+        Mode::Open { rate } => format!("open loop: {rate} over {flows}"),
+    };
+    (server(report), format!("{load}, {}, {}", sizes(report), time(report.elapsed_ns())))
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, count: u64, beside: &str) -> fmt::Result {

@@ -115,7 +115,7 @@ fn people_get_lines_before_the_table() {
 #[test]
 fn an_output_that_cannot_be_written_is_named() {
     let short = "--flows 1 --rate 100 --duration 100ms --warmup 0s";
-    for option in ["--hdr-log", "--lines"] {
+    for option in ["--hdr-log", "--lines", "--report"] {
         let output = run(&format!("{short} {option} /no/such/folder/file"));
         let err = text(&output.stderr);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{err}");

@@ -12,6 +12,7 @@ mod meddler;
 mod offload;
 mod patterns;
 mod ramp;
+mod report;
 mod search;
 mod sizes;
 mod sources;
