@@ -35,6 +35,11 @@ pub(crate) const SEND_STEP: usize = 64;
 const SWEEP_STEP: usize = 1_024;
 /// How often an interval that has ended is looked at until it is over.
 const INTERVAL_EVERY: Duration = Duration::from_millis(5);
+/// A generator that has not sent everything when its time is over may catch up for this part of the time, or
+/// so long, whichever is longer: a shard that got no core for a moment says nothing of the server.
+const CATCH_UP_PART: u32 = 50;
+const CATCH_UP: Duration = Duration::from_millis(20);
+const CATCH_UP_EVERY: Duration = Duration::from_millis(1);
 /// More than a tick of the shard's timers.
 const TICK: Duration = Duration::from_micros(2);
 /// When all is answered, duplicates may still come for so long.
@@ -127,6 +132,8 @@ pub(crate) struct Client {
     schedule: Option<Schedule>,
     work: Option<TimerId>,
     stop_ns: u64,
+    /// When it stopped sending.
+    settling_ns: u64,
     given_up: u64,
     tally: Tally,
     /// Where intervals are wanted.
@@ -152,6 +159,7 @@ impl Client {
             schedule: None,
             work: None,
             stop_ns: u64::MAX,
+            settling_ns: u64::MAX,
             given_up: 0,
             tally: Tally::new(),
             slices: None,
@@ -239,6 +247,9 @@ impl Handler for Client {
             (Alarm::Interval, phase) if phase != Phase::Done => self.tell_of_intervals(cx),
             (Alarm::Churn, Phase::Running) => self.churn(cx),
             (Alarm::Sweep, Phase::Running) => self.sweep_from = Some(0),
+            (Alarm::Stop, Phase::Running) if self.is_behind() => {
+                self.set(cx, cx.io.now() + CATCH_UP_EVERY, Alarm::Stop);
+            }
             (Alarm::Stop, Phase::Running) => self.stop(cx),
             (Alarm::Settle, Phase::Settling) => self.settle(cx),
             _ => {}

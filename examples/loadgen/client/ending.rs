@@ -7,26 +7,36 @@ use shardgram::Context;
 use super::super::flow::{Kind, Verdict};
 use super::super::link::Event;
 use super::super::payload::Header;
-use super::{Alarm, Client, INTERVAL_EVERY, LINGER, Phase, SETTLE_EVERY};
+use super::{Alarm, CATCH_UP, CATCH_UP_PART, Client, INTERVAL_EVERY, LINGER, Phase, SETTLE_EVERY};
 
 impl Client {
     pub(super) fn stop(&mut self, cx: &mut Context<'_, Self>) {
         self.phase = Phase::Settling;
         let plan = &self.shared.plan;
         let now_ns = plan.now_ns();
+        self.settling_ns = now_ns;
         self.tally.stopped_ns = now_ns;
         if let Some(schedule) = &self.schedule
             && now_ns > self.tally.counted_from_ns
         {
+            self.tally.stopped_ns = now_ns.min(self.stop_ns);
             self.tally.asked += schedule.left_until(now_ns.min(self.stop_ns));
         }
         self.tell(Event::Stopped);
         self.set(cx, cx.io.now() + SETTLE_EVERY, Alarm::Settle);
     }
 
+    /// Open loop: whether something that is due is not sent yet, and may still be.
+    pub(super) fn is_behind(&self) -> bool {
+        let plan = self.plan();
+        let until_ns = self.stop_ns + (plan.duration / CATCH_UP_PART).max(CATCH_UP).as_nanos() as u64;
+        let left = self.schedule.as_ref().is_some_and(|schedule| schedule.next_ns() < self.stop_ns);
+        left && plan.now_ns() < until_ns
+    }
+
     pub(super) fn settle(&mut self, cx: &mut Context<'_, Self>) {
         let plan = &self.shared.plan;
-        let since_stop = Duration::from_nanos(plan.now_ns().saturating_sub(self.tally.stopped_ns));
+        let since_stop = Duration::from_nanos(plan.now_ns().saturating_sub(self.settling_ns));
         if since_stop > plan.timeout {
             self.tally.pending = 0;
         }

@@ -131,8 +131,11 @@ impl Client {
         }
         for _ in 0..SEND_STEP {
             let (due_ns, now_ns) = (schedule.next_ns(), self.plan().now_ns());
+            if due_ns >= self.stop_ns {
+                return; // the alarm for that time is set
+            }
             if due_ns > now_ns {
-                self.work_at(cx, self.plan().instant_of(due_ns.min(self.stop_ns)));
+                self.work_at(cx, self.plan().instant_of(due_ns));
                 return;
             }
             let lane = self.active[schedule.flow() as usize];
