@@ -135,6 +135,8 @@ pub(crate) struct Client {
     /// When it stopped sending.
     settling_ns: u64,
     given_up: u64,
+    all_sent: u64,
+    all_heard: u64,
     tally: Tally,
     /// Where intervals are wanted.
     slices: Option<Slices>,
@@ -161,6 +163,8 @@ impl Client {
             stop_ns: u64::MAX,
             settling_ns: u64::MAX,
             given_up: 0,
+            all_sent: 0,
+            all_heard: 0,
             tally: Tally::new(),
             slices: None,
         }
@@ -213,6 +217,7 @@ impl Handler for Client {
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, mut datagram: Datagram<'_>) {
         let now_ns = self.plan().now_ns();
         let Some(lane) = cx.peers.get(from).copied().filter(|_| self.phase != Phase::Done) else { return };
+        self.all_heard += 1;
         let Some(header) = payload::read(&mut datagram) else {
             // Which one it was nobody knows any more, only whether the warm-up was over.
             self.tally.corrupted += u64::from(now_ns >= self.tally.counted_from_ns);
@@ -282,6 +287,8 @@ impl Handler for Client {
         progress.sent.store(self.tally.sent, Ordering::Relaxed);
         progress.received.store(self.tally.received, Ordering::Relaxed);
         progress.lost.store(self.given_up, Ordering::Relaxed);
+        progress.all_sent.store(self.all_sent, Ordering::Relaxed);
+        progress.all_heard.store(self.all_heard, Ordering::Relaxed);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_, Self>, _: Instant) -> Drain {

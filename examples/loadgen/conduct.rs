@@ -12,6 +12,7 @@ use super::embedded::Embedded;
 use super::link::{Command, Event, Order, Progress, Shared};
 use super::outputs::Outputs;
 use super::pattern::Pattern;
+use super::probe::{self, Doubt};
 use super::progress::Live;
 use super::series::{Point, Series};
 use super::tally::Tally;
@@ -28,6 +29,8 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
     pub(crate) points: Vec<Point>,
+    /// Nobody listens at the target.
+    pub(crate) refused: bool,
     pub(crate) client_usage: Option<Usage>,
     pub(crate) server_usage: Option<Usage>,
 }
@@ -49,6 +52,8 @@ struct Course<'a> {
     watching: u16,
     ready: u16,
     counted_from: Option<Instant>,
+    doubt: Doubt,
+    refused: bool,
     /// Shards that send no more, since when all of them, and whether they were told that all has arrived.
     stopped: u16,
     settling_since: Option<Instant>,
@@ -76,6 +81,8 @@ impl Stage<'_> {
             watching: 0,
             ready: 0,
             counted_from: None,
+            doubt: Doubt::new(),
+            refused: false,
             stopped: 0,
             settling_since: None,
             finished: false,
@@ -93,7 +100,9 @@ impl Stage<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             course.go_on(outputs)?;
+            course.doubt();
         }
+        course.doubt_at_the_end();
         drop(live);
         course.result(outputs)
     }
@@ -107,6 +116,18 @@ impl Stage<'_> {
             // A mailbox that refuses is that of a shard that has ended, which reports as well.
             let _ = self.handle.tell(shard, command());
         }
+    }
+
+    /// How many datagrams were sent and how many came, all in all.
+    fn heard(&self) -> (u64, u64) {
+        let sum = |of: fn(&Progress) -> &AtomicU64| -> u64 {
+            self.shared.progress.iter().map(|shard| of(shard).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|p| &p.all_sent), sum(|p| &p.all_heard))
+    }
+
+    fn is_refused(&self) -> bool {
+        probe::is_refused(self.shared.plan.target, self.shared.plan.sources.first().copied())
     }
 
     /// How many datagrams arrived of how many that were to.
@@ -219,6 +240,25 @@ impl Course<'_> {
         if self.stopped > 0 { MOMENT } else { TICK }
     }
 
+    /// If nothing comes back, asks whether anybody listens at all, and ends the run if nobody does.
+    fn doubt(&mut self) {
+        let (sent, heard) = self.stage.heard();
+        if self.stage.server.is_none() && !self.refused && self.done == 0 && self.doubt.grows(sent, heard) {
+            self.refused = self.stage.is_refused();
+            if self.refused {
+                self.stage.handle.start_drain(MOMENT);
+            }
+        }
+    }
+
+    /// The same once more, for runs that are short.
+    fn doubt_at_the_end(&mut self) {
+        let (sent, heard) = self.stage.heard();
+        if self.stage.server.is_none() && sent > 0 && heard == 0 {
+            self.refused = self.refused || self.stage.is_refused();
+        }
+    }
+
     fn result(mut self, outputs: &mut Outputs) -> Result<Measured, String> {
         let points = match self.series.take() {
             Some(mut series) => {
@@ -228,7 +268,7 @@ impl Course<'_> {
             None => Vec::new(),
         };
         let (client_usage, server_usage) = self.clock.read();
-        Ok(Measured { tally: self.tally, points, client_usage, server_usage })
+        Ok(Measured { tally: self.tally, points, refused: self.refused, client_usage, server_usage })
     }
 }
 

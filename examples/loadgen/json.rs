@@ -49,6 +49,7 @@ pub(crate) fn of(report: &Report) -> Value {
         "lost": known.then(|| report.lost()),
         "unanswered": tally.pending,
         "late": tally.late,
+        "refused": report.refused,
         "failed": tally.failed,
         "duplicated": tally.duplicated,
         "reordered": tally.reordered,

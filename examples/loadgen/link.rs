@@ -54,6 +54,9 @@ pub(crate) struct Progress {
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) lost: AtomicU64,
+    /// Everything that was sent and that came, warm-up and strangers included.
+    pub(crate) all_sent: AtomicU64,
+    pub(crate) all_heard: AtomicU64,
 }
 
 /// What every shard is given.

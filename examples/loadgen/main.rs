@@ -23,6 +23,7 @@ mod pattern;
 mod payload;
 mod plan;
 mod plots;
+mod probe;
 mod progress;
 mod ramp;
 mod report;
@@ -47,7 +48,10 @@ use offload::Offload;
 use options::Options;
 use outputs::Outputs;
 use report::Report;
+use shardgram::PeerError;
 
+/// Headers of IPv6 and UDP (RFC 8200, RFC 768); those of IPv4 are shorter.
+const IP_AND_UDP_BYTES: usize = 48;
 /// The result is not what was asked for.
 const FAILED: u8 = 1;
 /// There is no result.
@@ -74,6 +78,9 @@ fn run(options: &Options) -> Result<Option<String>, String> {
     }
     let report = run::run(options, &mut outputs)?;
     outputs.end()?;
+    if report.refused && report.tally.received == 0 {
+        return Ok(fault(&report, options));
+    }
     if report.is_empty() {
         return Ok(Some("interrupted before anything was measured; take a shorter --warmup".to_owned()));
     }
@@ -87,18 +94,28 @@ fn run(options: &Options) -> Result<Option<String>, String> {
 
 fn search(options: &Options, outputs: &mut Outputs) -> Result<Option<String>, String> {
     let line = |line: String| if options.json { Ok(()) } else { outputs::print(&(line + "\n")) };
-    line(search_report::trial_heading())?;
-    let search = search::run(options, outputs, |trial| line(search_report::trial(trial)))?;
-    outputs.report(|| page::of_search(&search, options))?;
-    outputs::print(&match options.json {
-        true => format!("{}\n", search_report::json(&search, options)),
-        false => search_report::table(&search, options),
+    let mut headed = false;
+    let search = search::run(options, outputs, |trial| {
+        if !std::mem::replace(&mut headed, true) {
+            line(search_report::trial_heading())?;
+        }
+        line(search_report::trial(trial))
     })?;
+    if !search.trials.is_empty() {
+        outputs.report(|| page::of_search(&search, options))?;
+        outputs::print(&match options.json {
+            true => format!("{}\n", search_report::json(&search, options)),
+            false => search_report::table(&search, options),
+        })?;
+    }
     Ok(search::fault(&search, &options.fail_if))
 }
 
 /// What is wrong with the result, in one line.
 fn fault(report: &Report, options: &Options) -> Option<String> {
+    if let Some(refusal) = refusal(report) {
+        return Some(refusal);
+    }
     if report.is_known() && report.tally.received == 0 {
         return Some(silence(report));
     }
@@ -109,6 +126,24 @@ fn fault(report: &Report, options: &Options) -> Option<String> {
         );
     }
     fail_if::violations(&options.fail_if, report)
+}
+
+/// What the system or the path refused, which no table tells plainly enough.
+fn refusal(report: &Report) -> Option<String> {
+    let target = &report.target;
+    if report.refused {
+        let then = if report.tally.received > 0 { " any more" } else { "" };
+        return Some(format!("nobody listens at {target}{then}: its host refuses datagrams to that port"));
+    }
+    let Some(PeerError::TooLong { mtu }) = report.tally.failure else { return None };
+    let carries = match mtu {
+        Some(mtu) => {
+            format!("its MTU is {mtu}, so take --size {} or less", mtu.saturating_sub(IP_AND_UDP_BYTES))
+        }
+        None => "take a smaller --size".to_owned(),
+    };
+    let (failed, size) = (report.tally.failed, report.sizes.max());
+    Some(format!("{failed} datagrams of up to {size} bytes are too long for the path to {target}; {carries}"))
 }
 
 /// Why nothing was measured.

@@ -40,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) tally: Tally,
     /// The intervals, if they were wanted.
     pub(crate) points: Vec<Point>,
+    /// The target's host says that nobody listens there.
+    pub(crate) refused: bool,
     pub(crate) client_usage: Option<Usage>,
     pub(crate) server_usage: Option<Usage>,
     pub(crate) client_counters: Snapshot,
@@ -62,6 +64,7 @@ impl Report {
             seed: 0,
             tally: Tally::new(),
             points: Vec::new(),
+            refused: false,
             client_usage: None,
             server_usage: None,
             client_counters: Snapshot::default(),

@@ -81,6 +81,7 @@ impl<'a> Bench<'a> {
             seed: plan.seed,
             tally: measured.tally,
             points: measured.points,
+            refused: measured.refused,
             client_usage: measured.client_usage,
             server_usage: measured.server_usage,
             client_counters,

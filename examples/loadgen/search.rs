@@ -101,7 +101,8 @@ pub(crate) struct Search {
     pub(crate) found: Vec<Found>,
     /// Each found rate, with trials at so many percent of it.
     pub(crate) latency: BTreeMap<u64, Vec<(u64, Trial)>>,
-    pub(crate) interrupted: bool,
+    /// Why it ended before it was done.
+    pub(crate) cut_short: Option<String>,
 }
 
 /// The bounds of a search.
@@ -167,19 +168,24 @@ pub(crate) fn run(
     mut show: impl FnMut(&Trial) -> Result<(), String>,
 ) -> Result<Search, String> {
     let bench = Bench::set_up(options)?;
-    let mut all =
-        Search { trials: Vec::new(), found: Vec::new(), latency: BTreeMap::new(), interrupted: false };
+    let mut all = Search { trials: Vec::new(), found: Vec::new(), latency: BTreeMap::new(), cut_short: None };
     let bounds = Bounds {
         first_pps: options.rate.unwrap_or(FIRST_PPS),
         resolution: options.resolution / 100.0,
         max_trials: options.max_trials,
     };
-    let mut measure = |rate_pps| -> Result<Option<Trial>, String> {
+    let mut measure = |rate_pps| -> Result<Result<Trial, String>, String> {
         let load = Load { mode: Mode::Open { rate: Rate::Steady(rate_pps) }, duration: options.trial };
         let report = bench.measure(load, outputs)?;
         // A signal ends a run early, and then the whole search.
         let whole = u128::from(report.elapsed_ns()) * 10 >= options.trial.as_nanos() * 9;
-        if whole { Ok(Some(Trial { rate_pps, report })) } else { Ok(None) }
+        Ok(match report.refused {
+            true => {
+                Err(format!("nobody listens at {}: its host refuses datagrams to that port", report.target))
+            }
+            false if whole => Ok(Trial { rate_pps, report }),
+            false => Err("the search was interrupted".to_owned()),
+        })
     };
     let mut allowed = options.search.clone();
     allowed.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -187,9 +193,12 @@ pub(crate) fn run(
     let mut known = Vec::new();
     for allowed in allowed {
         let found = narrow(allowed, bounds, &mut known, |rate| {
-            let Some(trial) = measure(rate)? else {
-                all.interrupted = true;
-                return Ok(None);
+            let trial = match measure(rate)? {
+                Ok(trial) => trial,
+                Err(why) => {
+                    all.cut_short = Some(why);
+                    return Ok(None);
+                }
             };
             show(&trial)?;
             let outcome = trial.outcome();
@@ -197,20 +206,20 @@ pub(crate) fn run(
             Ok(Some(outcome))
         })?;
         all.found.push(found);
-        if all.interrupted {
+        if all.cut_short.is_some() {
             break;
         }
     }
     for rate in all.found.iter().filter_map(|found| found.rate_pps) {
-        if all.interrupted || all.latency.contains_key(&rate) {
+        if all.cut_short.is_some() || all.latency.contains_key(&rate) {
             continue;
         }
         let trials = all.latency.entry(rate).or_default();
         for percent in LATENCY_AT {
             match measure((rate * percent / 100).max(1))? {
-                Some(trial) => trials.push((percent, trial)),
-                None => {
-                    all.interrupted = true;
+                Ok(trial) => trials.push((percent, trial)),
+                Err(why) => {
+                    all.cut_short = Some(why);
                     break;
                 }
             }
@@ -222,8 +231,8 @@ pub(crate) fn run(
 
 /// What is wrong with the result, in one line. Conditions hold for the trial at each found rate.
 pub(crate) fn fault(search: &Search, conditions: &[Condition]) -> Option<String> {
-    if search.interrupted {
-        return Some("the search was interrupted".to_owned());
+    if search.cut_short.is_some() {
+        return search.cut_short.clone();
     }
     for found in &search.found {
         let Some(rate) = found.rate_pps else {

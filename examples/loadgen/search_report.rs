@@ -117,7 +117,7 @@ pub(crate) fn json(search: &Search, options: &Options) -> Value {
         "flows": options.flows,
         "sizes": options.size.to_string(),
         "trial_ns": options.trial.as_nanos() as u64,
-        "interrupted": search.interrupted,
+        "cut_short": search.cut_short,
         "found": found.collect::<Vec<_>>(),
         "trials": search.trials.iter().map(json_of).collect::<Vec<_>>(),
     })

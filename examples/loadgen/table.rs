@@ -163,6 +163,9 @@ fn verdict(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if sent + received > 0 {
         write!(f, "; trains: {} out, {} in", grouped(sent), grouped(received))?;
     }
+    if report.client_counters.trains_refused > 0 {
+        write!(f, ", {} refused and sent singly", grouped(report.client_counters.trains_refused))?;
+    }
     writeln!(f)?;
     match report.bottlenecks() {
         reasons if reasons.is_empty() => Ok(()),

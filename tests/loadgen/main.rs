@@ -12,6 +12,7 @@ mod meddler;
 mod offload;
 mod patterns;
 mod ramp;
+mod refusals;
 mod report;
 mod search;
 mod sizes;

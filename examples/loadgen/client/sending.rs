@@ -84,6 +84,7 @@ impl Client {
             self.tally.refused += 1;
             return false;
         }
+        self.all_sent += 1;
         let counts = intended_ns >= self.tally.counted_from_ns;
         flow.sent(slot, now_ns, counts);
         self.tally.sent += u64::from(counts);

@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    fn send_subscription(&self, cx: &mut Context<'_, Self>, lane: usize) {
+    fn send_subscription(&mut self, cx: &mut Context<'_, Self>, lane: usize) {
         let lane = &self.lanes[lane];
         let now_ns = self.plan().now_ns();
         let (run, flow) = (self.plan().run, lane.number);
@@ -93,7 +93,8 @@ impl Client {
         };
         let mut bytes = [0; HEADER_BYTES];
         payload::write(&mut bytes, &header);
-        let _ = cx.io.send(lane.peer, &bytes); // if it is refused it is sent again later
+        // If it is refused it is sent again later.
+        self.all_sent += u64::from(cx.io.send(lane.peer, &bytes).is_ok());
     }
 
     /// A datagram that came to a flow that may be a subscriber.
