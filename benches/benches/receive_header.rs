@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use divan::{Bencher, black_box};
 use shardgram_shard::recv::{Layout, Layouts, NAME_SPACE, parse};
 use shardgram_sys::Control;
+use shardgram_sys::cmsg::Reports;
 
 const V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 4_000);
 const V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), 4_000);
@@ -87,39 +88,44 @@ fn read(bencher: Bencher<'_, '_>, layout: Layout, remote: SocketAddr, messages: 
     bencher.bench_local(|| parse(black_box(&bytes), black_box(layout)));
 }
 
+/// Those of a shard that receives trains, or not.
+fn layouts(trains: bool) -> Layouts {
+    Layouts::new(Reports { trains, ..Reports::default() })
+}
+
 #[divan::bench]
 fn plain_v4(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(false).specific, V4, &[]);
+    read(bencher, layouts(false).specific, V4, &[]);
 }
 
 #[divan::bench]
 fn plain_v6(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(false).specific, V6, &[]);
+    read(bencher, layouts(false).specific, V6, &[]);
 }
 
 #[divan::bench]
 fn packet_info_v4(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(false).wildcard, V4, &[PACKET_INFO_V4]);
+    read(bencher, layouts(false).wildcard, V4, &[PACKET_INFO_V4]);
 }
 
 #[divan::bench]
 fn packet_info_v6(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(false).wildcard, V6, &[PACKET_INFO_V6]);
+    read(bencher, layouts(false).wildcard, V6, &[PACKET_INFO_V6]);
 }
 
 #[divan::bench]
 fn train_v4(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(true).specific, V4, &[SEGMENT]);
+    read(bencher, layouts(true).specific, V4, &[SEGMENT]);
 }
 
 #[divan::bench]
 fn train_with_packet_info_v4(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(true).wildcard, V4, &[PACKET_INFO_V4, SEGMENT]);
+    read(bencher, layouts(true).wildcard, V4, &[PACKET_INFO_V4, SEGMENT]);
 }
 
 #[divan::bench]
 fn train_with_packet_info_v6(bencher: Bencher<'_, '_>) {
-    read(bencher, Layouts::new(true).wildcard, V6, &[PACKET_INFO_V6, SEGMENT]);
+    read(bencher, layouts(true).wildcard, V6, &[PACKET_INFO_V6, SEGMENT]);
 }
 
 /// The control messages alone.
