@@ -8,6 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod backlog;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench_support;
 pub mod clock;
 pub mod config;
 pub mod context;

@@ -1,0 +1,55 @@
+//! Targets that refuse.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// An address of this host at which nobody listens.
+fn nobody() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_port_where_nobody_listens_ends_the_run_and_is_named() {
+    for load in [
+        "--duration 60s",
+        "--duration 60s --rate 100 --json",
+        "--duration 60s --mode sink --rate 100",
+        "--duration 60s --mode fan-out --rate 100",
+        "--duration 50ms --warmup 0s --timeout 50ms",
+        "--search 0",
+    ] {
+        let (target, begin) = (nobody(), Instant::now());
+        let output = run(&format!("{target} --flows 4 {load}"));
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{load}: {err}");
+        assert!(err.contains(&format!("nobody listens at {target}")), "{load}: {err}");
+        assert!(
+            err.lines().count() == 1 && out.lines().all(|line| !line.contains("lost  ")),
+            "{load}: {out}"
+        );
+        assert!(begin.elapsed() < Duration::from_secs(40), "{load}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_goes_away_ends_the_run_with_what_was_measured() {
+    let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let target = server.local_addr().expect("its address");
+    let echo = std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        for _ in 0..200 {
+            let (len, from) = server.recv_from(&mut bytes).expect("a datagram");
+            server.send_to(&bytes[..len], from).expect("loopback takes it");
+        }
+    });
+    let (code, json, err) = run_json(&format!("{target} --flows 2 --rate 400 --duration 60s --warmup 0s"));
+    echo.join().expect("it lives");
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains(&format!("nobody listens at {target} any more")), "{err}");
+    assert_eq!((count(&json, "received"), json["refused"].as_bool()), (200, Some(true)), "{json}");
+    assert!(count(&json, "sent") > 200, "{json}");
+}
