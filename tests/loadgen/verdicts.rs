@@ -37,7 +37,7 @@ fn a_closed_loop_counts_what_a_bad_server_does() {
 
 #[test]
 fn an_open_loop_counts_what_a_bad_server_does() {
-    assert_counts_are_exact("--rate 1000");
+    assert_counts_are_exact("--rate 400");
 }
 
 #[test]
