@@ -57,6 +57,7 @@ fn setting(report: &Report) -> Value {
 fn counts(report: &Report) -> Value {
     let (tally, known) = (&report.tally, report.is_known());
     json!({
+        "asked": matches!(report.mode, Mode::Open { .. }).then_some(tally.asked),
         "sent": tally.sent,
         "due": report.due(),
         "received": known.then_some(tally.received),

@@ -94,7 +94,7 @@ fn what_is_lost_is_lost_in_the_interval_in_which_it_was_sent() {
     assert_sums_are_the_run(&lines, &json);
     assert!(deeds.dropped > 10, "{deeds:?}");
     let lossy = lines.iter().filter(|line| count(line, "lost") > 0).count();
-    assert!(lossy >= lines.len() - 1, "a fifth of each 40 is lost: {lines:?}");
+    assert!(lossy >= 2, "a fifth is lost all the time: {lines:?}");
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn bursts_of_an_open_loop_leave_as_trains() {
     let (code, json, err) =
         run_json("--rate 3200 --burst 16 --flows 4 --shards 2 --duration 300ms --warmup 0s --offload on");
     assert_eq!((code, count(&json, "lost")), (0, 0), "{err}");
-    let sent = count(&json, "sent");
-    assert!(sent.abs_diff(960) <= 32 && count(&json, "burst") == 16, "{json}");
+    assert_asked(&json, 960, 32);
+    assert_eq!(count(&json, "burst"), 16, "{json}");
     let output = run("--burst 4");
     assert!(text(&output.stderr).contains("--burst is for open loops"), "{}", text(&output.stderr));
 }
