@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// Least, quartiles, and most.
 ///
 /// ```
@@ -10,7 +12,7 @@ use std::fmt;
 /// assert_eq!(rounds.median(), 2.0);
 /// assert_eq!(format!("{rounds:.1}"), "median 2.0 (min 1.0, quartiles 2.0 to 3.0, max 3.0)");
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quartiles([f64; 5]);
 
 impl Quartiles {
@@ -21,6 +23,18 @@ impl Quartiles {
         sorted.sort_by(f64::total_cmp);
         let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part).round() as usize];
         Self([0.0, 0.25, 0.5, 0.75, 1.0].map(at))
+    }
+
+    /// The least.
+    #[must_use]
+    pub fn min(&self) -> f64 {
+        self.0[0]
+    }
+
+    /// The first and the third quartile: half of the numbers lie between.
+    #[must_use]
+    pub fn spread(&self) -> (f64, f64) {
+        (self.0[1], self.0[3])
     }
 
     /// The one in the middle.

@@ -1,8 +1,9 @@
 //! What the measurements have in common.
 //!
 //! All traffic is on loopback, and everything they do is bounded by their options.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod figures;
 pub mod flows;
+pub mod pps;
 pub mod process;

@@ -208,6 +208,7 @@ pub fn slow_cable(kilobits: u32) -> Host {
 }
 
 pub fn slow_cable_with_mtu(kilobits: u32, mtu: u32) -> Host {
+    stay_on_one_core();
     let host = Host::new();
     host.cable("v0", "v1");
     run(&format!("ip link set v0 mtu {mtu} up"));
@@ -228,6 +229,14 @@ pub fn slow_cable_with_mtu(kilobits: u32, mtu: u32) -> Host {
     }
     limit_rate(kilobits, mtu);
     host
+}
+
+/// A cable brings frames to the core that sends them on, and with two of them one may overtake another. So this
+/// process, whatever it starts from now on, and what the kernel does for them share one.
+fn stay_on_one_core() {
+    let cores = shardgram_sys::affinity::available_cores();
+    let id = std::process::id();
+    run(&format!("taskset --all-tasks --cpu-list --pid {} {id}", cores[id as usize % cores.len()]));
 }
 
 /// Changes the rate of a cable with the usual MTU.
