@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
-use shardgram::Backend;
+use shardgram::{Backend, PathMtu};
 
 use super::fail_if::{self, Condition};
 use super::offload::Offload;
@@ -121,6 +121,9 @@ pub(crate) struct Options {
     /// Trains to and from the kernel: on, off, or auto for where it takes them; on fails if none was sent.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) offload: Offload,
+    /// What becomes of datagrams longer than the path carries: system, refuse, probe or fragment.
+    #[arg(long, value_name = "MODE", default_value = "system")]
+    pub(crate) path_mtu: PathMtu,
     /// Shards of the embedded server.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
     pub(crate) server_shards: u16,

@@ -174,6 +174,7 @@ pub(crate) fn config(options: &Options) -> Config {
         .receive_buffers(receive_buffers(options, own_flows, longest))
         .outbox_bytes((512 * size).max(4 << 20))
         .trains(options.offload.uses_trains())
+        .path_mtu(options.path_mtu)
         .idle_timeout(None)
         .max_restarts_per_minute(0)
         .drain_on_signals(Some(options.timeout + DRAIN_SLACK))

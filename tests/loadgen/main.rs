@@ -16,6 +16,9 @@ mod refusals;
 mod report;
 mod search;
 mod sizes;
+#[allow(unreachable_pub, reason = "other test programs have it too")]
+#[path = "../common/skip.rs"]
+mod skip;
 mod sources;
 mod verdicts;
 
