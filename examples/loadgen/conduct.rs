@@ -243,7 +243,8 @@ impl Course<'_> {
     /// If nothing comes back, asks whether anybody listens at all, and ends the run if nobody does.
     fn doubt(&mut self) {
         let (sent, heard) = self.stage.heard();
-        if self.stage.server.is_none() && !self.refused && self.done == 0 && self.doubt.grows(sent, heard) {
+        let sending = self.stopped == 0 && self.done == 0;
+        if self.stage.server.is_none() && !self.refused && sending && self.doubt.grows(sent, heard) {
             self.refused = self.stage.is_refused();
             if self.refused {
                 self.stage.handle.start_drain(MOMENT);

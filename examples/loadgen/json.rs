@@ -12,12 +12,20 @@ use super::series::Point;
 use super::table::QUANTILES;
 
 pub(crate) fn of(report: &Report) -> Value {
-    let (tally, known) = (&report.tally, report.is_known());
+    let parts = [setting(report), counts(report), measures(report)];
+    let fields = parts.into_iter().filter_map(|part| match part {
+        Value::Object(fields) => Some(fields),
+        _ => None,
+    });
+    Value::Object(fields.flatten().collect())
+}
+
+/// Who loads whom, with what.
+fn setting(report: &Report) -> Value {
     let (window, rate) = match report.mode {
         Mode::Closed { window } => (Some(window), None),
         Mode::Open { rate } => (None, Some(rate)),
     };
-    let open_loop = |histogram| rate.map(|_| latencies(histogram));
     json!({
         "target": report.target,
         "server": report.embedded,
@@ -31,6 +39,7 @@ pub(crate) fn of(report: &Report) -> Value {
         "source_addresses": report.sources,
         "window": window,
         "rate_pps": match rate { Some(Rate::Steady(rate)) => Some(rate), _ => None },
+        "burst": rate.map(|_| report.burst),
         "ramp": match rate {
             Some(Rate::Ramp { from, to, over }) => {
                 Some(json!({ "from_pps": from, "to_pps": to, "over_ns": over.as_nanos() as u64 }))
@@ -41,6 +50,14 @@ pub(crate) fn of(report: &Report) -> Value {
         "sizes": report.sizes.to_string(),
         "seed": report.sizes.vary().then_some(report.seed),
         "elapsed_ns": report.elapsed_ns(),
+    })
+}
+
+/// What became of the datagrams; nothing where that is unknown.
+fn counts(report: &Report) -> Value {
+    let (tally, known) = (&report.tally, report.is_known());
+    json!({
+        "asked": matches!(report.mode, Mode::Open { .. }).then_some(tally.asked),
         "sent": tally.sent,
         "due": report.due(),
         "received": known.then_some(tally.received),
@@ -55,14 +72,22 @@ pub(crate) fn of(report: &Report) -> Value {
         "reordered": tally.reordered,
         "corrupted": tally.corrupted,
         "strange": tally.strange,
+        "new_flows": report.new_flows.map(|_| tally.new_flows),
+        "new_flows_failed": report.new_flows.map(|_| tally.new_flows_failed),
+    })
+}
+
+fn measures(report: &Report) -> Value {
+    let (tally, known) = (&report.tally, report.is_known());
+    let open_loop = |histogram| matches!(report.mode, Mode::Open { .. }).then(|| latencies(histogram));
+    let intervals: Vec<_> = report.points.iter().map(interval).collect();
+    json!({
         "sent_pps": report.sent_pps(),
         "pps": known.then(|| report.pps()),
         "latency_ns": known.then(|| latencies(&tally.from_intended)),
         "latency_from_sent_ns": open_loop(&tally.from_sent),
         "send_lag_ns": open_loop(&tally.lag),
-        "intervals": (!report.points.is_empty()).then(|| report.points.iter().map(interval).collect::<Vec<_>>()),
-        "new_flows": report.new_flows.map(|_| tally.new_flows),
-        "new_flows_failed": report.new_flows.map(|_| tally.new_flows_failed),
+        "intervals": (!intervals.is_empty()).then_some(intervals),
         "generator_busy_percent": report.client_usage.map(|usage| usage.busy.round() as u64),
         "server_busy_percent": report.server_usage.map(|usage| usage.busy.round() as u64),
         "bottlenecks": report.bottlenecks(),

@@ -160,3 +160,22 @@ fn silence(report: &Report) -> String {
     let why = report.tally.failure.map_or_else(String::new, |error| format!(" ({error})"));
     format!("nothing came back from {target}{why}: is a server listening there?")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_the_path_is_named_with_the_remedy() {
+        let mut report = Report::empty();
+        assert_eq!(refusal(&report), None);
+        (report.tally.failed, report.sizes) = (7, sizes::Sizes::Fixed(2_000));
+        report.tally.failure = Some(PeerError::TooLong { mtu: Some(1_500) });
+        let text = refusal(&report).expect("it is refused");
+        for part in ["7 datagrams of up to 2000 bytes", "127.0.0.1:9", "MTU is 1500", "--size 1452 or less"] {
+            assert!(text.contains(part), "{text}");
+        }
+        report.tally.failure = Some(PeerError::TooLong { mtu: None });
+        assert!(refusal(&report).is_some_and(|text| text.contains("take a smaller --size")));
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
-use shardgram::Backend;
+use shardgram::{Backend, PathMtu};
 
 use super::fail_if::{self, Condition};
 use super::offload::Offload;
@@ -73,6 +73,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PPS..PPS/TIME", conflicts_with_all = ["window", "rate", "duration"],
           value_parser = schedule::parse_ramp)]
     pub(crate) ramp: Option<Rate>,
+    /// Open loop: datagrams that a flow sends at once, which may leave as a train; the rate is kept.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "window", value_parser = range(1, 1_024))]
+    pub(crate) burst: u32,
     /// Search for the highest rates with no more than these losses, as in 0,0.5%, by trials; then measure
     /// latency at 10, 50 and 90 % of them. --rate is the first rate to try.
     #[arg(long, value_name = "LOSSES", value_delimiter = ',', value_parser = search::parse_loss,
@@ -118,6 +121,9 @@ pub(crate) struct Options {
     /// Trains to and from the kernel: on, off, or auto for where it takes them; on fails if none was sent.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) offload: Offload,
+    /// What becomes of datagrams longer than the path carries: system, refuse, probe or fragment.
+    #[arg(long, value_name = "MODE", default_value = "system")]
+    pub(crate) path_mtu: PathMtu,
     /// Shards of the embedded server.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
     pub(crate) server_shards: u16,
@@ -216,6 +222,9 @@ impl Options {
 
     fn check_pattern(&self) -> Result<(), String> {
         let pattern = self.pattern();
+        if self.burst > 1 && matches!(self.load().mode, Mode::Closed { .. }) {
+            return Err("--burst is for open loops; take --rate, --ramp or --search, or --window".to_owned());
+        }
         if !pattern.replies() && matches!(self.load().mode, Mode::Closed { .. }) {
             return Err(format!(
                 "--mode {pattern} has no replies for a closed loop; take --rate, --ramp or --search"

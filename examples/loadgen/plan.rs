@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     /// Flows replaced a second.
     pub(crate) new_flows: Option<u64>,
     pub(crate) mode: Mode,
+    /// Open loop: datagrams that a flow sends at once.
+    pub(crate) burst: u32,
     pub(crate) sizes: Sizes,
     /// What sizes are drawn by.
     pub(crate) seed: u64,
@@ -72,6 +74,7 @@ impl Plan {
             flows: options.flows,
             sources: sources::addresses(&options.source, target)?.into(),
             mode: load.mode,
+            burst: options.burst,
             new_flows: options.new_flows,
             sizes: options.size.clone(),
             seed: options.seed.unwrap_or_else(|| random().into()),
@@ -171,6 +174,7 @@ pub(crate) fn config(options: &Options) -> Config {
         .receive_buffers(receive_buffers(options, own_flows, longest))
         .outbox_bytes((512 * size).max(4 << 20))
         .trains(options.offload.uses_trains())
+        .path_mtu(options.path_mtu)
         .idle_timeout(None)
         .max_restarts_per_minute(0)
         .drain_on_signals(Some(options.timeout + DRAIN_SLACK))

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Whether the host at `target` says that nothing listens at that port (ICMP port unreachable; udp(7),
-/// ECONNREFUSED). It is sent one datagram, of no run.
+/// ECONNREFUSED). It is sent one datagram, of no run, which a server that fans out does not pass on.
 pub(crate) fn is_refused(target: SocketAddr, source: Option<IpAddr>) -> bool {
     let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let answer = || {
@@ -21,7 +21,7 @@ pub(crate) fn is_refused(target: SocketAddr, source: Option<IpAddr>) -> bool {
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut bytes = [0; HEADER_BYTES];
         let none =
-            Header { run: 0, flow: 0, sequence: 0, slot: 0, intended_ns: 0, sent_ns: 0, subscription: false };
+            Header { run: 0, flow: 0, sequence: 0, slot: 0, intended_ns: 0, sent_ns: 0, subscription: true };
         payload::write(&mut bytes, &none);
         socket.send(&bytes)?;
         socket.recv(&mut bytes)

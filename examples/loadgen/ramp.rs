@@ -24,9 +24,9 @@ pub(crate) struct Ramp {
 
 impl Ramp {
     /// From `start_ns` on at the first rate, then from `foot_ns` on over to the second.
-    pub(crate) fn new(start_ns: u64, foot_ns: u64, rates: [u64; 2], over: Duration, share: Share) -> Self {
+    pub(crate) fn new(start_ns: u64, foot_ns: u64, rates: [f64; 2], over: Duration, share: Share) -> Self {
         let part = f64::from(share.own_flows.max(1)) / f64::from(share.flows.max(1));
-        let [from, to] = rates.map(|rate| rate as f64 * part);
+        let [from, to] = rates.map(|rate| rate * part);
         let seconds = over.as_secs_f64();
         let mut ramp = Self {
             foot_ns,
@@ -102,7 +102,7 @@ mod tests {
     const FOOT_NS: u64 = 1_000_000_000;
 
     fn ramp(rates: [u64; 2], share: Share) -> Ramp {
-        Ramp::new(0, FOOT_NS, rates, Duration::from_secs(10), share)
+        Ramp::new(0, FOOT_NS, rates.map(|rate| rate as f64), Duration::from_secs(10), share)
     }
 
     fn times(mut ramp: Ramp) -> Vec<u64> {

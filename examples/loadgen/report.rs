@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) client: String,
     pub(crate) pattern: Pattern,
     pub(crate) mode: Mode,
+    /// Open loop: datagrams that a flow sends at once.
+    pub(crate) burst: u32,
     pub(crate) flows: u32,
     /// Flows that were to be replaced a second.
     pub(crate) new_flows: Option<u64>,
@@ -56,6 +58,7 @@ impl Report {
             embedded: None,
             client: "1 shard, mio".to_owned(),
             pattern: Pattern::Echo,
+            burst: 1,
             mode: Mode::Closed { window: 1 },
             flows: 1,
             new_flows: None,

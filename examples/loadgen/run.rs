@@ -74,6 +74,7 @@ impl<'a> Bench<'a> {
             client,
             pattern: plan.pattern,
             mode: plan.mode,
+            burst: plan.burst,
             flows: plan.flows,
             new_flows: plan.new_flows,
             sources: plan.sources.len(),

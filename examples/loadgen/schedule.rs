@@ -78,63 +78,88 @@ pub(crate) struct Share {
     pub(crate) shard: u16,
 }
 
-/// The intended send times of one shard, in ns since the run began.
+/// The intended send times of one shard, in ns since the run began. Datagrams come in bursts of one flow,
+/// which may be of one datagram.
 #[derive(Clone, Debug)]
-pub(crate) enum Schedule {
+pub(crate) struct Schedule {
+    pace: Pace,
+    burst: u32,
+    /// How many of the next burst are left.
+    left: u32,
+}
+
+/// When bursts begin.
+#[derive(Clone, Debug)]
+enum Pace {
     Steady(Steady),
     Ramp(Ramp),
 }
 
 impl Schedule {
     /// From `start_ns` on. A ramp keeps its first rate until `counted_from_ns`.
-    pub(crate) fn new(start_ns: u64, counted_from_ns: u64, rate: Rate, share: Share) -> Self {
-        match rate {
-            Rate::Steady(rate) => Self::Steady(Steady::new(start_ns, rate, share)),
+    pub(crate) fn new(start_ns: u64, counted_from_ns: u64, rate: Rate, burst: u32, share: Share) -> Self {
+        let pace = match rate {
+            Rate::Steady(rate) => Pace::Steady(Steady::new(start_ns, rate, burst, share)),
             Rate::Ramp { from, to, over } => {
-                Self::Ramp(Ramp::new(start_ns, counted_from_ns, [from, to], over, share))
+                let bursts = [from, to].map(|rate| rate as f64 / f64::from(burst));
+                Pace::Ramp(Ramp::new(start_ns, counted_from_ns, bursts, over, share))
             }
-        }
+        };
+        Self { pace, burst, left: burst }
     }
 
     /// When the next datagram is to leave; the greatest number if none is.
     #[inline]
     pub(crate) fn next_ns(&self) -> u64 {
-        match self {
-            Self::Steady(steady) => steady.next_ns(),
-            Self::Ramp(ramp) => ramp.next_ns(),
+        match &self.pace {
+            Pace::Steady(steady) => steady.next_ns(),
+            Pace::Ramp(ramp) => ramp.next_ns(),
         }
     }
 
     /// Which of the shard's active flows is to send it.
     #[inline]
     pub(crate) fn flow(&self) -> u32 {
-        match self {
-            Self::Steady(steady) => steady.flow(),
-            Self::Ramp(ramp) => ramp.flow(),
+        match &self.pace {
+            Pace::Steady(steady) => steady.flow(),
+            Pace::Ramp(ramp) => ramp.flow(),
         }
     }
 
     #[inline]
     pub(crate) fn advance(&mut self) {
-        match self {
-            Self::Steady(steady) => steady.advance(),
-            Self::Ramp(ramp) => ramp.advance(),
+        self.left -= 1;
+        if self.left > 0 {
+            return;
+        }
+        self.left = self.burst;
+        match &mut self.pace {
+            Pace::Steady(steady) => steady.advance(),
+            Pace::Ramp(ramp) => ramp.advance(),
         }
     }
 
     /// Leaves out what was to leave before `ns`.
     pub(crate) fn skip_until(&mut self, ns: u64) {
-        match self {
-            Self::Steady(steady) => steady.skip_until(ns),
-            Self::Ramp(ramp) => ramp.skip_until(ns),
+        if self.next_ns() >= ns {
+            return;
+        }
+        self.left = self.burst;
+        match &mut self.pace {
+            Pace::Steady(steady) => steady.skip_until(ns),
+            Pace::Ramp(ramp) => ramp.skip_until(ns),
         }
     }
 
     /// How many datagrams were to leave from the next one on until `end_ns`.
     pub(crate) fn left_until(&self, end_ns: u64) -> u64 {
-        match self {
-            Self::Steady(steady) => steady.left_until(end_ns),
-            Self::Ramp(ramp) => ramp.left_until(end_ns),
+        let bursts = match &self.pace {
+            Pace::Steady(steady) => steady.left_until(end_ns),
+            Pace::Ramp(ramp) => ramp.left_until(end_ns),
+        };
+        match bursts {
+            0 => 0,
+            more => (more - 1) * u64::from(self.burst) + u64::from(self.left),
         }
     }
 }
@@ -154,5 +179,29 @@ mod tests {
             let refusal = parse_ramp(text).expect_err(text);
             assert!(refusal.contains("as in"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn bursts_keep_the_rate_and_their_flow() {
+        let share = Share { flows: 3, own_flows: 3, shard: 0 };
+        let over = Duration::from_secs(1);
+        for rate in [Rate::Steady(100), Rate::Ramp { from: 50, to: 150, over }] {
+            let mut schedule = Schedule::new(0, 0, rate, 4, share);
+            let left = schedule.left_until(1_000_000_000);
+            let mut sent = Vec::new();
+            while schedule.next_ns() < 1_000_000_000 {
+                sent.push((schedule.flow(), schedule.next_ns()));
+                schedule.advance();
+            }
+            assert!(sent.len().abs_diff(100) <= 4 && left.abs_diff(100) <= 4, "{} and {left}", sent.len());
+            for (at, burst) in sent.chunks(4).enumerate() {
+                assert!(burst.iter().all(|one| *one == (at as u32 % 3, burst[0].1)), "{burst:?}");
+            }
+        }
+        let mut schedule = Schedule::new(0, 0, Rate::Steady(100), 4, share);
+        schedule.advance();
+        assert_eq!(schedule.left_until(50_000_000), 3 + 4, "the rest of the first, and the second");
+        schedule.skip_until(1);
+        assert_eq!((schedule.next_ns(), schedule.left_until(50_000_000)), (40_000_000, 4));
     }
 }

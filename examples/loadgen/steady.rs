@@ -16,9 +16,9 @@ pub(crate) struct Steady {
 }
 
 impl Steady {
-    pub(crate) fn new(start_ns: u64, rate_pps: u64, share: Share) -> Self {
+    pub(crate) fn new(start_ns: u64, rate_pps: u64, burst: u32, share: Share) -> Self {
         let Share { flows, own_flows, shard } = share;
-        let numerator = 1_000_000_000 * u128::from(flows);
+        let numerator = 1_000_000_000 * u128::from(burst) * u128::from(flows);
         let parts = u128::from(rate_pps) * u128::from(own_flows.max(1));
         Self {
             next_ns: start_ns + u64::from(shard) * 1_000_000_000 / rate_pps,
@@ -97,7 +97,7 @@ mod tests {
                 .map(|shard| {
                     let own_flows = (flows + shards - 1 - shard) / shards;
                     let share = Share { flows, own_flows, shard: shard as u16 };
-                    let schedule = Steady::new(5, rate_pps, share);
+                    let schedule = Steady::new(5, rate_pps, 1, share);
                     let count = count_until(schedule.clone(), 3_000_000_005);
                     assert!(count.abs_diff(schedule.left_until(3_000_000_005)) <= 1);
                     count
@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn skipping_is_advancing() {
         let share = Share { flows: 7, own_flows: 4, shard: 1 };
-        let (mut skipped, mut advanced) = (Steady::new(9, 333_333, share), Steady::new(9, 333_333, share));
+        let (mut skipped, mut advanced) =
+            (Steady::new(9, 333_333, 1, share), Steady::new(9, 333_333, 1, share));
         for until_ns in [0, 20_000, 20_001, 2_000_000_000] {
             skipped.skip_until(until_ns);
             while advanced.next_ns() < until_ns {
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn flows_take_turns() {
         let share = Share { flows: 3, own_flows: 3, shard: 0 };
-        let mut schedule = Steady::new(0, 10, share);
+        let mut schedule = Steady::new(0, 10, 1, share);
         let mut order = Vec::new();
         for _ in 0..5 {
             order.push((schedule.flow(), schedule.next_ns() / 1_000_000));

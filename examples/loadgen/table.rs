@@ -67,6 +67,9 @@ pub(crate) fn title(report: &Report) -> (String, String) {
     let flows = flows(report);
     let load = match report.mode {
         Mode::Closed { window } => format!("closed loop: {flows} x {} in flight", grouped(window.into())),
+        Mode::Open { rate } if report.burst > 1 => {
+            format!("open loop: {rate} in bursts of {} over {flows}", report.burst)
+        }
         Mode::Open { rate } => format!("open loop: {rate} over {flows}"),
     };
     (server(report), format!("{load}, {}, {}", sizes(report), time(report.elapsed_ns())))

@@ -16,12 +16,19 @@ mod refusals;
 mod report;
 mod search;
 mod sizes;
+#[allow(unreachable_pub, reason = "other test programs have it too")]
+#[path = "../common/skip.rs"]
+mod skip;
 mod sources;
 mod verdicts;
 
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -64,8 +71,48 @@ fn run_json(arguments: &str) -> (i32, Value, String) {
     (output.status.code().expect("it exits"), json, err)
 }
 
+/// A server of the test's own, which runs until it is told to stop.
+struct Until<T> {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Until<T> {
+    /// `serve` is called again and again and comes back soon; what it gathered is what [`Until::stop`] gives.
+    fn stopped(mut gathered: T, mut serve: impl FnMut(&mut T) + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                serve(&mut gathered);
+            }
+            gathered
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> T {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the server lives")
+    }
+}
+
+/// A socket that waits no longer than so for a datagram, and its address.
+fn socket(patience: Duration) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(patience)).expect("a timeout");
+    let address = socket.local_addr().expect("its address");
+    (socket, address)
+}
+
 fn count(json: &Value, name: &str) -> u64 {
     json[name].as_u64().unwrap_or_else(|| panic!("{name} in {json}"))
+}
+
+/// An open loop was asked for so many, give or take a few for each shard, and sent what it got round to.
+fn assert_asked(json: &Value, expected: u64, few: u64) {
+    let (asked, sent) = (count(json, "asked"), count(json, "sent"));
+    assert!(asked.abs_diff(expected) <= few && sent <= asked && sent > 0, "{asked} of {expected}: {json}");
 }
 
 fn assert_adds_up(json: &Value) {

@@ -29,3 +29,15 @@ fn trains_that_were_demanded_and_did_not_form_are_a_failure() {
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("no train was sent, as --offload on demands"), "{err}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn bursts_of_an_open_loop_leave_as_trains() {
+    let (code, json, err) =
+        run_json("--rate 3200 --burst 16 --flows 4 --shards 2 --duration 300ms --warmup 0s --offload on");
+    assert_eq!((code, count(&json, "lost")), (0, 0), "{err}");
+    assert_asked(&json, 960, 32);
+    assert_eq!(count(&json, "burst"), 16, "{json}");
+    let output = run("--burst 4");
+    assert!(text(&output.stderr).contains("--burst is for open loops"), "{}", text(&output.stderr));
+}

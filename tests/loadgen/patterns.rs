@@ -1,9 +1,6 @@
 //! Servers that take what comes, and servers that pass it on to subscribers.
 
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::*;
 
@@ -17,7 +14,8 @@ fn a_sink_of_ones_own_tells_what_arrived() {
     assert_adds_up(&json);
     assert_eq!((count(&json, "lost"), count(&json, "strange")), (0, 0), "{json}");
     assert_eq!(count(&json, "bytes_sent"), count(&json, "bytes_received"), "{json}");
-    assert!(count(&json, "sent").abs_diff(800) < 10 && json["mode"] == "sink", "{json}");
+    assert_asked(&json, 800, 4);
+    assert_eq!(json["mode"], "sink", "{json}");
     assert_eq!(count(&json["server_counters"], "queued"), 0, "it answers nothing");
     let intervals = json["intervals"].as_array().expect("intervals");
     for name in ["sent", "received", "lost"] {
@@ -34,7 +32,7 @@ fn what_arrives_at_another_process_is_unknown() {
         format!("{target} --mode sink --rate 500 --flows 2 --duration 200ms --warmup 0s --timeout 100ms");
     let (code, json, err) = run_json(&load);
     assert_eq!((code, err.as_str()), (0, ""), "{json}");
-    assert!(count(&json, "sent").abs_diff(100) < 5, "{json}");
+    assert_asked(&json, 100, 2);
     for name in ["received", "lost", "pps", "latency_ns"] {
         assert!(json[name].is_null(), "{name} in {json}");
     }
@@ -52,7 +50,8 @@ fn every_subscriber_gets_everything() {
     );
     assert_eq!(code, 0, "{err}");
     let sent = count(&json, "sent");
-    assert!(sent.abs_diff(200) < 6 && count(&json, "subscribers") == 5, "{json}");
+    assert_asked(&json, 200, 4);
+    assert_eq!(count(&json, "subscribers"), 5, "{json}");
     assert_eq!((count(&json, "due"), count(&json, "received")), (5 * sent, 5 * sent), "{json}");
     for name in ["lost", "late", "duplicated", "strange", "corrupted"] {
         assert_eq!(count(&json, name), 0, "{name} in {json}");
@@ -64,28 +63,27 @@ fn every_subscriber_gets_everything() {
     }
 }
 
-/// Passes on what is published; of ten deliveries it forgets one and makes another twice. Gives how many of
-/// each.
-fn fan_out(socket: &UdpSocket, stop: &AtomicBool) -> (u64, u64) {
-    let (mut bytes, mut subscribers) = ([0; 2_048], Vec::new());
-    let (mut deliveries, mut forgotten, mut twice) = (0_u64, 0, 0);
-    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
-    while !stop.load(Ordering::Relaxed) {
-        let Ok((len, from)) = socket.recv_from(&mut bytes) else { continue };
-        let send = |to| socket.send_to(&bytes[..len], to).expect("loopback takes it");
+/// Of ten deliveries the server forgets one and makes another twice.
+#[test]
+fn deliveries_are_counted_exactly() {
+    let (server, target) = socket(Duration::from_millis(50));
+    let (mut bytes, mut subscribers, mut deliveries) = ([0; 2_048], Vec::new(), 0_u64);
+    let server = Until::stopped((0_u64, 0_u64), move |(forgotten, twice)| {
+        let Ok((len, from)) = server.recv_from(&mut bytes) else { return };
+        let send = |to| server.send_to(&bytes[..len], to).expect("loopback takes it");
         if bytes[30] == 1 {
             if !subscribers.contains(&from) {
                 subscribers.push(from);
             }
             send(from);
-            continue;
+            return;
         }
         for subscriber in &subscribers {
             deliveries += 1;
             match deliveries % 10 {
-                3 => forgotten += 1,
+                3 => *forgotten += 1,
                 7 => {
-                    twice += 1;
+                    *twice += 1;
                     send(*subscriber);
                     send(*subscriber);
                 }
@@ -94,26 +92,15 @@ fn fan_out(socket: &UdpSocket, stop: &AtomicBool) -> (u64, u64) {
                 }
             }
         }
-    }
-    (forgotten, twice)
-}
-
-#[test]
-fn deliveries_are_counted_exactly() {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let target = socket.local_addr().expect("its address");
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let server = std::thread::spawn(move || fan_out(&socket, &stopped));
+    });
     let (_, json, _) = run_json(&format!(
-        "{target} --mode fan-out --flows 4 --rate 400 --duration 500ms --warmup 0s --timeout 300ms"
+        "{target} --mode fan-out --flows 4 --rate 400 --duration 500ms --warmup 0s --timeout 500ms"
     ));
-    stop.store(true, Ordering::Relaxed);
-    let (forgotten, twice) = server.join().expect("the server lives");
+    let (forgotten, twice) = server.stop();
     assert_eq!(count(&json, "due"), 3 * count(&json, "sent"), "{json}");
     assert_eq!((count(&json, "lost"), count(&json, "duplicated")), (forgotten, twice), "{json}");
     assert_eq!(count(&json, "received"), count(&json, "due") - forgotten, "{json}");
-    assert!(forgotten > 20, "{forgotten}");
+    assert!(forgotten > 5, "{forgotten}");
 }
 
 #[test]

@@ -9,14 +9,12 @@ fn a_ramp_sends_what_is_due_on_all_shards() {
     assert_eq!((code, count(&json, "lost")), (0, 0), "{err}");
     assert_adds_up(&json);
     let sent = count(&json, "sent");
-    assert!(sent.abs_diff(3_000) <= 4, "{sent} of 3,000");
+    assert_asked(&json, 3_000, 4);
     assert_eq!(count(&json["ramp"], "to_pps"), 5_000, "{json}");
     let intervals = json["intervals"].as_array().expect("intervals");
     assert_eq!(err.lines().count(), intervals.len(), "{err}");
     let of: Vec<_> = intervals.iter().map(|interval| count(interval, "sent")).collect();
     assert_eq!(of.iter().sum::<u64>(), sent, "{of:?}");
-    // A generator that gets no core sends late, and then more in the next interval.
-    assert!(of.first() < of.last(), "375, 625, 875 and 1,125: {of:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Targets that refuse.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -52,4 +53,32 @@ fn a_server_that_goes_away_ends_the_run_with_what_was_measured() {
     assert!(err.contains(&format!("nobody listens at {target} any more")), "{err}");
     assert_eq!((count(&json, "received"), json["refused"].as_bool()), (200, Some(true)), "{json}");
     assert!(count(&json, "sent") > 200, "{json}");
+}
+
+/// In a namespace whose loopback carries no more than Ethernet does.
+#[test]
+#[cfg(target_os = "linux")]
+fn datagrams_too_long_for_the_path_are_named() {
+    let small = "ip link set lo mtu 1500 up";
+    let inside = |script: &str| Command::new("unshare").args(["-r", "-n", "sh", "-c", script]).output();
+    match inside(small) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return skip::record(text(&output.stderr).trim()),
+        Err(error) => return skip::record(&format!("unshare and ip (util-linux, iproute2): {error}")),
+    }
+    let program = program().get_program().to_string_lossy().into_owned();
+    let load = "--flows 2 --rate 200 --duration 200ms --warmup 0s --json";
+    for (sizes, backend) in [("2000", "mio"), ("64:3,2000:1", "auto")] {
+        let script = format!("{small}; exec '{program}' {load} --backend {backend} --size {sizes}");
+        let output = inside(&script).expect("unshare");
+        assert_eq!(output.status.code(), Some(0), "fragmented: {}", text(&output.stderr));
+        let output = inside(&format!("{script} --path-mtu refuse")).expect("unshare");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{backend}: {out}{err}");
+        assert!(err.contains(" datagrams of up to 2000 bytes are too long for the path to"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        let json: Value = serde_json::from_str(&out).expect("a result all the same");
+        let lost = count(&json, "lost");
+        assert!(lost > 0 && lost == count(&json, "failed"), "nothing is lost silently: {json}");
+    }
 }

@@ -48,7 +48,7 @@ fn a_report_of_a_search_shows_its_trials() {
 
 #[test]
 fn a_report_of_what_is_unknown_leaves_it_out() {
-    let sink = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let sink = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let target = sink.local_addr().expect("its address");
     let html = page(&format!(
         "{target} --mode sink --rate 500 --flows 2 --duration 200ms --warmup 0s --timeout 100ms"

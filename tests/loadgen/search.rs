@@ -1,42 +1,30 @@
 //! The search for the highest rate.
 
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 
-/// An echo server that answers no more than so many datagrams in a tenth of a second.
-fn limited(target: &UdpSocket, each_tenth: u32, stop: &AtomicBool) {
-    let mut bytes = [0; 64];
-    target.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
-    let (mut begin, mut answered) = (Instant::now(), 0);
-    while !stop.load(Ordering::Relaxed) {
-        let Ok((len, from)) = target.recv_from(&mut bytes) else { continue };
+/// The server answers no more than a hundred datagrams in a tenth of a second.
+#[test]
+fn a_search_brackets_what_the_server_bears() {
+    let (server, target) = socket(Duration::from_millis(50));
+    let (mut bytes, mut begin, mut answered) = ([0; 64], Instant::now(), 0);
+    let limited = Until::stopped((), move |()| {
+        let Ok((len, from)) = server.recv_from(&mut bytes) else { return };
         if begin.elapsed() >= Duration::from_millis(100) {
             (begin, answered) = (Instant::now(), 0);
         }
         answered += 1;
-        if answered <= each_tenth {
-            target.send_to(&bytes[..len], from).expect("loopback takes it");
+        if answered <= 100 {
+            server.send_to(&bytes[..len], from).expect("loopback takes it");
         }
-    }
-}
-
-#[test]
-fn a_search_brackets_what_the_server_bears() {
-    let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let target = server.local_addr().expect("its address");
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let thread = std::thread::spawn(move || limited(&server, 100, &stopped));
+    });
     let (code, json, err) = run_json(&format!(
         "{target} --search 0,50% --rate 200 --trial 300ms --warmup 0s --timeout 300ms --flows 4 --resolution 30% \
          --max-trials 10"
     ));
-    stop.store(true, Ordering::Relaxed);
-    thread.join().expect("the server lives");
+    limited.stop();
     assert_eq!(code, 0, "{err}");
     let found = json["found"].as_array().expect("what was found");
     assert_eq!(found.len(), 2, "{json}");

@@ -31,7 +31,7 @@ pub(super) struct Churn {
 
 impl Churn {
     pub(super) fn new(start_ns: u64, per_second: u64, share: Share) -> Self {
-        let schedule = Steady::new(start_ns, per_second, share);
+        let schedule = Steady::new(start_ns, per_second, 1, share);
         Self { schedule, opening: VecDeque::new(), lingering: VecDeque::new(), waiting: VecDeque::new() }
     }
 }

@@ -37,7 +37,7 @@ impl Client {
             // Fan-out: this shard may have subscribers only.
             Mode::Open { .. } if self.active.is_empty() => {}
             Mode::Open { rate } => {
-                self.schedule = Some(Schedule::new(start_ns, foot_ns, rate, share));
+                self.schedule = Some(Schedule::new(start_ns, foot_ns, rate, plan.burst, share));
             }
         }
         for place in 0..self.active.len() {
