@@ -39,8 +39,9 @@ const SPARE_DESCRIPTORS: u64 = 32;
 ///
 /// A datagram is lost if no intact reply came within --timeout, so sent = received + lost. Replies after
 /// that are counted as late, further ones as duplicated, those overtaken by a younger one of their flow as
-/// reordered, and those that differ from what was sent as corrupted. Exit code: 0, 1 if nothing came back
-/// or a --fail-if condition holds, 2 if it could not run.
+/// reordered, and those that differ from what was sent as corrupted. Exit code: 0; 1 if nothing came
+/// back, nobody listens, datagrams are too long for the path, a search found nothing or a --fail-if condition
+/// holds; 2 if it could not run.
 #[derive(Parser, Debug)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Options {
