@@ -658,6 +658,11 @@ mod tests {
     }
 
     #[test]
+    fn a_queued_datagram_costs_at_most_160_bytes() {
+        assert!(size_of::<Train>() + size_of::<Piece>() <= 160);
+    }
+
+    #[test]
     fn both_bounds_are_kept() {
         let mut outbox = Outbox::new(4, 1, LONG);
         assert_eq!(outbox.copy(b"12345"), Err(SendError::Full));

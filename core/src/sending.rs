@@ -118,18 +118,18 @@ impl<H: Handler> Io<H> {
         })
     }
 
-    /// Marks everything that is sent to a peer from now on; what was queued before keeps its mark. Replies, and along
-    /// every path of the peer. A new peer has [`Ecn::NotEct`], as stateless answers have. Nothing for a peer that is
-    /// gone, and nothing on the wire where the driver cannot mark (mio on systems whose sends carry no such data).
+    /// Marks everything that is sent to a peer from now on, replies included and along every path of it; what was
+    /// queued before keeps its mark. A new peer has [`Ecn::NotEct`], as stateless answers have. Does nothing for a
+    /// peer that is gone, nor on systems where the driver cannot mark.
     ///
-    /// A DSCP that the socket hook set (IP_TOS in ip(7), IPV6_TCLASS in ipv6(7)) stays on the datagrams on
-    /// Linux. A priority that it set (SO_PRIORITY in socket(7)) does not stay on marked ones that leave by a listener
-    /// with IPv4: the kernel takes the one of the DSCP.
+    /// A DSCP that the socket hook set (IP_TOS in ip(7), IPV6_TCLASS in ipv6(7)) stays on the datagrams, on Linux. A
+    /// priority that it set (SO_PRIORITY in socket(7)) does not stay on those of IPv4 that are marked by control data:
+    /// the kernel takes the one of the DSCP.
     ///
-    /// By a listener each send of a marked train takes 24 bytes of control data along; by a socket of the peer's own
-    /// the mark is an option of the socket, and a change of it costs three system calls in a turn (one with IPv6) and a look
-    /// at the routes.
-    /// Datagrams of different marks leave in different trains.
+    /// By a listener each marked send takes 24 bytes of control data along. By a socket of the peer's own the mark is
+    /// an option of the socket: a change of it costs three system calls in a turn (one with IPv6) and a look at the
+    /// routes, and further changes in the same turn are control data. Datagrams of different marks leave in different
+    /// trains.
     ///
     /// ```
     /// use shardgram_core::{Ecn, Handler, Io, PeerId};

@@ -71,8 +71,8 @@ impl fmt::Display for AcceptMode {
 /// info, since it has one local address. The hook gets `local`. What was granted of the buffers is not
 /// asked for: the listeners' warnings speak for these sockets too. What the network says of the peer is
 /// queued ([`take_errors`]) and has to be taken out. With both buffers set it takes 9 (IPv4) or 10 (IPv6)
-/// system calls, one more for each of trains, congestion bits, timestamps and a path-MTU mode, and two more for a hook, besides its own; in the side group the bind walks
-/// the sockets of the address and port (about 10 ns each).
+/// system calls, one more for each of trains, congestion bits, timestamps and a path-MTU mode, and two more for a hook,
+/// besides its own; in the side group the bind walks the sockets of the address and port (about 10 ns each).
 ///
 /// Two sockets with one pair of addresses connect without an error, and the newest takes all: who owns
 /// a peer is the caller's to know. A socket serves one peer in its life.

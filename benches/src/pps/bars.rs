@@ -284,7 +284,7 @@ impl Bar {
 
 /// As the table has it: small ratios as parts of 1.
 fn ratio(value: f64) -> String {
-    if value < 0.9 {
+    if value < 0.95 {
         format!("1/{:.4}", 1.0 / value).trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {
         format!("{value}")

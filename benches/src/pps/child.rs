@@ -80,6 +80,12 @@ impl Server {
         system::process_cpu_ns(self.child.id())
     }
 
+    /// Descriptors it has open; 0 if it has ended.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
     /// Datagrams it says it has received.
     #[must_use]
     pub fn counted(&self) -> u64 {

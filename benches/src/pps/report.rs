@@ -28,7 +28,10 @@ pub fn better(
     figure: impl Fn(&Outcome) -> Option<f64> + Copy,
 ) -> Option<&'static str> {
     let median = |row: &Row| row.quartiles(figure).map(|figures| figures.median());
-    let rows = names.iter().filter_map(|name| measured.row(name));
+    // What fails is not the better one, unless all fail.
+    let rows = || names.iter().filter_map(|name| measured.row(name));
+    let any_works = rows().any(|row| row.fault().is_none());
+    let rows = rows().filter(|row| !any_works || row.fault().is_none());
     let figures = rows.filter_map(|row| Some((row.contender, median(row)?)));
     figures.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(name, _)| name)
 }

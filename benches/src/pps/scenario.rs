@@ -21,7 +21,7 @@ pub struct Shape {
 
 /// A load, and how both ends wait.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Scenario {
     /// Flows and window.
     pub shape: Shape,
@@ -227,6 +227,7 @@ pub fn standard() -> Vec<Scenario> {
         all.extend([sized.clone(), offload(sized)]);
     }
     all.push(Scenario { wait: Wait::Spin, ..of(1, 1) });
+    all.push(Scenario { wait: Wait::Spin, client_wait: Some(Wait::Block), ..of(1, 1) });
     all.push(Scenario { wait: Wait::Spin, ..of(64, 16) });
     all.push(Scenario { mode: Mode::Sink, ..of(64, 16) });
     all.push(Scenario { mode: Mode::Sink, ..offload(of(64, 16)) });

@@ -8,6 +8,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::acquaint::acquaint;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::{LOST_AFTER, Latency, Load, Outcome, PATIENCE, Phases, silent};
@@ -46,23 +47,8 @@ impl Closed {
 
     /// Takes what has come, and sends as much again.
     fn turn(&mut self, wait: bool) -> io::Result<()> {
-        for index in 0..self.link.ready(wait)? {
-            let flow = self.link.flow(index);
-            let came = self.link.receive(flow, self.window, wait)?;
-            if came == 0 {
-                continue;
-            }
-            let now = self.ledger.ns(Instant::now());
-            for at in 0..came {
-                let segment = self.link.incoming.segment(at).max(1);
-                let bytes = self.link.incoming.bytes(at);
-                if bytes.is_empty() {
-                    self.ledger.arrive(flow, bytes, now);
-                }
-                bytes.chunks(segment).for_each(|datagram| self.ledger.arrive(flow, datagram, now));
-            }
-            self.idle.push(flow);
-        }
+        let idle = &mut self.idle;
+        self.link.collect(&mut self.ledger, self.window, wait, |flow| idle.push(flow))?;
         self.fill_idle()
     }
 
@@ -96,6 +82,7 @@ pub(super) fn run(load: &Load, server: &Server) -> io::Result<Outcome> {
         idle: Vec::new(),
         draining: false,
     };
+    acquaint(&mut closed.link, &mut closed.ledger, load.flows as usize, server)?;
     for flow in 0..load.flows as usize {
         closed.fill(flow)?;
         if flow % START == START - 1 {
@@ -116,7 +103,7 @@ pub(super) fn run(load: &Load, server: &Server) -> io::Result<Outcome> {
                 return Err(silent());
             }
         }
-        if phases.begins(now, closed.ledger.all_known(), server, closed.ledger.received)? {
+        if phases.begins(now, server, closed.ledger.received)? {
             closed.ledger.begin();
         }
         if phases.is_over(now) {

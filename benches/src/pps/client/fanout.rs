@@ -154,7 +154,7 @@ pub(super) fn run(load: &Load, server: &Server) -> io::Result<Outcome> {
         } else if now > heard + PATIENCE {
             return Err(silent());
         }
-        if phases.begins(now, true, server, room.received)? {
+        if phases.begins(now, server, room.received)? {
             room.latency.reset();
             room.outcome = Outcome::default();
         }

@@ -9,9 +9,6 @@ use crate::pps::wire::{HEADER, Head, Kind, filling};
 /// Longest latency that is told from longer ones, in nanoseconds: ten seconds.
 const LONGEST_NS: u64 = 10_000_000_000;
 
-/// Answers after which a server that gives peers sockets of their own has made this one's.
-const KNOWN: u64 = 4;
-
 #[derive(Clone, Copy, Default)]
 struct Place {
     /// 0 if it is free.
@@ -22,7 +19,6 @@ struct Place {
 struct Flow {
     next: u64,
     newest: u64,
-    received: u64,
     free: Vec<u16>,
 }
 
@@ -34,8 +30,6 @@ pub(super) struct Ledger {
     pattern: Vec<u8>,
     base: Instant,
     in_flight: usize,
-    /// Flows that have been answered often enough to be known to the server.
-    known: usize,
     pub(super) received: u64,
     pub(super) lost: u64,
     pub(super) corrupted: u64,
@@ -56,11 +50,10 @@ impl Ledger {
         Self {
             window,
             places: vec![Place::default(); flows as usize * window],
-            flows: (0..flows).map(|_| Flow { next: 1, newest: 0, received: 0, free: free.clone() }).collect(),
+            flows: (0..flows).map(|_| Flow { next: 1, newest: 0, free: free.clone() }).collect(),
             pattern: (0..size).map(filling).collect(),
             base: Instant::now(),
             in_flight: 0,
-            known: 0,
             received: 0,
             lost: 0,
             corrupted: 0,
@@ -78,11 +71,6 @@ impl Ledger {
 
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    /// Whether every flow was answered a few times.
-    pub(super) fn all_known(&self) -> bool {
-        self.known == self.flows.len()
     }
 
     pub(super) fn free(&self, flow: usize) -> usize {
@@ -127,8 +115,6 @@ impl Ledger {
         state.free.push(head.slot);
         self.in_flight -= 1;
         self.received += 1;
-        state.received += 1;
-        self.known += usize::from(state.received == KNOWN);
         self.reordered += u64::from(head.number < state.newest);
         state.newest = state.newest.max(head.number);
         self.latency.saturating_record(now_ns.saturating_sub(place.at_ns).max(1));

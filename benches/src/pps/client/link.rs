@@ -2,8 +2,9 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::ledger::Ledger;
 use super::{Load, Style};
 use crate::pps::epoll::Epoll;
 use crate::pps::mmsg::{Incoming, Outgoing, TRAIN_STRIDE, train_of};
@@ -55,6 +56,34 @@ impl Link {
             style: load.style,
             wait: load.wait,
         })
+    }
+
+    /// Takes what has come, at most `most` messages of each flow, into the ledger; `heard` is told of each flow of
+    /// which something came.
+    pub(super) fn collect(
+        &mut self,
+        ledger: &mut Ledger,
+        most: usize,
+        wait: bool,
+        mut heard: impl FnMut(usize),
+    ) -> io::Result<()> {
+        for index in 0..self.ready(wait)? {
+            let flow = self.flow(index);
+            let came = self.receive(flow, most, wait)?;
+            let now = ledger.ns(Instant::now());
+            for at in 0..came {
+                let bytes = self.incoming.bytes(at);
+                if bytes.is_empty() {
+                    ledger.arrive(flow, bytes, now); // nobody sent that
+                }
+                let segment = self.incoming.segment(at).max(1);
+                bytes.chunks(segment).for_each(|datagram| ledger.arrive(flow, datagram, now));
+            }
+            if came > 0 {
+                heard(flow);
+            }
+        }
+        Ok(())
     }
 
     /// Waits until something is readable, or some time has passed; says how many flows are worth a look.

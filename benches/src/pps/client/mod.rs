@@ -7,6 +7,7 @@
 //! Every datagram has a number in its flow, a place among those in flight, and a filling; all are looked at when it
 //! comes back. What does not come for [`LOST_AFTER`] is lost, and its place is used again, so that no run hangs.
 
+mod acquaint;
 mod closed;
 mod fanout;
 mod ledger;
@@ -29,10 +30,8 @@ use super::system;
 pub const LOST_AFTER: Duration = Duration::from_secs(1);
 /// A server from which nothing comes for so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Before it is measured, and until every flow was answered a few times.
+/// Under load before it is measured.
 pub const WARM_UP: Duration = Duration::from_millis(200);
-/// Flows that were answered less often by then are not waited for: a server may take a while for a socket for each peer.
-const LONGEST_WARM_UP: Duration = Duration::from_secs(20);
 /// A loss above this part is a failure, where the load is one that no server needs to lose of.
 pub const MOST_LOST: f64 = 0.001;
 
@@ -184,10 +183,9 @@ impl Phases {
         Self { start: Instant::now(), time: load.time, first: None }
     }
 
-    /// Begins to measure if it is time, all flows being known; says whether it has just begun.
-    fn begins(&mut self, now: Instant, known: bool, server: &Server, datagrams: u64) -> io::Result<bool> {
-        let warm_up = if known { WARM_UP } else { LONGEST_WARM_UP };
-        if self.first.is_some() || now < self.start + warm_up {
+    /// Begins to measure if it is time; says whether it has just begun.
+    fn begins(&mut self, now: Instant, server: &Server, datagrams: u64) -> io::Result<bool> {
+        if self.first.is_some() || now < self.start + WARM_UP {
             return Ok(false);
         }
         self.first = Some(Mark::now(server, datagrams)?);

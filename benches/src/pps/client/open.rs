@@ -4,6 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::acquaint::acquaint;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::{LOST_AFTER, Latency, Load, Outcome, PATIENCE, Phases, silent};
@@ -28,17 +29,7 @@ struct Open {
 
 impl Open {
     fn receive(&mut self) -> io::Result<()> {
-        for index in 0..self.link.ready(false)? {
-            let flow = self.link.flow(index);
-            let came = self.link.receive(flow, usize::MAX, false)?;
-            let now = self.ledger.ns(Instant::now());
-            for at in 0..came {
-                let segment = self.link.incoming.segment(at).max(1);
-                let datagrams = self.link.incoming.bytes(at).chunks(segment);
-                datagrams.for_each(|datagram| self.ledger.arrive(flow, datagram, now));
-            }
-        }
-        Ok(())
+        self.link.collect(&mut self.ledger, usize::MAX, false, |_| ())
     }
 
     /// Sends what is due by now, a burst at most, one flow after the other.
@@ -70,6 +61,7 @@ pub(super) fn run(load: &Load, rate: u64, server: &Server) -> io::Result<Outcome
         due: 0,
         refused: 0,
     };
+    acquaint(&mut open.link, &mut open.ledger, load.flows as usize, server)?;
     let start = open.ledger.ns(Instant::now());
     let mut phases = Phases::start(load);
     let (mut look, mut last, mut heard) = (Instant::now() + LOOK, 0, Instant::now());
@@ -87,7 +79,7 @@ pub(super) fn run(load: &Load, rate: u64, server: &Server) -> io::Result<Outcome
                 return Err(silent());
             }
         }
-        if phases.begins(now, open.ledger.all_known(), server, open.ledger.received)? {
+        if phases.begins(now, server, open.ledger.received)? {
             open.ledger.begin();
             open.refused = 0;
         }

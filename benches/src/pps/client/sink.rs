@@ -41,7 +41,7 @@ pub(super) fn run(load: &Load, server: &Server) -> io::Result<Outcome> {
         } else if now > heard + LOST_AFTER && sent - lost > counted {
             lost = sent - counted;
         }
-        if phases.begins(now, true, server, counted)? {
+        if phases.begins(now, server, counted)? {
             lost_before = lost;
         }
         if phases.is_over(now) {
