@@ -26,7 +26,9 @@ pub(crate) fn is_refused(target: SocketAddr, source: Option<IpAddr>) -> bool {
         socket.send(&bytes)?;
         socket.recv(&mut bytes)
     };
-    answer().is_err_and(|error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused)
+    // Windows calls it a reset (WSAECONNRESET).
+    let refusals = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
+    answer().is_err_and(|error: std::io::Error| refusals.contains(&error.kind()))
 }
 
 /// Says when it is time to ask.
