@@ -438,6 +438,10 @@ impl<H: Handler> Dispatch<H> {
     fn train(&mut self, path: Path, mut known: Option<PeerId>, arrival: Arrival<'_>) {
         let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
         let at = Some(RxSlice { buffer, start, len: bytes.len() as u32 });
+        if segment == 0 {
+            let known = known.filter(|peer| self.peers.contains(*peer)).or_else(|| self.known(&path));
+            return self.one(known, Datagram { path: &path, meta, peer: None, bytes, at });
+        }
         let mut train = ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at };
         loop {
             if known.is_none_or(|peer| !self.peers.contains(peer)) {
