@@ -84,13 +84,17 @@ impl Server {
         let mut choice = backend::choose(&config)?;
         let connected = Connected::decide(&config, choice.backend, descriptors)?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
-        let options = SocketOptions {
+        let mut options = SocketOptions {
             receive_buffer,
             send_buffer,
             hook,
-            receive_trains: config.uses_trains(),
+            ecn: config.reports_ecn(),
+            receive_timestamps: config.reports_time(),
+            path_mtu: config.path_mtu_mode(),
             ..SocketOptions::default()
         };
+        let receives_trains = choice.backend != Backend::Mio || shardgram_fallback::receives_trains(&options);
+        options.receive_trains = config.uses_trains() && receives_trains;
         let cap = match choice.backend {
             backend if serves_local_addresses(backend) => config.local_address_capacity(),
             _ => 0,

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::datagram::{Path, SocketId};
+use crate::ecn::Ecn;
 use crate::outbox::Train;
 use crate::peers::PeerId;
 
@@ -41,6 +42,8 @@ pub struct Waiting {
     pub segment: u32,
     /// How many datagrams.
     pub datagrams: u32,
+    /// How they are marked: as they were to be when they were queued.
+    pub ecn: Ecn,
     /// Their bytes.
     pub bytes: Vec<u8>,
 }
@@ -223,8 +226,8 @@ impl Backlog {
         };
         let mut bytes = Vec::with_capacity(train.bytes as usize);
         pieces.for_each(|piece| bytes.extend_from_slice(piece));
-        let Train { path, via, segment, datagrams, .. } = *train;
-        let waiting = Waiting { peer, path, via, segment, datagrams, bytes };
+        let Train { path, via, segment, datagrams, ecn, .. } = *train;
+        let waiting = Waiting { peer, path, via, segment, datagrams, ecn, bytes };
         self.cost += waiting.cost();
         self.datagrams += u64::from(datagrams);
         self.deferred += u64::from(datagrams);
@@ -299,7 +302,7 @@ impl Backlog {
         let peer = self.turns.get(&socket).and_then(|turns| turns.front());
         let Some(queue) = peer.and_then(|peer| self.queues.get_mut(peer)) else { return };
         let Some(train) = queue.trains.pop_front() else { return };
-        let (peer, path, via) = (train.peer, train.path, train.via);
+        let (peer, path, via, ecn) = (train.peer, train.path, train.via, train.ecn);
         for bytes in train.bytes.chunks(train.segment.max(1) as usize).rev() {
             let segment = bytes.len() as u32;
             queue.trains.push_front(Waiting {
@@ -308,6 +311,7 @@ impl Backlog {
                 via,
                 segment,
                 datagrams: 1,
+                ecn,
                 bytes: bytes.to_vec(),
             });
         }
@@ -405,17 +409,19 @@ mod tests {
         let (mut backlog, peers) = bed(1);
         let socket = SocketId::listener(0);
         let mut long = train(peers[0], socket, 10);
-        (long.segment, long.datagrams) = (4, 3);
+        (long.segment, long.datagrams, long.ecn) = (4, 3, Ecn::Ect1);
         assert!(backlog.defer(&long, [&b"aaaabbbbcc"[..]].into_iter()));
         assert!(put(&mut backlog, peers[0], socket, b'd'));
         backlog.split(socket);
         assert_eq!((backlog.datagrams(), backlog.cost), (4, 20 + 4 * OVERHEAD));
         let mut left = Vec::new();
         while let Some(front) = backlog.front(socket) {
-            left.push(front.bytes.clone());
+            left.push((front.bytes.clone(), front.ecn));
             backlog.advance(socket);
         }
-        assert_eq!(left, [&b"aaaa"[..], b"bbbb", b"cc", b"dddddddddd"]);
+        let marked = [&b"aaaa"[..], b"bbbb", b"cc"].map(|bytes| (bytes.to_vec(), Ecn::Ect1));
+        assert_eq!(left[..3], marked);
+        assert_eq!(left[3..], [(b"dddddddddd".to_vec(), Ecn::NotEct)]);
         assert_eq!((backlog.datagrams(), backlog.cost), (0, 0));
     }
 

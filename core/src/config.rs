@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::datagram::MAX_PAYLOAD_V6;
 use crate::error::ConfigError;
+use crate::path_mtu::PathMtu;
 
 /// Most connected peers that may be asked for.
 const MAX_CONNECTED: u64 = 1 << 20;
@@ -209,6 +210,9 @@ macro_rules! settings {
             pub(crate) accept: AcceptChoice,
             pub(crate) wait: WaitPolicy,
             pub(crate) trains: bool,
+            pub(crate) ecn: bool,
+            pub(crate) receive_timestamps: bool,
+            pub(crate) path_mtu: PathMtu,
             pub(crate) max_connected: Option<u32>,
             pub(crate) max_connected_per_address: Option<u32>,
             $(pub(crate) $name: $type,)*
@@ -226,6 +230,9 @@ macro_rules! settings {
                     accept: AcceptChoice::Auto,
                     wait: WaitPolicy::Block,
                     trains: true,
+                    ecn: false,
+                    receive_timestamps: false,
+                    path_mtu: PathMtu::System,
                     max_connected: None,
                     max_connected_per_address: None,
                     $($name: $default,)*
@@ -448,6 +455,52 @@ impl Config {
     #[must_use]
     pub fn trains(mut self, on: bool) -> Self {
         self.trains = on;
+        self
+    }
+
+    /// Whether received datagrams say how they are marked ([`crate::Meta::ecn`]; IP_RECVTOS in ip(7), IPV6_RECVTCLASS
+    /// in ipv6(7)). Default false. It costs 24 bytes of control data that the kernel writes for each receive, and a
+    /// system call for each socket. Marks are sent whatever this says ([`crate::Io::set_ecn`]). On systems other
+    /// than Linux they may be reported although this is false.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert!(Config::new().ecn(true).reports_ecn());
+    /// ```
+    #[must_use]
+    pub fn ecn(mut self, on: bool) -> Self {
+        self.ecn = on;
+        self
+    }
+
+    /// Whether received datagrams say when the kernel received them ([`crate::Meta::kernel_time`]; SO_TIMESTAMPNS
+    /// in socket(7)), in nanoseconds. Default false. It costs 32 bytes of control data that the kernel writes for each
+    /// receive, and a system call for each socket; and as long as any socket of the host asks for it, the kernel reads
+    /// its clock for every packet the host receives (`netstamp_needed_key` in net/core/dev.c). On Linux; the
+    /// mio driver receives no trains where this and [`Config::ecn`] are both on.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// assert!(Config::new().receive_timestamps(true).reports_time());
+    /// ```
+    #[must_use]
+    pub fn receive_timestamps(mut self, on: bool) -> Self {
+        self.receive_timestamps = on;
+        self
+    }
+
+    /// What becomes of datagrams that are longer than their path's MTU (IP_MTU_DISCOVER in ip(7), IPV6_MTU_DISCOVER in
+    /// ipv6(7)). Default [`PathMtu::System`]: they are fragmented. Any other costs a system call for each socket. On
+    /// Linux; on other systems mio forbids fragmentation where it can, whatever this says. The socket hook is called
+    /// later and has the last word.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, PathMtu};
+    /// assert_eq!(Config::new().path_mtu(PathMtu::Probe).path_mtu_mode(), PathMtu::Probe);
+    /// ```
+    #[must_use]
+    pub fn path_mtu(mut self, mode: PathMtu) -> Self {
+        self.path_mtu = mode;
         self
     }
 
@@ -724,6 +777,31 @@ impl Config {
     /// ```
     pub fn uses_trains(&self) -> bool {
         self.trains
+    }
+    /// Whether received datagrams say how they are marked.
+    ///
+    /// ```
+    /// assert!(!shardgram_core::Config::new().reports_ecn());
+    /// ```
+    pub fn reports_ecn(&self) -> bool {
+        self.ecn
+    }
+    /// Whether received datagrams say when the kernel received them.
+    ///
+    /// ```
+    /// assert!(!shardgram_core::Config::new().reports_time());
+    /// ```
+    pub fn reports_time(&self) -> bool {
+        self.receive_timestamps
+    }
+    /// What becomes of datagrams that are longer than their path's MTU.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, PathMtu};
+    /// assert_eq!(Config::new().path_mtu_mode(), PathMtu::System);
+    /// ```
+    pub fn path_mtu_mode(&self) -> PathMtu {
+        self.path_mtu
     }
     /// When peers get sockets of their own.
     ///

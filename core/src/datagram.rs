@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use crate::ecn::Ecn;
 use crate::peers::PeerId;
 
 /// The largest UDP payload IPv4 can carry: 65,535 less 20 bytes of IP and 8 of UDP header (RFC 768, RFC 791).
@@ -162,12 +163,13 @@ impl Path {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Meta {
-    /// The ECN bits (RFC 3168 section 5), 0 where the driver does not report them.
-    pub ecn: u8,
+    /// Its congestion bits; [`Ecn::NotEct`] where they are not reported ([`crate::Config::ecn`]).
+    pub ecn: Ecn,
     /// The datagram's true length in bytes, if it was longer than the receive buffer
     /// ([`crate::Config::max_datagram`]) and only its beginning is here.
     pub truncated_from: Option<usize>,
-    /// When the kernel received it, since the Unix epoch, where the driver reports it.
+    /// When the kernel received it, by the real-time clock since the Unix epoch, where that is reported
+    /// ([`crate::Config::receive_timestamps`]). In the simulator: the virtual time since it began.
     pub kernel_time: Option<Duration>,
     /// The interface it came in by, 0 where the driver does not report it.
     pub interface: u32,
@@ -235,9 +237,9 @@ impl Datagram<'_> {
     /// What the kernel said about it.
     ///
     /// ```
-    /// use shardgram_core::Datagram;
+    /// use shardgram_core::{Datagram, Ecn};
     /// fn congestion_experienced(datagram: &Datagram<'_>) -> bool {
-    ///     datagram.meta().ecn == 0b11
+    ///     datagram.meta().ecn == Ecn::Ce
     /// }
     /// ```
     #[inline]
@@ -306,7 +308,8 @@ impl<'b> ReceivedTrain<'b> {
     /// What the kernel said, which holds for each of them.
     ///
     /// ```
-    /// fn congested(train: &shardgram_core::ReceivedTrain<'_>) -> bool { train.meta().ecn == 0b11 }
+    /// use shardgram_core::{Ecn, ReceivedTrain};
+    /// fn congested(train: &ReceivedTrain<'_>) -> bool { train.meta().ecn == Ecn::Ce }
     /// ```
     #[inline]
     pub fn meta(&self) -> Meta {

@@ -15,10 +15,16 @@
 //! | every receive buffer comes back after its callback or its send | yes | yes | yes |
 //! | what failed is reported with its peer, and ends nothing else | yes | yes | yes |
 //! | what a full socket refuses waits in the [`Backlog`], in order | yes | yes | no socket is full |
+//! | sends are marked as [`Train::ecn`] and [`Waiting::ecn`] say | yes; the DSCP stays | yes; the DSCP stays on Linux | yes |
+//! | [`Meta::ecn`] and [`Meta::kernel_time`] are told where they are asked for | yes | marks where the system has them, times on Linux | yes, by the virtual clock |
 //! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | no |
 //!
 //! [`Bell`]: crate::mailbox::Bell
 //! [`Config::max_datagram`]: crate::Config::max_datagram
+//! [`Train::ecn`]: crate::outbox::Train::ecn
+//! [`Waiting::ecn`]: crate::backlog::Waiting::ecn
+//! [`Meta::ecn`]: crate::Meta::ecn
+//! [`Meta::kernel_time`]: crate::Meta::kernel_time
 //!
 //! # A whole driver
 //!

@@ -8,6 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod backlog;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench_support;
 pub mod clock;
 pub mod config;
 pub mod context;
@@ -26,9 +29,11 @@ pub mod stats;
 mod bell;
 mod cookie;
 mod dispatch;
+mod ecn;
 mod endpoints;
 mod idle;
 mod links;
+mod path_mtu;
 mod promotion;
 mod refused;
 mod routes;
@@ -39,9 +44,11 @@ mod timers;
 pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};
 pub use context::{Context, Io, Tier};
 pub use datagram::{Datagram, Meta, Path, ReceivedTrain};
+pub use ecn::Ecn;
 pub use endpoints::{Endpoint, EndpointId, Via};
 pub use error::{CloseReason, ConfigError, Full, OpenError, PeerError, SendError};
 pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};
+pub use path_mtu::PathMtu;
 pub use peers::{PeerId, Peers};
 pub use sending::{Shared, Slot};
 pub use stats::{Snapshot, Stats};

@@ -6,6 +6,7 @@
 //! or begins a newer one.
 
 use crate::datagram::{Path, RxSlice, SocketId};
+use crate::ecn::Ecn;
 use crate::error::SendError;
 use crate::peers::PeerId;
 use crate::routes::Route;
@@ -95,6 +96,8 @@ pub struct Train {
     /// Whether it is the first with so long datagrams on its path, so that it may be refused for that: a driver
     /// that sends several at once waits for what becomes of it before it sends more to the same peer.
     pub untried: bool,
+    /// How all of them are marked ([`Ecn::on`] the byte that the socket has).
+    pub ecn: Ecn,
     first: u32,
     last: u32,
 }
@@ -137,6 +140,7 @@ impl Train {
             bytes: len,
             datagrams: 1,
             untried: false,
+            ecn: Ecn::NotEct,
             first: NONE,
             last: NONE,
         }
@@ -363,7 +367,7 @@ impl Outbox {
     /// Queues a datagram that goes to no peer in particular.
     pub(crate) fn push_stateless(&mut self, path: Path, source: Source) -> Result<(), SendError> {
         self.count()?;
-        self.begin(None, path, path.socket, source, false);
+        self.begin(None, path, path.socket, source, (false, Ecn::NotEct));
         Ok(())
     }
 
@@ -382,7 +386,8 @@ impl Outbox {
         }
         route.open_train = self.trains.len() as u32;
         route.open_turn = self.turn;
-        self.begin(Some(peer), *path, route.socket(path), source, route.is_untried(source.len()));
+        let how = (route.is_untried(source.len()), route.ecn);
+        self.begin(Some(peer), *path, route.socket(path), source, how);
         Ok(())
     }
 
@@ -404,7 +409,8 @@ impl Outbox {
             return false;
         }
         let (index, segment) = (self.trains.len(), segment as u32);
-        self.begin(Some(peer), *path, route.socket(path), source, route.is_untried(segment));
+        let how = (route.is_untried(segment), route.ecn);
+        self.begin(Some(peer), *path, route.socket(path), source, how);
         (route.open_train, route.open_turn) = (index as u32, self.turn);
         route.tried(segment);
         let train = &mut self.trains[index];
@@ -432,7 +438,14 @@ impl Outbox {
     }
 
     #[inline]
-    fn begin(&mut self, peer: Option<PeerId>, path: Path, via: SocketId, source: Source, untried: bool) {
+    fn begin(
+        &mut self,
+        peer: Option<PeerId>,
+        path: Path,
+        via: SocketId,
+        source: Source,
+        (untried, ecn): (bool, Ecn),
+    ) {
         let (len, piece) = (source.len(), self.push_piece(source));
         self.trains.push(Train {
             peer,
@@ -442,6 +455,7 @@ impl Outbox {
             bytes: len,
             datagrams: 1,
             untried,
+            ecn,
             first: piece,
             last: piece,
         });
@@ -459,6 +473,7 @@ impl Outbox {
             && train.datagrams < self.limits.datagrams
             && train.bytes + len <= self.limits.bytes
             && train.segment <= u32::from(route.train_limit)
+            && train.ecn == route.ecn
             && train.peer == Some(peer)
             && train.path == *path;
         if !fits {
@@ -581,6 +596,21 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_of_different_marks_share_no_train() {
+        let mut bed = bed(LONG);
+        for ecn in [Ecn::NotEct, Ecn::Ect0, Ecn::Ect0, Ecn::Ce, Ecn::Ect0, Ecn::Ect0] {
+            bed.routes.get_mut(bed.peers[0]).expect("open").ecn = ecn;
+            bed.send(0, b"xy");
+            bed.send(1, b"z");
+        }
+        let trains = bed.outbox.trains().iter().map(|t| (t.path.remote.port(), t.ecn, t.datagrams));
+        assert_eq!(
+            trains.collect::<Vec<_>>(),
+            [(0, Ecn::NotEct, 1), (1, Ecn::NotEct, 6), (0, Ecn::Ect0, 2), (0, Ecn::Ce, 1), (0, Ecn::Ect0, 2)]
+        );
+    }
+
+    #[test]
     fn what_lies_side_by_side_is_one_piece() {
         let mut bed = bed(LONG);
         (0..3).for_each(|_| bed.send(0, b"xy"));
@@ -625,6 +655,11 @@ mod tests {
         bed.outbox.clear();
         bed.send(0, b"b");
         assert_eq!(bed.trains(), [(0, vec![b"b".to_vec()])]);
+    }
+
+    #[test]
+    fn a_queued_datagram_costs_at_most_160_bytes() {
+        assert!(size_of::<Train>() + size_of::<Piece>() <= 160);
     }
 
     #[test]

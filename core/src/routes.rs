@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use siphasher::sip::SipHasher13;
 
 use crate::datagram::{Path, SocketId};
+use crate::ecn::Ecn;
 use crate::peers::PeerId;
 use crate::timers::PeerTimers;
 
@@ -52,6 +53,8 @@ pub(crate) struct Route {
     pub(crate) wishes: bool,
     /// A send was refused for want of room, and its handler is to hear when there is some.
     pub(crate) refused: bool,
+    /// What is sent to it is marked so.
+    pub(crate) ecn: Ecn,
     /// Bytes that may still be sent before the peer is validated.
     pub(crate) allowance: u64,
 }
@@ -252,6 +255,7 @@ impl Routes {
             validated: false,
             wishes: false,
             refused: false,
+            ecn: Ecn::NotEct,
             allowance: 0,
         };
         match self.routes.get_mut(peer.slot() as usize) {

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::context::Io;
 use crate::datagram::{Datagram, Path, ReceivedTrain, RxSlice};
+use crate::ecn::Ecn;
 use crate::error::SendError;
 use crate::handler::Handler;
 use crate::outbox::Source;
@@ -115,6 +116,31 @@ impl<H: Handler> Io<H> {
             let len = datagram.len();
             self.reply(datagram, len)
         })
+    }
+
+    /// Marks everything that is sent to a peer from now on, replies included and along every path of it; what was
+    /// queued before keeps its mark. A new peer has [`Ecn::NotEct`], as stateless answers have. Does nothing for a
+    /// peer that is gone, nor on systems where the driver cannot mark.
+    ///
+    /// A DSCP that the socket hook set (IP_TOS in ip(7), IPV6_TCLASS in ipv6(7)) stays on the datagrams, on Linux. A
+    /// priority that it set (SO_PRIORITY in socket(7)) does not stay on those of IPv4 that are marked by control data:
+    /// the kernel takes the one of the DSCP.
+    ///
+    /// By a listener each marked send takes 24 bytes of control data along. By a socket of the peer's own the mark is
+    /// an option of the socket: a change of it costs three system calls in a turn (one with IPv6) and a look at the
+    /// routes, and further changes in the same turn are control data. Datagrams of different marks leave in different
+    /// trains.
+    ///
+    /// ```
+    /// use shardgram_core::{Ecn, Handler, Io, PeerId};
+    /// fn validated<H: Handler>(io: &mut Io<H>, peer: PeerId, marks_are_counted: bool) {
+    ///     io.set_ecn(peer, if marks_are_counted { Ecn::Ect0 } else { Ecn::NotEct });
+    /// }
+    /// ```
+    pub fn set_ecn(&mut self, peer: PeerId, ecn: Ecn) {
+        if let Some(route) = self.routes.get_mut(peer) {
+            route.ecn = ecn;
+        }
     }
 
     /// Answers the datagram at hand without a peer: no state, from the address it was sent to.

@@ -90,7 +90,18 @@ pub(crate) fn parse(text: &str) -> Result<Condition, String> {
     Ok(Condition { metric: *metric, relation, bound, text: text.to_owned() })
 }
 
+/// Those that hold, in one line.
+pub(crate) fn violations(conditions: &[Condition], report: &Report) -> Option<String> {
+    let violations: Vec<_> = conditions.iter().filter_map(|c| c.violation(report)).collect();
+    (!violations.is_empty()).then(|| format!("failed: {}", violations.join(", ")))
+}
+
 impl Condition {
+    /// Whether it can be judged without knowing what arrived.
+    pub(crate) fn is_of_what_was_sent(&self) -> bool {
+        self.metric == Metric::Sent
+    }
+
     /// If it holds: itself and the value.
     pub(crate) fn violation(&self, report: &Report) -> Option<String> {
         let value = self.metric.of(report);

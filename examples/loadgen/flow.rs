@@ -40,6 +40,8 @@ struct Out {
 
 pub(crate) struct Flow {
     next: u64,
+    /// Datagrams without a reply so far.
+    outstanding: u64,
     /// The first sequence after the warm-up.
     counted_from: u64,
     highest: Option<u64>,
@@ -58,6 +60,7 @@ impl Flow {
         let bits = remember.clamp(LEAST_REMEMBERED, MOST_REMEMBERED).next_power_of_two();
         Self {
             next: 0,
+            outstanding: 0,
             counted_from: u64::MAX,
             highest: None,
             window: vec![Out { sequence: None, sent_ns: 0 }; window].into(),
@@ -72,11 +75,17 @@ impl Flow {
         self.next
     }
 
+    /// How many datagrams no reply came for, however long ago they were sent.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
     /// Notes that the next datagram was sent, in this slot; it counts unless this is the warm-up.
     #[inline]
     pub(crate) fn sent(&mut self, slot: u16, sent_ns: u64, counts: bool) {
         let sequence = self.next;
         self.next += 1;
+        self.outstanding += 1;
         if counts && self.counted_from == u64::MAX {
             self.counted_from = sequence;
         }
@@ -102,6 +111,7 @@ impl Flow {
         let out = self.window.get_mut(usize::from(slot)).filter(|out| out.sequence == Some(sequence));
         let frees = out.map(|out| out.sequence = None).is_some();
         let first = self.mark(sequence, frees);
+        self.outstanding = self.outstanding.saturating_sub(u64::from(first));
         let kind = match first {
             false => Kind::Duplicate,
             true if !in_time || (!frees && !self.window.is_empty()) => Kind::Late,

@@ -1,19 +1,37 @@
 //! The command line, and what is wrong with it, in one line each.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
-use shardgram::Backend;
+use shardgram::{Backend, PathMtu};
 
 use super::fail_if::{self, Condition};
-use super::payload::HEADER_BYTES;
+use super::offload::Offload;
+use super::pattern::{Choice, Pattern};
+use super::plan::{Load, Mode};
+use super::schedule::{self, MOST_PPS, Rate};
+use super::search::{self, FIRST_PPS, Loss};
+use super::sizes::{self, Sizes};
+use super::sources::{self, Source};
 use super::units;
 
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
 pub(crate) const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
+/// The most pairs of a publisher and a subscriber.
+const MAX_PAIRS: u64 = 1 << 18;
+/// Replaced flows of a shard that are being opened or closed.
+const RETIRED_SLACK: u32 = 64;
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// For plots of short runs.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const PLOTTED_INTERVALS: u32 = 50;
+/// The most intervals of a run.
+const MAX_INTERVALS: u32 = 100_000;
+/// The most intervals that may wait for their last replies.
+const MAX_OPEN_INTERVALS: u32 = 64;
 /// Descriptors beside the flows': the standard streams, rings, polls and wake-ups.
 const SPARE_DESCRIPTORS: u64 = 32;
 
@@ -28,19 +46,60 @@ const SPARE_DESCRIPTORS: u64 = 32;
 pub(crate) struct Options {
     /// Server to load, as host:port; without it an echo server is started in this process.
     pub(crate) target: Option<String>,
+    /// What the server does with a datagram: echo it, take it (sink), or send it to all subscribers (fan-out).
+    ///
+    /// Sink: what arrived is known of the embedded server only. Fan-out: the first --publishers flows send,
+    /// the others subscribe. A server of its own must send a datagram whose byte 30 is 1 back to its sender,
+    /// and every other one unchanged to all who sent such a one.
+    #[arg(long, default_value = "echo")]
+    pub(crate) mode: Choice,
+    /// Fan-out: flows that publish.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = range(1, 1_000))]
+    pub(crate) publishers: u32,
     /// Flows, each with a socket and a port of its own.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = range(1, 1_000_000))]
     pub(crate) flows: u32,
     /// Closed loop: datagrams each flow keeps in flight.
     #[arg(long, value_name = "W", default_value_t = 4, value_parser = range(1, 65_536))]
     pub(crate) window: u32,
+    /// Flows a second that are closed and replaced by new ones, each with another port.
+    #[arg(long, value_name = "PER_SECOND", value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
+    pub(crate) new_flows: Option<u64>,
     /// Open loop: datagrams a second over all flows, whether or not replies come.
     #[arg(long, value_name = "PPS", conflicts_with = "window",
-          value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000_000))]
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST_PPS))]
     pub(crate) rate: Option<u64>,
-    /// Bytes of payload of each datagram, 32 or more.
-    #[arg(long, value_name = "BYTES", default_value_t = 64)]
-    pub(crate) size: usize,
+    /// Open loop whose rate rises or falls evenly, as in 10000..200000/20s.
+    #[arg(long, value_name = "PPS..PPS/TIME", conflicts_with_all = ["window", "rate", "duration"],
+          value_parser = schedule::parse_ramp)]
+    pub(crate) ramp: Option<Rate>,
+    /// Open loop: datagrams that a flow sends at once, which may leave as a train; the rate is kept.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "window", value_parser = range(1, 1_024))]
+    pub(crate) burst: u32,
+    /// Search for the highest rates with no more than these losses, as in 0,0.5%, by trials; then measure
+    /// latency at 10, 50 and 90 % of them. --rate is the first rate to try.
+    #[arg(long, value_name = "LOSSES", value_delimiter = ',', value_parser = search::parse_loss,
+          conflicts_with_all = ["window", "ramp", "duration", "interval", "lines", "hdr_log"])]
+    pub(crate) search: Vec<Loss>,
+    /// How long each trial of a search measures.
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "search", value_parser = duration(10, 3_600_000))]
+    pub(crate) trial: Duration,
+    /// When a search ends: the lowest rate that failed is so close to the highest that did not.
+    #[arg(long, value_name = "PERCENT", default_value = "2%", requires = "search", value_parser = search::parse_resolution)]
+    pub(crate) resolution: f64,
+    /// The most trials for each loss of a search.
+    #[arg(long, value_name = "N", default_value_t = 25, requires = "search", value_parser = range(1, 1_000))]
+    pub(crate) max_trials: u32,
+    /// Bytes of payload of each datagram, 32 or more: 64, 64-1200 for all of these equally often, imix, or
+    /// sizes with their shares as in 64:7,576:4,1500:1.
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
+    pub(crate) size: Sizes,
+    /// Local addresses that flows are bound to in turn, as in 127.0.1.0/24,127.0.2.9.
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', value_parser = sources::parse)]
+    pub(crate) source: Vec<Source>,
+    /// What sizes are drawn by, where they vary; the same seed gives each flow the same sizes again.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// How long to measure, as in 5s or 500ms.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration(1, 86_400_000))]
     pub(crate) duration: Duration,
@@ -59,6 +118,12 @@ pub(crate) struct Options {
     /// Backend of the generator: auto, uring or mio.
     #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
+    /// Trains to and from the kernel: on, off, or auto for where it takes them; on fails if none was sent.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) offload: Offload,
+    /// What becomes of datagrams longer than the path carries: system, refuse, probe or fragment.
+    #[arg(long, value_name = "MODE", default_value = "system")]
+    pub(crate) path_mtu: PathMtu,
     /// Shards of the embedded server.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
     pub(crate) server_shards: u16,
@@ -68,6 +133,21 @@ pub(crate) struct Options {
     /// Backend of the embedded server: auto, uring or mio.
     #[arg(long, value_name = "BACKEND", default_value = "auto", conflicts_with = "target")]
     pub(crate) server_backend: Backend,
+    /// The same as --offload of the embedded server: off, or auto.
+    #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "target")]
+    pub(crate) server_offload: Offload,
+    /// Print a line for each interval of this length, once all of its datagrams are answered or lost.
+    #[arg(long, value_name = "TIME", value_parser = duration(10, 3_600_000))]
+    pub(crate) interval: Option<Duration>,
+    /// Write interval lines as JSON to this file; without it, --json has them on standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lines: Option<String>,
+    /// Write a histogram of latency for each interval to this file, for HdrHistogram's tools.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr_log: Option<String>,
+    /// Write one HTML file with plots, the settings and the machine; it needs no network.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<String>,
     /// Print one JSON object instead of the table; times in it are in ns.
     #[arg(long)]
     pub(crate) json: bool,
@@ -100,33 +180,130 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.size < HEADER_BYTES {
-            let size = self.size;
-            return Err(format!(
-                "--size {size} is too small for the header of {HEADER_BYTES} bytes; take --size {HEADER_BYTES} or more"
-            ));
-        }
         if u32::from(self.shards) > self.flows {
             let (shards, flows) = (self.shards, self.flows);
             return Err(format!(
                 "{shards} shards cannot share {flows} flows; take --flows {shards} or more, or fewer --shards"
             ));
         }
+        self.check_pattern()?;
+        self.check_interval()?;
         self.check_descriptors()
+    }
+
+    /// What a single run sends, or the first trial of a search.
+    pub(crate) fn load(&self) -> Load {
+        let window = self.window;
+        let first = (!self.search.is_empty()).then_some(FIRST_PPS);
+        let rate = self.ramp.or(self.rate.or(first).map(Rate::Steady));
+        let mode = rate.map_or(Mode::Closed { window }, |rate| Mode::Open { rate });
+        Load { mode, duration: self.duration() }
+    }
+
+    /// How long to measure.
+    pub(crate) fn duration(&self) -> Duration {
+        match self.ramp {
+            Some(Rate::Ramp { over, .. }) => over,
+            _ if self.search.is_empty() => self.duration,
+            _ => self.trial,
+        }
+    }
+
+    pub(crate) fn pattern(&self) -> Pattern {
+        let publishers = self.publishers;
+        match self.mode {
+            Choice::Echo => Pattern::Echo,
+            Choice::Sink => Pattern::Sink,
+            Choice::FanOut => {
+                Pattern::FanOut { publishers, subscribers: self.flows.saturating_sub(publishers) }
+            }
+        }
+    }
+
+    fn check_pattern(&self) -> Result<(), String> {
+        let pattern = self.pattern();
+        if self.burst > 1 && matches!(self.load().mode, Mode::Closed { .. }) {
+            return Err("--burst is for open loops; take --rate, --ramp or --search, or --window".to_owned());
+        }
+        if !pattern.replies() && matches!(self.load().mode, Mode::Closed { .. }) {
+            return Err(format!(
+                "--mode {pattern} has no replies for a closed loop; take --rate, --ramp or --search"
+            ));
+        }
+        let outside = self.target.is_some();
+        if pattern == Pattern::Sink && outside && !self.search.is_empty() {
+            return Err("what arrives at another process's sink is unknown, so there is nothing to search by;                         leave out the target or take --mode echo"
+                .to_owned());
+        }
+        if pattern == Pattern::Sink && outside && self.fail_if.iter().any(|c| !c.is_of_what_was_sent()) {
+            return Err("what arrives at another process's sink is unknown, so --fail-if can only be about sent;                         leave out the target or the condition"
+                .to_owned());
+        }
+        let Pattern::FanOut { publishers, subscribers } = pattern else { return Ok(()) };
+        if subscribers == 0 {
+            return Err(format!("{publishers} publishers leave no flow to subscribe; take more --flows"));
+        }
+        if u64::from(publishers) * u64::from(subscribers) > MAX_PAIRS {
+            return Err(format!(
+                "{publishers} publishers for {subscribers} subscribers are too many to tell duplicates; take fewer --flows"
+            ));
+        }
+        match self.new_flows {
+            Some(_) => Err("subscribers are not replaced; take --new-flows or --mode fan-out".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// The length of intervals, if something is to be told of them.
+    pub(crate) fn step(&self) -> Option<Duration> {
+        let wanted = self.ramp.is_some() || self.lines.is_some() || self.hdr_log.is_some();
+        let plotted = || {
+            let fine = self.duration() / PLOTTED_INTERVALS;
+            fine.max(self.timeout / MAX_OPEN_INTERVALS).clamp(SHORTEST_INTERVAL, DEFAULT_INTERVAL)
+        };
+        let drawn = self.report.is_some() && self.search.is_empty();
+        self.interval.or_else(|| drawn.then(plotted)).or(wanted.then_some(DEFAULT_INTERVAL))
+    }
+
+    /// How many flows at most are replaced and still wait for replies: those of the timeout, some more that
+    /// are just being opened and closed.
+    pub(crate) fn retired_flows(&self) -> u32 {
+        let Some(per_second) = self.new_flows else { return 0 };
+        let waiting = u128::from(per_second) * (self.timeout.as_millis() + 100) / 1_000;
+        waiting as u32 + RETIRED_SLACK * u32::from(self.shards)
+    }
+
+    /// Every interval is kept in the end, and as many as fit into the timeout while they are open.
+    fn check_interval(&self) -> Result<(), String> {
+        let Some(step) = self.step() else { return Ok(()) };
+        let least = (self.timeout / MAX_OPEN_INTERVALS).max(self.duration() / MAX_INTERVALS);
+        if step >= least {
+            return Ok(());
+        }
+        let least = units::time(least.as_nanos() as u64);
+        Err(format!(
+            "intervals of {step:?} are too many for this --duration or --timeout; take --interval {least} or more"
+        ))
     }
 
     /// Every flow is a descriptor. The server raises the soft limit to the hard one, so that one counts.
     fn check_descriptors(&self) -> Result<(), String> {
         let Some(limit) = hard_descriptor_limit() else { return Ok(()) };
         let shards = u64::from(self.shards) + u64::from(self.server_shards);
-        let needed = u64::from(self.flows) + SPARE_DESCRIPTORS + 8 * shards;
+        let needed = u64::from(self.flows) + u64::from(self.retired_flows()) + SPARE_DESCRIPTORS + 8 * shards;
         if needed <= limit {
             return Ok(());
         }
         let flows = self.flows;
+        let (replaced, remedy) = match self.new_flows {
+            Some(_) => {
+                (", and replaced ones that wait for replies,", ", fewer --new-flows or a shorter --timeout")
+            }
+            None => ("", ""),
+        };
         Err(format!(
-            "{flows} flows need {needed} descriptors and the limit is {limit}; raise it with `ulimit -n {needed}` \
-             or take fewer --flows"
+            "{flows} flows{replaced} need {needed} descriptors and the limit is {limit}; raise it with \
+             `ulimit -n {needed}` or take fewer --flows{remedy}"
         ))
     }
 
@@ -134,7 +311,7 @@ impl Options {
     pub(crate) fn check_size(&self, target: SocketAddr) -> Result<(), String> {
         let (family, max) =
             if target.is_ipv4() { ("IPv4", MAX_PAYLOAD[0]) } else { ("IPv6", MAX_PAYLOAD[1]) };
-        let size = self.size;
+        let size = self.size.max();
         if size <= max {
             return Ok(());
         }
@@ -168,37 +345,6 @@ fn in_one_line(error: &clap::Error) -> String {
     format!("{cause}; {}", tips.join("; "))
 }
 
-/// The first address of `host:port` that a datagram can be sent to.
-pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
-    let example = "write host:port, as in 127.0.0.1:9000 or [::1]:9000";
-    if target.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-        return Err(format!("the target '{target}' names no port; {example}"));
-    }
-    let mut found = target
-        .to_socket_addrs()
-        .map_err(|error| format!("the target '{target}' cannot be resolved ({error}); {example}"))?;
-    let Some(address) = found.next() else {
-        return Err(format!("the target '{target}' has no address; {example}"));
-    };
-    let ip = address.ip().to_canonical();
-    let address = match address {
-        SocketAddr::V6(v6) if ip.is_ipv6() => SocketAddr::V6(v6),
-        _ => SocketAddr::new(ip, address.port()),
-    };
-    let fault = if address.port() == 0 {
-        "names port 0, where nothing can listen; name the server's port"
-    } else if ip.is_unspecified() {
-        "is an address to listen on, not to send to; name an address of the server"
-    } else if ip.is_multicast() {
-        "is a multicast address and replies would come from many; name one server"
-    } else if ip == IpAddr::from([255; 4]) {
-        "is a broadcast address and replies would come from many; name one server"
-    } else {
-        return Ok(address);
-    };
-    Err(format!("the target {target} {fault}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +361,7 @@ mod tests {
     fn mistakes_are_explained_in_one_line_with_a_remedy() {
         let cases: [(&[&str], &str); 12] = [
             (&["--flow", "1"], "tip: a similar argument"),
-            (&["--size", "31"], "take --size 32 or more"),
+            (&["--size", "31"], "take 32 or more"),
             (&["--size", "many"], "invalid value 'many' for '--size <BYTES>'"),
             (&["--flows", "0"], "0 is not in 1..=1000000"),
             (&["--rate", "0"], "0 is not in"),
@@ -232,30 +378,6 @@ mod tests {
             let expected = expected.strip_prefix("tip: ").unwrap_or(expected);
             assert!(text.contains(expected) && text.contains("; "), "{text}");
             assert!(!text.contains('\n') && !text.contains("error:") && !text.contains("Usage"), "{text}");
-        }
-    }
-
-    #[test]
-    fn targets_that_cannot_be_sent_to_are_refused() {
-        let v4 = SocketAddr::from(([127, 0, 0, 1], 9));
-        assert_eq!(resolve("127.0.0.1:9"), Ok(v4));
-        assert_eq!(resolve("[::ffff:127.0.0.1]:9"), Ok(v4));
-        assert!(resolve("[::1]:9").is_ok_and(|address| address.is_ipv6()));
-        for (target, cause) in [
-            ("127.0.0.1", "names no port"),
-            ("::1", "names port 0"),
-            ("127.0.0.1:65536", "names no port"),
-            ("nobody.invalid:9", "cannot be resolved"),
-            ("127.0.0.1:0", "port 0"),
-            ("0.0.0.0:9", "to listen on"),
-            ("239.1.2.3:9", "multicast"),
-            ("255.255.255.255:9", "broadcast"),
-            ("[ff02::1]:9", "multicast"),
-        ] {
-            // "::1" is host ":" with port 1 to some resolvers: any refusal will do.
-            let refusal = resolve(target).expect_err(target);
-            assert!(target == "::1" || refusal.contains(cause), "{refusal}");
-            assert!(refusal.contains("; "), "{refusal}");
         }
     }
 }

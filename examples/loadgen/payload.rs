@@ -9,7 +9,8 @@
 //! | 16..22 | intended send time, in ns since the run began |
 //! | 22..24 | slot of the flow's window (closed loop) |
 //! | 24..30 | actual send time, in ns since the run began |
-//! | 30..32 | nought |
+//! | 30 | 1 if it subscribes its sender, else 0 |
+//! | 31 | nought |
 //!
 //! All of it little-endian. The checksum covers the payload, so a reply whose checksum holds brought back
 //! every byte of the pattern.
@@ -32,16 +33,25 @@ pub(crate) struct Header {
     /// Below 2^48, which is 78 hours.
     pub(crate) intended_ns: u64,
     pub(crate) sent_ns: u64,
+    /// Fan-out: the server is to send it back, and from then on what others publish.
+    pub(crate) subscription: bool,
+}
+
+const SUBSCRIPTION: usize = 30;
+
+/// Whether a datagram subscribes its sender, by that byte alone.
+pub(crate) fn is_subscription(bytes: &[u8]) -> bool {
+    bytes.get(SUBSCRIPTION) == Some(&1)
 }
 
 /// Fills `bytes`, which are at least [`HEADER_BYTES`].
 pub(crate) fn write(bytes: &mut [u8], header: &Header) {
-    let Header { run, flow, sequence, slot, intended_ns, sent_ns } = *header;
+    let Header { run, flow, sequence, slot, intended_ns, sent_ns, subscription } = *header;
     let words = [
         u64::from(run) | u64::from(flow) << 32,
         u64::from(sequence),
         intended_ns & TIME_BITS | u64::from(slot) << 48,
-        sent_ns & TIME_BITS,
+        sent_ns & TIME_BITS | u64::from(subscription) << 48,
     ];
     for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
@@ -74,6 +84,7 @@ pub(crate) fn read(bytes: &mut [u8]) -> Option<Header> {
         slot: (third >> 48) as u16,
         intended_ns: third & TIME_BITS,
         sent_ns: fourth & TIME_BITS,
+        subscription: fourth >> 48 == 1,
     })
 }
 
@@ -113,14 +124,18 @@ mod tests {
         slot: 65_535,
         intended_ns: TIME_BITS,
         sent_ns: 12_345,
+        subscription: false,
     };
 
     #[test]
     fn what_was_written_is_read() {
         for size in [32, 33, 39, 40, 64, 100, 1_472, 65_507] {
             let mut bytes = vec![0; size];
-            write(&mut bytes, &HEADER);
-            assert_eq!(read(&mut bytes), Some(HEADER), "{size} bytes");
+            for header in [HEADER, Header { subscription: true, ..HEADER }] {
+                write(&mut bytes, &header);
+                assert_eq!(is_subscription(&bytes), header.subscription);
+                assert_eq!(read(&mut bytes), Some(header), "{size} bytes");
+            }
         }
     }
 

@@ -3,7 +3,11 @@
 use shardgram::Snapshot;
 
 use super::cpu::Usage;
+use super::pattern::Pattern;
 use super::plan::Mode;
+use super::schedule::Rate;
+use super::series::Point;
+use super::sizes::Sizes;
 use super::tally::Tally;
 use super::units;
 
@@ -24,10 +28,22 @@ pub(crate) struct Report {
     pub(crate) embedded: Option<String>,
     /// Shards and backend of the generator.
     pub(crate) client: String,
+    pub(crate) pattern: Pattern,
     pub(crate) mode: Mode,
+    /// Open loop: datagrams that a flow sends at once.
+    pub(crate) burst: u32,
     pub(crate) flows: u32,
-    pub(crate) size: usize,
+    /// Flows that were to be replaced a second.
+    pub(crate) new_flows: Option<u64>,
+    /// Addresses that flows were bound to; 0 if the system chose.
+    pub(crate) sources: usize,
+    pub(crate) sizes: Sizes,
+    pub(crate) seed: u64,
     pub(crate) tally: Tally,
+    /// The intervals, if they were wanted.
+    pub(crate) points: Vec<Point>,
+    /// The target's host says that nobody listens there.
+    pub(crate) refused: bool,
     pub(crate) client_usage: Option<Usage>,
     pub(crate) server_usage: Option<Usage>,
     pub(crate) client_counters: Snapshot,
@@ -41,10 +57,17 @@ impl Report {
             target: "127.0.0.1:9".to_owned(),
             embedded: None,
             client: "1 shard, mio".to_owned(),
+            pattern: Pattern::Echo,
+            burst: 1,
             mode: Mode::Closed { window: 1 },
             flows: 1,
-            size: 64,
+            new_flows: None,
+            sources: 0,
+            sizes: Sizes::Fixed(64),
+            seed: 0,
             tally: Tally::new(),
+            points: Vec::new(),
+            refused: false,
             client_usage: None,
             server_usage: None,
             client_counters: Snapshot::default(),
@@ -62,13 +85,23 @@ impl Report {
         self.elapsed_ns() == 0
     }
 
+    /// Whether it is known what arrived.
+    pub(crate) fn is_known(&self) -> bool {
+        self.pattern != Pattern::Sink || self.embedded.is_some()
+    }
+
+    /// Datagrams that were to arrive: replies, arrivals at the sink, or deliveries to subscribers.
+    pub(crate) fn due(&self) -> u64 {
+        self.tally.sent * self.pattern.deliveries()
+    }
+
     /// Sent, without reply in time, and not to be answered any more.
     pub(crate) fn lost(&self) -> u64 {
-        self.tally.sent.saturating_sub(self.tally.received + self.tally.pending)
+        self.due().saturating_sub(self.tally.received + self.tally.pending)
     }
 
     pub(crate) fn loss_percent(&self) -> f64 {
-        self.lost() as f64 * 100.0 / self.tally.sent.max(1) as f64
+        self.lost() as f64 * 100.0 / self.due().max(1) as f64
     }
 
     /// Replies a second.
@@ -78,6 +111,11 @@ impl Report {
 
     pub(crate) fn sent_pps(&self) -> u64 {
         per_second(self.tally.sent, self.elapsed_ns())
+    }
+
+    /// Payload of the replies, in millions of bits a second.
+    pub(crate) fn megabits(&self) -> f64 {
+        per_second(self.tally.bytes_received, self.elapsed_ns()) as f64 * 8.0 / 1e6
     }
 
     /// Why the generator was the bottleneck; nothing if it was not, as far as it can know.
@@ -90,11 +128,19 @@ impl Report {
     }
 
     fn say_what_the_schedule_lost(&self, reasons: &mut Vec<String>) {
-        let Mode::Open { rate_pps } = self.mode else { return };
+        let Mode::Open { rate } = self.mode else { return };
         let tally = &self.tally;
         if tally.sent * 100 < tally.asked * 99 {
             let sent = units::grouped(per_second(tally.sent, self.elapsed_ns()));
-            reasons.push(format!("it sent {sent} datagrams a second of {}", units::grouped(rate_pps)));
+            reasons.push(match rate {
+                Rate::Steady(rate) => {
+                    format!("it sent {sent} datagrams a second of {}", units::grouped(rate))
+                }
+                Rate::Ramp { .. } => {
+                    let asked = units::grouped(tally.asked);
+                    format!("it sent {} datagrams of {asked}", units::grouped(tally.sent))
+                }
+            });
         }
         let (lag, latency) = (tally.lag.value_at_quantile(0.99), tally.from_intended.value_at_quantile(0.99));
         if lag >= LATE_NS || (lag >= NOTICEABLE_NS && lag >= latency / 2) {
@@ -161,7 +207,7 @@ mod tests {
     #[test]
     fn each_reason_is_told() {
         let mut report = Report::empty();
-        report.mode = Mode::Open { rate_pps: 1_000 };
+        report.mode = Mode::Open { rate: Rate::Steady(1_000) };
         (report.tally.sent, report.tally.asked) = (900, 1_000);
         (report.tally.counted_from_ns, report.tally.stopped_ns) = (0, 1_000_000_000);
         report.tally.lag.saturating_record(2_000_000);

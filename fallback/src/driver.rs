@@ -47,9 +47,9 @@ pub struct MioDriver {
 impl MioDriver {
     /// The driver of shard number `shard`.
     ///
-    /// `listeners` are bound, in the order of [`Config::listen`]; they are made non-blocking. Endpoints
-    /// are opened with `options`. `bell` is the one of the shard's mailbox, and `fleet` is shared by all
-    /// shards.
+    /// `listeners` are bound, in the order of [`shardgram_core::Config::listen`], with `options`; they are made
+    /// non-blocking. Endpoints are opened with `options` too. `bell` is the one of the shard's mailbox, and
+    /// `fleet` is shared by all shards.
     ///
     /// # Errors
     /// The system's, if a listener cannot be watched. [`ErrorKind::InvalidInput`] if `fleet` has no room
@@ -62,7 +62,7 @@ impl MioDriver {
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let sockets = Sockets::new(poll.registry(), listeners, options.receive_trains)?;
+        let sockets = Sockets::new(poll.registry(), listeners, options)?;
         let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);

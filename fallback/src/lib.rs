@@ -17,9 +17,12 @@
 //!
 //! Listeners come bound ([`shardgram_sys::ListenerGroup`]), with
 //! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) as the driver is to have it: turned on after
-//! the bind, the kernel might merge datagrams before its steering program has run.
+//! the bind, the kernel might merge datagrams before its steering program has run. [`receives_trains`] says when it is
+//! to be off.
 
 #![forbid(unsafe_code)]
+
+use shardgram_sys::SocketOptions;
 
 mod buffers;
 mod driver;
@@ -30,3 +33,14 @@ mod wake;
 
 pub use driver::MioDriver;
 pub use wake::Fleet;
+
+/// Whether sockets with these options may receive trains: not where congestion bits and times are both asked for, since
+/// the room that quinn-udp has for control messages does not hold all of a train's.
+///
+/// ```
+/// use shardgram_sys::SocketOptions;
+/// assert!(shardgram_fallback::receives_trains(&SocketOptions { ecn: true, ..SocketOptions::default() }));
+/// ```
+pub fn receives_trains(options: &SocketOptions) -> bool {
+    !(options.ecn && options.receive_timestamps)
+}

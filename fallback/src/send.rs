@@ -3,19 +3,17 @@
 //! One system call for a train on Linux, and for a datagram elsewhere.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use quinn_udp::{Transmit, is_msg_size_err};
+use quinn_udp::is_msg_size_err;
 use shardgram_core::backlog::{Backlog, Waiting};
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
-use shardgram_core::{Path, PeerError, PeerId};
+use shardgram_core::{Ecn, Path, PeerError, PeerId};
 
 use crate::buffers::Buffers;
 use crate::sockets::{Socket, Sockets};
 use shardgram_sys::errno;
-#[cfg(target_os = "linux")]
-use shardgram_sys::send_train as send_train_on_linux;
 
 /// An endpoint that was not opened: its peers were told, and may have queued something before.
 const NOT_OPEN: SendFault = SendFault::Peer(PeerError::NotOpened { errno: errno::EBADF });
@@ -53,7 +51,10 @@ pub(crate) fn carry_out(
         let must_wait = socket.is_full() || train.peer.is_some_and(|peer| backlog.holds(peer));
         let outcome = match must_wait {
             true => Err(Unsent::Failed(SendFault::SocketFull)),
-            false => send_train(socket, &train.path, train.segment, train.datagrams, pieces()),
+            false => {
+                let way = Way { socket, path: &train.path, ecn: train.ecn };
+                send_train(way, train.segment, train.datagrams, pieces())
+            }
         };
         match outcome {
             Ok(()) => {}
@@ -86,7 +87,7 @@ fn send_singly(
         let Some(socket) = sockets.get(train.via) else { return };
         let outcome = match socket.is_full() {
             true => Err(SendFault::SocketFull),
-            false => send_one(socket, &train.path, datagram),
+            false => send_one(Way { socket, path: &train.path, ecn: train.ecn }, datagram),
         };
         let Err(fault) = outcome else { continue };
         let waits = fault == SendFault::SocketFull && {
@@ -129,12 +130,24 @@ pub(crate) fn flush(backlog: &mut Backlog, sockets: &mut Sockets, reports: &mut 
 
 fn send_waiting(socket: &Socket, waiting: &Waiting) -> Result<(), Unsent> {
     let pieces = std::iter::once(&waiting.bytes[..]);
-    send_train(socket, &waiting.path, waiting.segment, waiting.datagrams, pieces)
+    let way = Way { socket, path: &waiting.path, ecn: waiting.ecn };
+    send_train(way, waiting.segment, waiting.datagrams, pieces)
 }
 
-/// The address a datagram has to name as its source: that of a path at a listener for every address.
-fn source_of(socket: &Socket, path: &Path) -> Option<IpAddr> {
-    (socket.wildcard && !path.local.ip().is_unspecified()).then(|| path.local.ip())
+/// By what something leaves, whence and whither, and how it is marked.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    socket: &'a Socket,
+    path: &'a Path,
+    ecn: Ecn,
+}
+
+impl Way<'_> {
+    /// The address a datagram has to name as its source: that of a path at a listener for every address.
+    fn source(&self) -> Option<IpAddr> {
+        let ip = self.path.local.ip();
+        (self.socket.wildcard && !ip.is_unspecified()).then_some(ip)
+    }
 }
 
 /// Why a train did not leave.
@@ -147,28 +160,33 @@ enum Unsent {
 
 /// Sends a train, all of it or nothing.
 fn send_train<'a>(
-    socket: &Socket,
-    path: &Path,
+    way: Way<'_>,
     segment: u32,
     datagrams: u32,
     mut pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Result<(), Unsent> {
     if datagrams > 1 {
-        return trains::send(socket, path, source_of(socket, path), segment as u16, pieces);
+        return system::send_train(way, segment as u16, pieces);
     }
-    send_one(socket, path, pieces.next().unwrap_or_default()).map_err(Unsent::Failed)
+    send_one(way, pieces.next().unwrap_or_default()).map_err(Unsent::Failed)
 }
 
-fn send_one(socket: &Socket, path: &Path, bytes: &[u8]) -> Result<(), SendFault> {
-    let from = source_of(socket, path);
-    send_datagram(socket, path.remote, from, bytes).map_err(|error| fault(&error, from.is_some()))
+fn send_one(way: Way<'_>, bytes: &[u8]) -> Result<(), SendFault> {
+    let send = || match (way.source(), way.ecn) {
+        (None, Ecn::NotEct) => way.socket.io.send_to(bytes, way.path.remote).map(drop),
+        _ => system::send_with_control(way, bytes),
+    };
+    again(send).map_err(|error| fault(&error, way.source().is_some()))
 }
 
-/// Trains by one system call. Without quinn-udp, which wants them in one piece, and gives trains up for all peers of
-/// a socket when one path refuses them.
+/// Sends with control data, and trains by one system call. Without quinn-udp, which wants trains in one piece, gives
+/// them up for all peers of a socket when one path refuses them, and adds a control message with the congestion bits
+/// to every datagram: that overrides the DSCP the owner of the socket may have set (IP_TOS in ip(7)).
 #[cfg(target_os = "linux")]
-mod trains {
+mod system {
     use std::io::IoSlice;
+
+    use shardgram_sys::{Heading, send_message, socket::traffic_class};
 
     use super::*;
 
@@ -176,38 +194,68 @@ mod trains {
     /// it cuts apart in one go, which for IPv6 is 65,473 (seen on Linux 6.18).
     pub(crate) const LIMITS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_473 };
 
-    pub(super) fn send<'a>(
-        socket: &Socket,
-        path: &Path,
-        from: Option<IpAddr>,
+    impl Way<'_> {
+        fn heading(&self, segment: Option<u16>) -> Heading {
+            let to = self.path.remote;
+            // The whole byte is replaced, and the DSCP is to stay.
+            let own = || *self.socket.class.get_or_init(|| self.own_class(to.is_ipv6()));
+            let traffic_class = (self.ecn != Ecn::NotEct).then(|| self.ecn.on(own()));
+            Heading { to, from: self.source(), segment, traffic_class }
+        }
+
+        #[cold]
+        fn own_class(&self, ipv6: bool) -> u8 {
+            traffic_class(&self.socket.io, ipv6).unwrap_or(0)
+        }
+    }
+
+    pub(super) fn send_with_control(way: Way<'_>, bytes: &[u8]) -> io::Result<()> {
+        send_message(&way.socket.io, &way.heading(None), &[IoSlice::new(bytes)])
+    }
+
+    pub(super) fn send_train<'a>(
+        way: Way<'_>,
         segment: u16,
         pieces: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), Unsent> {
+        let heading = way.heading(Some(segment));
         let mut slices = [IoSlice::new(&[]); LIMITS.datagrams as usize];
         let mut used = 0;
         for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece);
             used += 1;
         }
-        let send = || send_train_on_linux(&socket.io, path.remote, from, segment, &slices[..used]);
+        let send = || send_message(&way.socket.io, &heading, &slices[..used]);
         again(send).map_err(|error| match error.raw_os_error() {
             // EINVAL, EMSGSIZE: datagrams longer than the path's MTU. EIO: a path that cannot cut trains apart.
             Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) => Unsent::NotAsTrain,
-            _ => Unsent::Failed(fault(&error, from.is_some())),
+            _ => Unsent::Failed(fault(&error, heading.from.is_some())),
         })
     }
 }
 
+/// As quinn-udp does it, with the congestion bits in every message that it writes.
 #[cfg(not(target_os = "linux"))]
-mod trains {
+mod system {
+    use quinn_udp::{EcnCodepoint, Transmit};
+
     use super::*;
 
     pub(crate) const LIMITS: TrainLimits = TrainLimits::SINGLE;
 
-    pub(super) fn send<'a>(
-        _: &Socket,
-        _: &Path,
-        _: Option<IpAddr>,
+    pub(super) fn send_with_control(way: Way<'_>, bytes: &[u8]) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: way.path.remote,
+            ecn: EcnCodepoint::from_bits(way.ecn.bits()),
+            contents: bytes,
+            segment_size: None,
+            src_ip: way.source(),
+        };
+        way.socket.state.try_send((&way.socket.io).into(), &transmit)
+    }
+
+    pub(super) fn send_train<'a>(
+        _: Way<'_>,
         _: u16,
         _: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), Unsent> {
@@ -215,28 +263,13 @@ mod trains {
     }
 }
 
-pub(crate) use trains::LIMITS;
+pub(crate) use system::LIMITS;
 
 fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a Buffers) -> &'a [u8] {
     match source {
         Source::Outbox { start, len } => outbox.bytes(start, len),
         Source::Buffer(at) => &buffers.bytes(at.buffer)[at.start as usize..][..at.len as usize],
     }
-}
-
-/// Sends one datagram, leaving from `from` if that is named.
-fn send_datagram(socket: &Socket, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> io::Result<()> {
-    let send = || match from {
-        // Plain sendto(2), and not quinn-udp, which adds a control message with the ECN bits to every
-        // datagram: that overrides the DSCP the owner of the socket may have set (IP_TOS in ip(7)).
-        None => socket.io.send_to(bytes, to).map(drop),
-        Some(_) => {
-            let transmit =
-                Transmit { destination: to, ecn: None, contents: bytes, segment_size: None, src_ip: from };
-            socket.state.try_send((&socket.io).into(), &transmit)
-        }
-    };
-    again(send)
 }
 
 /// Sends, and once more where the first time told of something else.

@@ -3,6 +3,7 @@
 //! Readiness is told once (mio is edge-triggered: epoll's EPOLLET, kqueue's EV_CLEAR, on Windows
 //! imitated), so a socket stays on the ready list until a receive says that nothing is left.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,7 +13,10 @@ use quinn_udp::UdpSocketState;
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
 use shardgram_sys::SocketOptions;
-use shardgram_sys::socket::{default_path_mtu, drop_count, endpoint as open_endpoint, set_receive_trains};
+use shardgram_sys::socket::{
+    drop_count, endpoint as open_endpoint, keeping_path_mtu, set_receive_ecn, set_receive_timestamps,
+    set_receive_trains,
+};
 
 use shardgram_sys::errno;
 
@@ -35,6 +39,9 @@ pub(crate) struct Socket {
     /// On the ready list or the resting list.
     listed: bool,
     drops: Drops,
+    /// The byte of DSCP and congestion bits that its owner gave it, once that was asked for.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "quinn-udp replaces it there"))]
+    pub(crate) class: OnceCell<u8>,
 }
 
 /// Whether a socket's send buffer is full.
@@ -61,25 +68,27 @@ impl Drops {
 }
 
 impl Socket {
-    fn new(socket: UdpSocket, id: SocketId, trains: bool) -> io::Result<Self> {
-        let bound_to_any = socket.local_addr()?.ip().is_unspecified();
+    fn new(socket: UdpSocket, id: SocketId, options: &SocketOptions) -> io::Result<Self> {
+        let bound_to = socket.local_addr()?;
         // Makes it non-blocking and turns on, where the system has them: ECN, packet info, UDP_GRO, and
         // timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose
         // long datagrams should arrive as they do with the other driver.
-        let state = UdpSocketState::new((&socket).into())?;
-        default_path_mtu(&socket)?;
-        if !trains {
+        let state = keeping_path_mtu(&socket, || UdpSocketState::new((&socket).into()))?;
+        set_receive_ecn(&socket, bound_to.is_ipv6(), options.ecn)?;
+        set_receive_timestamps(&socket, options.receive_timestamps)?;
+        if !options.receive_trains {
             set_receive_trains(&socket, false)?;
         }
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),
             state,
             id,
-            wildcard: bound_to_any && id.as_listener().is_some(),
+            wildcard: bound_to.ip().is_unspecified() && id.as_listener().is_some(),
             failures: 0,
             full: Full::No,
             listed: false,
             drops: Drops::default(),
+            class: OnceCell::new(),
         })
     }
 
@@ -115,7 +124,11 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// Takes a shard's listeners, in the order of [`shardgram_core::Config::listen`].
-    pub(crate) fn new(registry: &Registry, listeners: Vec<UdpSocket>, trains: bool) -> io::Result<Self> {
+    pub(crate) fn new(
+        registry: &Registry,
+        listeners: Vec<UdpSocket>,
+        options: &SocketOptions,
+    ) -> io::Result<Self> {
         let mut sockets = Self {
             listeners: listeners.len(),
             places: Vec::with_capacity(listeners.len()),
@@ -126,7 +139,7 @@ impl Sockets {
         };
         for (index, listener) in listeners.into_iter().enumerate() {
             let index = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-            sockets.add(registry, Socket::new(listener, SocketId::listener(index), trains)?)?;
+            sockets.add(registry, Socket::new(listener, SocketId::listener(index), options)?)?;
         }
         Ok(sockets)
     }
@@ -168,7 +181,7 @@ impl Sockets {
             error.errno()
         })?;
         let add = || {
-            let socket = Socket::new(socket, id, options.receive_trains)?;
+            let socket = Socket::new(socket, id, options)?;
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
             Ok(bound)
@@ -322,7 +335,8 @@ mod tests {
     fn sockets_take_turns_and_are_listed_once() {
         let poll = mio::Poll::new().expect("poll");
         let listeners = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bind")).collect();
-        let mut sockets = Sockets::new(poll.registry(), listeners, true).expect("sockets");
+        let mut sockets =
+            Sockets::new(poll.registry(), listeners, &SocketOptions::default()).expect("sockets");
         for place in [2, 0, 2, 1] {
             sockets.readable(Token(place));
         }
@@ -344,7 +358,8 @@ mod tests {
     #[test]
     fn a_closed_endpoint_leaves_the_lists() {
         let poll = mio::Poll::new().expect("poll");
-        let mut sockets = Sockets::new(poll.registry(), Vec::new(), true).expect("sockets");
+        let mut sockets =
+            Sockets::new(poll.registry(), Vec::new(), &SocketOptions::default()).expect("sockets");
         let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
         let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
         sockets.open(poll.registry(), id, &endpoint, &options).expect("open");

@@ -7,8 +7,8 @@ use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::SystemTime;
 
-use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
-use shardgram_sys::SocketOptions;
+use shardgram_core::{Config, Ecn, Meta};
+use shardgram_sys::{Heading, SocketOptions, send_message};
 use support::{Bound, Shards, client, config, echo_at, pattern, receive};
 
 const LIMIT: usize = 1000;
@@ -89,37 +89,56 @@ fn a_cut_train_outlives_a_budget_of_one() {
     assert_eq!(shards.stop().truncated, 30);
 }
 
-#[test]
-fn ecn_time_and_interface_are_told() {
-    let shards = echo_at("127.0.0.1:0");
-    let client = client("127.0.0.1:0");
+/// What is told of a datagram and of each of a train, all of which were marked as CE.
+fn told(listen: &str, from: &str, reports: impl Fn(Config) -> Config) -> [Meta; 3] {
+    let shards = Bound::new(reports(config(&[listen])), SocketOptions::default()).start(true);
+    let client = client(from);
+    let to = SocketAddr::new(client.local_addr().expect("address").ip(), shards.address().port());
     // What is queued before the driver began has no interface.
-    client.send_to(b"begun?", shards.address()).expect("send");
+    client.send_to(b"begun?", to).expect("send");
     shards.next_datagram();
 
-    let state = UdpSocketState::new((&client).into()).expect("state");
-    let transmit = |contents, segment_size| Transmit {
-        destination: shards.address(),
-        ecn: Some(EcnCodepoint::Ce),
-        contents,
-        segment_size,
-        src_ip: None,
+    let send = |segment, bytes: &[u8]| {
+        let heading = Heading { to, from: None, segment, traffic_class: Some(3) };
+        send_message(&client, &heading, &[IoSlice::new(bytes)]).expect("send");
     };
-    state.try_send((&client).into(), &transmit(b"marked", None)).expect("send");
-    let (_, meta, _) = shards.next_datagram();
-    assert_eq!(meta.ecn, 3);
-    assert_ne!(meta.interface, 0);
-    let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
-    let age = now.checked_sub(meta.kernel_time.expect("time"));
-    assert!(age.is_some_and(|age| age < support::PATIENCE), "{age:?}");
-
-    state.try_send((&client).into(), &transmit(b"marked train", Some(6))).expect("send");
-    // Not asked here: the marks of a train, which quinn-udp loses (see `recv.rs`).
-    let (_, meta, bytes) = shards.next_datagram();
-    assert_eq!((bytes, meta.rest_of_train), (b"marked".to_vec(), 1));
-    assert_ne!(meta.interface, 0);
-    assert!(meta.kernel_time.is_some());
+    send(None, b"marked");
+    send(Some(6), b"markedmarked");
+    let metas = [0; 3].map(|_| {
+        let (_, meta, bytes) = shards.next_datagram();
+        assert_eq!(bytes, b"marked");
+        meta
+    });
     shards.stop();
+    metas
+}
+
+#[test]
+fn ecn_time_and_interface_are_told() {
+    let families = [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("0.0.0.0:0", "127.0.0.1:0"),
+        ("[::1]:0", "[::1]:0"),
+        ("[::]:0", "[::1]:0"),
+    ];
+    for (listen, from) in families.into_iter().filter(|family| support::here(family.0)) {
+        for (ecn, times) in [(false, false), (true, false), (false, true), (true, true)] {
+            let metas = told(listen, from, |config| config.ecn(ecn).receive_timestamps(times));
+            let case = format!("{listen} {ecn} {times}: {metas:?}");
+            let mark = if ecn { Ecn::Ce } else { Ecn::NotEct };
+            assert!(metas.iter().all(|meta| meta.ecn == mark), "{case}");
+            assert!(metas.iter().all(|meta| meta.interface != 0), "{case}");
+            // There is no room for the control messages of a train if all are asked for.
+            let train = if ecn && times { [0, 0, 0] } else { [0, 1, 0] };
+            assert_eq!(metas.map(|meta| meta.rest_of_train), train, "{case}");
+            let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+            for meta in metas {
+                assert_eq!(meta.kernel_time.is_some(), times, "{case}");
+                let age = meta.kernel_time.map(|time| now.abs_diff(time));
+                assert!(age.is_none_or(|age| age < support::PATIENCE), "{age:?}");
+            }
+        }
+    }
 }
 
 #[test]

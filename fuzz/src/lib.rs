@@ -111,7 +111,7 @@ pub fn control_messages(data: &[u8]) {
     let mut space = ControlSpace::new();
     let mut builder = ControlBuilder::new(&mut space).packet_info(local, interface);
     if which & 1 != 0 {
-        builder = builder.ecn(ecn, local.is_ipv6());
+        builder = builder.traffic_class(ecn, local.is_ipv6());
     }
     if which & 2 != 0 {
         builder = builder.segment_size(size);

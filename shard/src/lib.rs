@@ -22,6 +22,7 @@ mod errno;
 #[allow(unsafe_code)]
 mod mapping;
 mod marker;
+mod marking;
 #[allow(unsafe_code)]
 mod op;
 mod own;

@@ -93,6 +93,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) target: Target,
     pub(crate) path: &'a Path,
     pub(crate) kind: Sender,
+    /// The byte of DSCP and congestion bits, if it is another than the socket's.
+    pub(crate) class: Option<u8>,
 }
 
 /// What a send has to say beside the payload.
@@ -265,7 +267,7 @@ impl Operands {
         if !self.has_room() {
             return Err(io::Error::other("more sends than operands"));
         }
-        let Destination { target, path, kind } = to;
+        let Destination { target, path, kind, class } = to;
         let first = self.vectors_used;
         for (vector, piece) in self.vectors[first..].iter_mut().zip(load.pieces) {
             *vector = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
@@ -280,7 +282,7 @@ impl Operands {
         };
         let to: *const libc::sockaddr = (&raw const operand.name).cast();
         let entry = match (vectors, load.segment) {
-            ([vector], None) if kind != Sender::Wildcard => {
+            ([vector], None) if kind != Sender::Wildcard && class.is_none() => {
                 let (start, len) = (vector.iov_base.cast_const().cast(), vector.iov_len as u32);
                 let (to, to_len) = if to_len == 0 { (std::ptr::null(), 0) } else { (to, to_len) };
                 on!(target, fd => opcode::Send::new(fd, start, len)
@@ -296,6 +298,9 @@ impl Operands {
                 }
                 if let Some(segment) = segment {
                     control = control.segment_size(segment);
+                }
+                if let Some(class) = class {
+                    control = control.traffic_class(class, path.remote.is_ipv6());
                 }
                 let control_len = control.finish();
                 operand.header.msg_name =

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use shardgram_core::Config;
 use shardgram_core::datagram::MAX_PAYLOAD_V6;
+use shardgram_sys::cmsg::Reports;
 use shardgram_sys::{affinity, limits};
 
 use crate::buf_ring::BufRing;
@@ -40,8 +41,8 @@ pub(crate) struct Size {
     pub(crate) entries: u32,
     pub(crate) completions: u32,
     pub(crate) buffers: u16,
-    /// Whether trains are received.
-    pub(crate) trains: bool,
+    /// What sockets report beside the address they were written to.
+    pub(crate) reports: Reports,
     /// The longest datagram or train a buffer holds, in bytes.
     pub(crate) payload: usize,
 }
@@ -52,7 +53,12 @@ impl Size {
             entries: config.submission_capacity(),
             completions: config.completion_capacity(),
             buffers: config.buffer_count(),
-            trains: config.uses_trains(),
+            reports: Reports {
+                packet_info: false,
+                trains: config.uses_trains(),
+                ecn: config.reports_ecn(),
+                times: config.reports_time(),
+            },
             payload: config.datagram_capacity().max(if config.uses_trains() { LONGEST_TRAIN } else { 0 }),
         }
     }
@@ -101,7 +107,7 @@ impl Prepared {
         let end = Instant::now() + patience;
         let ring = patiently(end, || Ring::new(size.entries, size.completions));
         let ring = ring.map_err(Failed::at("io_uring_setup"))?;
-        let layouts = Layouts::new(size.trains);
+        let layouts = Layouts::new(size.reports);
         let bytes = layouts.wildcard.payload() + size.payload;
         let buffers = patiently(end, || BufRing::register(&ring, size.buffers, bytes));
         let buffers = buffers.map_err(Failed::at("buffer_ring"))?;

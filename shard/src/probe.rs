@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use shardgram_core::datagram::{Path, SocketId};
+use shardgram_sys::cmsg::Reports;
 
 use crate::buf_ring::BufRing;
 use crate::engine::Engine;
@@ -89,7 +90,7 @@ pub fn probe() -> Result<Probed, Refusal> {
 
 fn try_out() -> Result<Probed, Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
-    let size = Size { entries: 8, completions: 16, buffers: 8, trains: false, payload: 64 };
+    let size = Size { entries: 8, completions: 16, buffers: 8, reports: Reports::default(), payload: 64 };
     let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
     let mut engine = prepared.enable().map_err(at("enable_rings"))?;
     engine.ring.register_files(2).map_err(at("fixed_files"))?;
@@ -103,7 +104,7 @@ fn try_out() -> Result<Probed, Refusal> {
     let name = UserData::receive(0, 0);
     operands.push_receive(ring, target, name, false, false).map_err(at("multishot_recvmsg"))?;
     let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
-    let to = Destination { target, path: &path, kind: Sender::Unconnected };
+    let to = Destination { target, path: &path, kind: Sender::Unconnected, class: None };
     // SAFETY: the payload is a constant, and the operand is not used again.
     unsafe { operands.push_send(ring, to, Load::one(PAYLOAD), UserData::send(0, 0)) }.map_err(at("send"))?;
     await_datagram(ring, buffers, operands.layout(false), address)?;

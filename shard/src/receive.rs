@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use shardgram_core::Ecn;
 use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
 use shardgram_core::outbox::Outbox;
@@ -178,7 +179,7 @@ impl UringDriver {
         let mut meta = Meta::default();
         meta.truncated_from = truncated_from;
         meta.interface = control.interface;
-        meta.ecn = control.ecn.unwrap_or(0);
+        meta.ecn = control.ecn.map_or(Ecn::NotEct, Ecn::from_bits);
         meta.kernel_time = control.time;
         let fate = sink.datagram(Arrival {
             socket: whence.id,

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use shardgram_sys::addr;
-use shardgram_sys::cmsg::{Control, recv_control_space};
+use shardgram_sys::cmsg::{Control, Reports};
 
 /// Bytes of `struct io_uring_recvmsg_out`.
 const HEADER: usize = 16;
@@ -41,11 +41,11 @@ pub struct Layouts {
 }
 
 impl Layouts {
-    /// Where sockets report trains, or not.
+    /// Where sockets report this, and those that take every address packet info beside.
     #[must_use]
-    pub const fn new(trains: bool) -> Self {
-        let specific = Layout { control: recv_control_space(false, trains) };
-        Self { specific, wildcard: Layout { control: recv_control_space(true, trains) } }
+    pub fn new(reports: Reports) -> Self {
+        let of = |packet_info| Layout { control: Reports { packet_info, ..reports }.control_space() };
+        Self { specific: of(false), wildcard: of(true) }
     }
 }
 

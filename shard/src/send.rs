@@ -6,13 +6,14 @@ use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
-use shardgram_core::{PeerError, PeerId};
+use shardgram_core::{Ecn, PeerError, PeerId};
 
 use crate::buf_ring::BufRing;
 use crate::credit;
 use crate::driver::UringDriver;
 use crate::engine::Engine;
 use crate::errno::{network_error, send_fault};
+use crate::marking::By;
 use crate::op::{Destination, Load, Sender};
 use crate::ring::{Ring, SUBMIT_TRIES};
 use crate::sockets::Socket;
@@ -45,6 +46,14 @@ impl Socket {
         } else {
             Sender::Unconnected
         }
+    }
+
+    /// Whence and whither something leaves that is marked so, in this turn.
+    #[inline]
+    fn destination<'a>(&mut self, path: &'a Path, ecn: Ecn, turn: u32) -> Destination<'a> {
+        let by = By { ipv6: self.local.is_ipv6(), own_socket: self.own.is_some(), turn };
+        let class = self.marking.of_send(&self.socket, by, ecn);
+        Destination { target: self.target, path, kind: self.sender(), class }
     }
 }
 
@@ -95,8 +104,8 @@ impl UringDriver {
 
     /// Queues the send of a train of this turn by the socket in this place.
     fn push_train(&mut self, outbox: &Outbox, slot: u32, train: &Train, index: u32) -> io::Result<()> {
-        let Some(socket) = self.sockets.get(slot) else { return Ok(()) };
-        let to = Destination { target: socket.target, path: &train.path, kind: socket.sender() };
+        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(()) };
+        let to = socket.destination(&train.path, train.ecn, self.turn);
         let Engine { ring, buffers, operands } = &mut self.engine;
         let segment = train.is_long().then_some(train.segment as u16);
         let load = Load { pieces: pieces(train, outbox, buffers), segment };
@@ -260,7 +269,7 @@ impl UringDriver {
             let errno = if full {
                 Some(libc::EAGAIN)
             } else {
-                self.send_now(outbox, slot, &train.path, Load::one(datagram))?
+                self.send_now(outbox, slot, (&train.path, train.ecn), Load::one(datagram))?
             };
             let Some(errno) = errno else { continue };
             if errno != libc::EAGAIN {
@@ -324,7 +333,8 @@ impl UringDriver {
         for again in [true, false] {
             let segment = (waiting.datagrams > 1).then_some(waiting.segment as u16);
             let load = Load { pieces: std::iter::once(&waiting.bytes[..]), segment };
-            let Some(errno) = self.send_now(outbox, slot, &waiting.path, load)? else { break };
+            let to = (&waiting.path, waiting.ecn);
+            let Some(errno) = self.send_now(outbox, slot, to, load)? else { break };
             if errno == libc::EAGAIN {
                 overrun(id, waiting.bytes.len());
                 self.full(slot)?;
@@ -352,14 +362,14 @@ impl UringDriver {
         &mut self,
         outbox: &Outbox,
         slot: u32,
-        path: &Path,
+        (path, ecn): (&Path, Ecn),
         load: Load<impl Iterator<Item = &'a [u8]>>,
     ) -> io::Result<Option<i32>> {
         if !self.engine.operands.has_room() {
             self.submit_all(outbox)?;
         }
-        let Some(socket) = self.sockets.get(slot) else { return Ok(Some(libc::EBADF)) };
-        let to = Destination { target: socket.target, path, kind: socket.sender() };
+        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(Some(libc::EBADF)) };
+        let to = socket.destination(path, ecn, self.turn);
         let Engine { ring, operands, .. } = &mut self.engine;
         self.late = None;
         let name = UserData::on_slot(Kind::Late, slot, self.turn);

@@ -11,6 +11,7 @@ use std::time::Instant;
 use shardgram_core::datagram::{Path, SocketId};
 
 use crate::credit::Credit;
+use crate::marking::Marking;
 use crate::op::Target;
 use crate::user_data::next_generation;
 
@@ -65,6 +66,7 @@ pub(crate) struct Socket {
     /// Receives in a row that ended with an error and brought nothing.
     pub(crate) failures: u32,
     pub(crate) credit: Credit,
+    pub(crate) marking: Marking,
     pub(crate) own: Option<Own>,
     /// It takes no new datagrams since then, and is closed once it is empty.
     pub(crate) retiring: Option<Instant>,
@@ -85,6 +87,7 @@ impl Socket {
             arm: Arm::Needed,
             failures: 0,
             credit: Credit::default(),
+            marking: Marking::default(),
             own: None,
             retiring: None,
             cancelling: false,

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use shardgram_core::Ecn;
+
 /// No address.
 pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -12,8 +14,10 @@ pub(crate) struct Flight {
     pub(crate) to: SocketAddr,
     /// Size of each datagram but the last, 0 for a single one.
     pub(crate) segment: u32,
-    /// The socket it waits in, once it has arrived.
+    pub(crate) ecn: Ecn,
+    /// The socket it waits in, once it has arrived, and since when.
     pub(crate) socket: u32,
+    pub(crate) arrived_ns: u64,
     /// Hash of the bytes, computed once.
     pub(crate) digest: u64,
     pub(crate) bytes: Vec<u8>,
@@ -48,7 +52,16 @@ impl Flights {
             return flight;
         }
         let bytes = Vec::new();
-        self.all.push(Flight { from: NOWHERE, to: NOWHERE, segment: 0, socket: 0, digest: 0, bytes });
+        self.all.push(Flight {
+            from: NOWHERE,
+            to: NOWHERE,
+            segment: 0,
+            ecn: Ecn::NotEct,
+            socket: 0,
+            arrived_ns: 0,
+            digest: 0,
+            bytes,
+        });
         self.all.len() as u32 - 1
     }
 
@@ -80,8 +93,8 @@ impl Flights {
         let mut bytes = std::mem::take(&mut self.get_mut(copy).bytes);
         let original = self.get(flight);
         bytes.extend_from_slice(&original.bytes[part]);
-        let Flight { from, to, segment, socket, digest, .. } = *original;
-        *self.get_mut(copy) = Flight { from, to, segment, socket, digest, bytes };
+        let Flight { from, to, segment, ecn, socket, arrived_ns, digest, .. } = *original;
+        *self.get_mut(copy) = Flight { from, to, segment, ecn, socket, arrived_ns, digest, bytes };
         copy
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use shardgram_core::datagram::{MAX_PAYLOAD_V4, MAX_PAYLOAD_V6};
 use shardgram_core::outbox::TrainLimits;
 use shardgram_core::shard_loop::{Ending, Turn};
-use shardgram_core::{Config, Handler, ShardInfo, Snapshot};
+use shardgram_core::{Config, Ecn, Handler, ShardInfo, Snapshot};
 
 use crate::error::{RangeError, SimError};
 use crate::link::LinkConfig;
@@ -288,13 +288,23 @@ impl Sim {
         self.send_from(from, to, bytes);
     }
 
+    /// Sends a datagram from a raw socket with this mark, which it keeps on its way.
+    ///
+    /// # Panics
+    /// If it is longer than UDP can carry.
+    pub fn send_marked(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8], ecn: Ecn) {
+        check_length(to, bytes.len());
+        let from = self.socket_addr(key);
+        self.launch((from, to), bytes, 0, ecn);
+    }
+
     /// Sends a datagram with any source address one likes, port 0 included.
     ///
     /// # Panics
     /// If it is longer than UDP can carry.
     pub fn send_from(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         check_length(to, bytes.len());
-        self.launch(from, to, bytes, 0);
+        self.launch((from, to), bytes, 0, Ecn::NotEct);
     }
 
     /// Sends datagrams of `segment` bytes each, the last perhaps shorter, as one train. It stays whole
@@ -308,9 +318,9 @@ impl Sim {
         let from = self.socket_addr(key);
         let whole = self.network.borrow().carries_trains(from, to);
         if whole && bytes.len() > segment {
-            self.launch(from, to, bytes, segment as u32);
+            self.launch((from, to), bytes, segment as u32, Ecn::NotEct);
         } else {
-            bytes.chunks(segment).for_each(|datagram| self.launch(from, to, datagram, 0));
+            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, Ecn::NotEct));
         }
     }
 
@@ -319,11 +329,11 @@ impl Sim {
         self.network.borrow_mut().receive_raw(key)
     }
 
-    fn launch(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], segment: u32) {
+    fn launch(&mut self, way: (SocketAddr, SocketAddr), bytes: &[u8], segment: u32, ecn: Ecn) {
         let mut network = self.network.borrow_mut();
         let flight = network.draft();
         network.write(flight, bytes);
-        network.launch(flight, from, to, segment);
+        network.launch(flight, way, segment, ecn);
     }
 }
 

@@ -29,7 +29,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::cmsg::NetworkError;
-use crate::socket::{bind, set_receive_buffer_unread, set_receive_trains, set_send_buffer_unread};
+use crate::socket::{
+    bind, set_marks_times_and_mtu, set_receive_buffer_unread, set_receive_trains, set_send_buffer_unread,
+};
 use crate::{BindError, SocketOptions, sockopt};
 
 pub use support::{AcceptSupport, accept_support};
@@ -69,8 +71,8 @@ impl fmt::Display for AcceptMode {
 /// info, since it has one local address. The hook gets `local`. What was granted of the buffers is not
 /// asked for: the listeners' warnings speak for these sockets too. What the network says of the peer is
 /// queued ([`take_errors`]) and has to be taken out. With both buffers set it takes 9 (IPv4) or 10 (IPv6)
-/// system calls, one more for trains and two more for a hook, besides its own; in the side group the bind walks
-/// the sockets of the address and port (about 10 ns each).
+/// system calls, one more for each of trains, congestion bits, timestamps and a path-MTU mode, and two more for a hook,
+/// besides its own; in the side group the bind walks the sockets of the address and port (about 10 ns each).
 ///
 /// Two sockets with one pair of addresses connect without an error, and the newest takes all: who owns
 /// a peer is the caller's to know. A socket serves one peer in its life.
@@ -227,6 +229,7 @@ fn configure(socket: &Socket, local: SocketAddr, options: &SocketOptions) -> Res
     if options.receive_trains {
         set_receive_trains(socket, true).map_err(option("turn UDP_GRO on"))?;
     }
+    set_marks_times_and_mtu(socket, local, options)?;
     if let Some(hook) = &options.hook {
         hook(socket, local).map_err(|source| BindError::Hook { address: local, source })?;
         // With SO_REUSEADDR the bind looks at all sockets of the port, and any other socket of the host

@@ -30,16 +30,38 @@ const PKTINFO_V6: usize = size_of::<libc::in6_pktinfo>();
 pub const RECV_CONTROL_SPACE: usize =
     space(PKTINFO_V6) + space(INT) + space(INT) + space(size_of::<libc::timespec>());
 
-/// Control length to ask for in `recvmsg`, in bytes, on a socket that reports these and nothing else.
+/// What a socket reports with each receive, and nothing else.
 ///
 /// ```
-/// use shardgram_sys::{RECV_CONTROL_SPACE, cmsg::recv_control_space};
-/// assert_eq!(recv_control_space(false, false), 0);
-/// assert!(recv_control_space(true, true) <= RECV_CONTROL_SPACE);
+/// use shardgram_sys::{RECV_CONTROL_SPACE, cmsg::Reports};
+/// assert_eq!(Reports::default().control_space(), 0);
+/// let all = Reports { packet_info: true, trains: true, ecn: true, times: true };
+/// assert_eq!(all.control_space(), RECV_CONTROL_SPACE);
 /// ```
-#[must_use]
-pub const fn recv_control_space(packet_info: bool, trains: bool) -> usize {
-    (if packet_info { space(PKTINFO_V6) } else { 0 }) + (if trains { space(INT) } else { 0 })
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reports {
+    /// The address a datagram was sent to.
+    pub packet_info: bool,
+    /// How long the datagrams of a train are.
+    pub trains: bool,
+    /// Congestion bits.
+    pub ecn: bool,
+    /// When the kernel received it.
+    pub times: bool,
+}
+
+impl Reports {
+    /// Control length to ask for in `recvmsg`, in bytes.
+    #[must_use]
+    pub const fn control_space(self) -> usize {
+        const fn if_on(on: bool, bytes: usize) -> usize {
+            if on { space(bytes) } else { 0 }
+        }
+        if_on(self.packet_info, PKTINFO_V6)
+            + if_on(self.trains, INT)
+            + if_on(self.ecn, INT)
+            + if_on(self.times, size_of::<libc::timespec>())
+    }
 }
 
 /// Bytes of a [`ControlSpace`]: room for every message that [`ControlBuilder`] writes at once.
@@ -56,8 +78,8 @@ const _: () = assert!(RECV_CONTROL_SPACE.is_multiple_of(ALIGN));
 ///
 /// Every field is empty unless its option is on: packet info
 /// ([`set_packet_info`](crate::socket::set_packet_info)), trains
-/// ([`receive_trains`](crate::SocketOptions::receive_trains)), `IP_RECVTOS` or
-/// `IPV6_RECVTCLASS`, `SO_TIMESTAMPNS`.
+/// ([`receive_trains`](crate::SocketOptions::receive_trains)), marks ([`ecn`](crate::SocketOptions::ecn)), times
+/// ([`receive_timestamps`](crate::SocketOptions::receive_timestamps)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Control {
     /// The destination in the datagram's header. It may be a multicast group or a broadcast
@@ -275,7 +297,8 @@ impl Default for ControlSpace {
 /// Writes the control messages of one send.
 ///
 /// Each kind is written at most once, so the messages always fit. On a connected socket send
-/// none but [`segment_size`](Self::segment_size): a source address costs it its cached route.
+/// none but [`segment_size`](Self::segment_size): a source address or a traffic class costs it its cached route
+/// (`connected = 0` in `udp_sendmsg`, net/ipv4/udp.c, and `udpv6_sendmsg`).
 ///
 /// ```
 /// use shardgram_sys::{Control, ControlBuilder, ControlSpace};
@@ -291,14 +314,14 @@ pub struct ControlBuilder<'a> {
     space: &'a mut ControlSpace,
     packet_info: Option<(IpAddr, u32)>,
     segment_size: Option<u16>,
-    ecn: Option<(u8, bool)>,
+    class: Option<(u8, bool)>,
 }
 
 impl<'a> ControlBuilder<'a> {
     /// Starts with no message; what `space` held is overwritten by `finish`.
     #[inline]
     pub fn new(space: &'a mut ControlSpace) -> Self {
-        Self { space, packet_info: None, segment_size: None, ecn: None }
+        Self { space, packet_info: None, segment_size: None, class: None }
     }
 
     /// The datagram leaves from `local` (`IP_PKTINFO` in `ip(7)`, `IPV6_PKTINFO` in `ipv6(7)`
@@ -322,12 +345,12 @@ impl<'a> ControlBuilder<'a> {
         self
     }
 
-    /// Sets the two congestion bits, 0 to 3 (RFC 3168). The socket's family decides the message:
-    /// `IP_TOS`, or `IPV6_TCLASS` if `ipv6`. It replaces the whole byte, so a DSCP mark that was
-    /// set on the socket is not on this datagram.
+    /// Sets the byte of DSCP and congestion bits (RFC 2474, RFC 3168), in place of the one that the socket has. The
+    /// socket's family decides the message: `IP_TOS` (as a message Linux 3.13, `ip(7)`), or `IPV6_TCLASS`
+    /// (`ipv6(7)`) if `ipv6`.
     #[inline]
-    pub fn ecn(mut self, ecn: u8, ipv6: bool) -> Self {
-        self.ecn = Some((ecn & 3, ipv6));
+    pub fn traffic_class(mut self, class: u8, ipv6: bool) -> Self {
+        self.class = Some((class, ipv6));
         self
     }
 
@@ -336,7 +359,7 @@ impl<'a> ControlBuilder<'a> {
     #[inline]
     #[must_use = "this is the control length"]
     pub fn finish(self) -> usize {
-        let Self { space, packet_info, segment_size, ecn } = self;
+        let Self { space, packet_info, segment_size, class } = self;
         let bytes = &mut space.0;
         let mut at = 0;
         match packet_info {
@@ -357,10 +380,10 @@ impl<'a> ControlBuilder<'a> {
         if let Some(size) = segment_size {
             at = put_message(bytes, at, libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
         }
-        if let Some((ecn, ipv6)) = ecn {
+        if let Some((class, ipv6)) = class {
             let (level, kind) =
                 if ipv6 { (libc::SOL_IPV6, libc::IPV6_TCLASS) } else { (libc::SOL_IP, libc::IP_TOS) };
-            at = put_message(bytes, at, level, kind, &libc::c_int::from(ecn).to_ne_bytes());
+            at = put_message(bytes, at, level, kind, &libc::c_int::from(class).to_ne_bytes());
         }
         at
     }

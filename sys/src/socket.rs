@@ -15,13 +15,19 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use shardgram_core::PathMtu;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::BindError;
 
-pub use platform::{default_path_mtu, drop_count, set_packet_info, set_receive_trains};
+pub use platform::{
+    drop_count, keeping_path_mtu, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
+    set_receive_trains,
+};
 #[cfg(target_os = "linux")]
 pub(crate) use platform::{set_receive_buffer_unread, set_send_buffer_unread};
+#[cfg(target_os = "linux")]
+pub use platform::{set_traffic_class, traffic_class};
 
 /// Called with every socket and the address it is about to be bound to, after its options are
 /// set and before the bind: the place for marks, DSCP, a device, `IP_FREEBIND`.
@@ -63,6 +69,15 @@ pub struct SocketOptions {
     /// It is an option here because it has to be set before the bind: the kernel decides to merge
     /// before a steering program runs, by whichever member of the group it finds.
     pub receive_trains: bool,
+    /// Whether datagrams come with their congestion bits (`IP_RECVTOS` in `ip(7)`, `IPV6_RECVTCLASS` in
+    /// `ipv6(7)`). Off by default; on systems other than Linux quinn-udp turns it on whatever this says.
+    pub ecn: bool,
+    /// Whether datagrams come with the time at which the kernel received them (`SO_TIMESTAMPNS` in
+    /// `socket(7)`). Off by default. While any socket has it the kernel reads its clock for each packet the
+    /// host receives. Linux.
+    pub receive_timestamps: bool,
+    /// What becomes of datagrams longer than the path's MTU. Not touched by default. Linux.
+    pub path_mtu: PathMtu,
     /// Called before each bind; none by default.
     pub hook: Option<SocketHook>,
 }
@@ -74,6 +89,9 @@ impl fmt::Debug for SocketOptions {
             .field("send_buffer", &self.send_buffer)
             .field("packet_info", &self.packet_info)
             .field("receive_trains", &self.receive_trains)
+            .field("ecn", &self.ecn)
+            .field("receive_timestamps", &self.receive_timestamps)
+            .field("path_mtu", &self.path_mtu)
             .field("hook", &self.hook.is_some())
             .finish()
     }
@@ -150,10 +168,28 @@ fn configure(
     if options.receive_trains {
         set_receive_trains(socket, true).map_err(option("turn UDP_GRO on"))?;
     }
+    set_marks_times_and_mtu(socket, address, options)?;
     match &options.hook {
         Some(hook) => hook(socket, address).map_err(|source| BindError::Hook { address, source }),
         None => Ok(()),
     }
+}
+
+/// Sets what listeners, endpoints and peers' own sockets have in the same way; no call for what is off. The
+/// family of `address` decides, so that an IPv6 socket that becomes an IPv4 one gets what stays.
+pub(crate) fn set_marks_times_and_mtu(
+    socket: &Socket,
+    address: SocketAddr,
+    options: &SocketOptions,
+) -> Result<(), BindError> {
+    let option = |operation| move |source| BindError::from_option(operation, address, source);
+    if options.ecn {
+        set_receive_ecn(socket, address.is_ipv6(), true).map_err(option("have congestion bits reported"))?;
+    }
+    if options.receive_timestamps {
+        set_receive_timestamps(socket, true).map_err(option("set SO_TIMESTAMPNS"))?;
+    }
+    set_path_mtu(socket, address.is_ipv6(), options.path_mtu).map_err(option("set the path MTU mode"))
 }
 
 fn warn_if_less(

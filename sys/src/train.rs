@@ -1,4 +1,4 @@
-//! Trains by one system call: several datagrams of equal size to one address.
+//! Datagrams and trains by one system call: several datagrams of equal size to one address.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -7,16 +7,59 @@ use std::os::fd::{AsFd, AsRawFd};
 use crate::addr;
 use crate::cmsg::{ControlBuilder, ControlSpace};
 
-/// Sends the bytes in `pieces`, one after another, as datagrams of `segment` bytes each, the last perhaps shorter
-/// (UDP_SEGMENT, Linux 4.18, udp(7)). They leave from `from`, if that is named, as on a socket that is bound to
-/// every address.
+/// What a send says beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heading {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Where from, if that is named, as on a socket that is bound to every address.
+    pub from: Option<IpAddr>,
+    /// Bytes of each datagram but the last, which may be shorter, if it is several (UDP_SEGMENT, Linux 4.18,
+    /// udp(7)).
+    pub segment: Option<u16>,
+    /// The byte of DSCP and congestion bits, if it is another than the socket's.
+    pub traffic_class: Option<u8>,
+}
+
+/// Sends the bytes in `pieces`, one after another, as a datagram or as a train.
 ///
 /// It does not block, whatever the socket is set to (MSG_DONTWAIT, send(2)): all datagrams leave, or none.
 ///
 /// # Errors
-/// Those of sendmsg(2). EINVAL or EMSGSIZE where a datagram is longer than the path's MTU, EINVAL beyond 64
-/// datagrams (128 on newer kernels), EIO where the path cannot cut trains apart: then they have to be sent one
-/// by one.
+/// Those of sendmsg(2). With a segment size EINVAL or EMSGSIZE where a datagram is longer than the path's MTU, EINVAL
+/// beyond 64 datagrams (128 on newer kernels), EIO where the path cannot cut trains apart: then they have to be sent
+/// one by one.
+pub fn send_message(socket: &impl AsFd, heading: &Heading, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+    let mut control = ControlSpace::new();
+    let mut builder = ControlBuilder::new(&mut control);
+    if let Some(segment) = heading.segment {
+        builder = builder.segment_size(segment);
+    }
+    if let Some(from) = heading.from {
+        builder = builder.packet_info(from, 0);
+    }
+    if let Some(class) = heading.traffic_class {
+        builder = builder.traffic_class(class, heading.to.is_ipv6());
+    }
+    let control_len = builder.finish();
+    // SAFETY: `sockaddr_storage` and `msghdr` are made of integers and pointers, for which all-zero bytes are valid.
+    let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };
+    header.msg_namelen = addr::write_to(&heading.to, &mut name);
+    header.msg_name = (&raw mut name).cast();
+    header.msg_iov = pieces.as_ptr().cast_mut().cast();
+    header.msg_iovlen = pieces.len() as _;
+    header.msg_control = control.as_mut_ptr();
+    header.msg_controllen = control_len as _;
+    // SAFETY: name, control and pieces are borrowed or owned here and outlive the call, which only reads them;
+    // `IoSlice` has the layout of `iovec` (std::io::IoSlice).
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends the bytes in `pieces` as datagrams of `segment` bytes each, as [`send_message`] does.
+///
+/// # Errors
+/// Those of [`send_message`].
 ///
 /// ```
 /// use std::io::IoSlice;
@@ -36,22 +79,5 @@ pub fn send_train(
     segment: u16,
     pieces: &[IoSlice<'_>],
 ) -> io::Result<()> {
-    let mut control = ControlSpace::new();
-    let mut builder = ControlBuilder::new(&mut control).segment_size(segment);
-    if let Some(from) = from {
-        builder = builder.packet_info(from, 0);
-    }
-    let control_len = builder.finish();
-    // SAFETY: `sockaddr_storage` and `msghdr` are made of integers and pointers, for which all-zero bytes are valid.
-    let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };
-    header.msg_namelen = addr::write_to(&to, &mut name);
-    header.msg_name = (&raw mut name).cast();
-    header.msg_iov = pieces.as_ptr().cast_mut().cast();
-    header.msg_iovlen = pieces.len() as _;
-    header.msg_control = control.as_mut_ptr();
-    header.msg_controllen = control_len as _;
-    // SAFETY: name, control and pieces are borrowed or owned here and outlive the call, which only reads them;
-    // `IoSlice` has the layout of `iovec` (std::io::IoSlice).
-    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    send_message(socket, &Heading { to, from, segment: Some(segment), traffic_class: None }, pieces)
 }

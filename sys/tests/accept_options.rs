@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 
+use shardgram_core::PathMtu;
 use shardgram_sys::accept::{connected, send_queue_limit};
+use shardgram_sys::socket::{set_traffic_class, traffic_class};
 use shardgram_sys::{AcceptMode, BindError, SocketHook, SocketOptions};
 use support::accept::{client, listen, loopbacks, side_group};
 use support::int_option;
@@ -32,7 +34,7 @@ fn buffers_trains_and_flags() {
         send_buffer: 2 * BUFFER,
         receive_trains: true,
         packet_info: true,
-        hook: None,
+        ..SocketOptions::default()
     };
     for (mode, at) in ways() {
         let (local, _listeners) = listen(at, 1, &options);
@@ -56,6 +58,37 @@ fn buffers_trains_and_flags() {
         peer.send_to(&[7; 1200], local).expect("send");
         let received = support::receive(&socket).expect("receive");
         assert_eq!((received.payload.len(), received.control.segment_size), (1200, Some(600)));
+    }
+}
+
+#[test]
+fn marks_times_and_path_mtu() {
+    let on = SocketOptions {
+        ecn: true,
+        receive_timestamps: true,
+        path_mtu: PathMtu::Refuse,
+        ..SocketOptions::default()
+    };
+    for (mode, at) in ways() {
+        let (level, mtu) = match at {
+            SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_MTU_DISCOVER),
+            SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER),
+        };
+        for options in [SocketOptions::default(), on.clone()] {
+            let (local, _listeners) = listen(at, 1, &options);
+            let (peer, name) = client(local);
+            let socket = connected(mode, local, name, &options).expect("accepted");
+            set_traffic_class(&peer, at.is_ipv6(), 0xb8 | 3).expect("a mark");
+            peer.send_to(b"marked", local).expect("send");
+            let control = support::receive(&socket).expect("receive").control;
+            assert_eq!((control.ecn, control.time.is_some()), (options.ecn.then_some(3), options.ecn));
+            let refuses = int_option(&socket, level, mtu).expect("option") == libc::IP_PMTUDISC_DO;
+            assert_eq!(refuses, options.path_mtu == PathMtu::Refuse, "{mode} {local}");
+
+            let own = traffic_class(&socket, at.is_ipv6()).expect("read");
+            set_traffic_class(&socket, at.is_ipv6(), own | 1).expect("set");
+            assert_eq!((own, traffic_class(&socket, at.is_ipv6()).expect("read")), (0, 1));
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use shardgram_sys::{
     Control, ControlBuilder, ControlSpace, ListenerGroup, RECV_CONTROL_SPACE, SocketOptions,
 };
-use socket2::SockRef;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect(text)
@@ -22,7 +21,7 @@ fn what_is_built_is_parsed() {
     let len = ControlBuilder::new(&mut space)
         .packet_info(ip("192.0.2.7"), 5)
         .segment_size(1200)
-        .ecn(2, false)
+        .traffic_class(2, false)
         .finish();
     let control = Control::parse(&space.bytes()[..len]);
     assert_eq!(control.local, Some(ip("192.0.2.7")));
@@ -32,7 +31,7 @@ fn what_is_built_is_parsed() {
         let len = ControlBuilder::new(&mut space)
             .packet_info(ip(local), 5)
             .segment_size(1200)
-            .ecn(3, true)
+            .traffic_class(0xb8 | 3, true)
             .finish();
         assert_eq!(len, 88, "the largest set of messages fills the space");
         let control = Control::parse(&space.bytes()[..len]);
@@ -55,7 +54,8 @@ fn a_multicast_destination_is_no_source() {
 #[test]
 fn any_alignment_and_any_cut_is_read_alike() {
     let mut space = ControlSpace::new();
-    let len = ControlBuilder::new(&mut space).packet_info(ip("2001:db8::7"), 0).ecn(1, true).finish();
+    let len =
+        ControlBuilder::new(&mut space).packet_info(ip("2001:db8::7"), 0).traffic_class(1, true).finish();
     let whole = Control::parse(&space.bytes()[..len]);
     let mut shifted = [0u8; 128];
     for shift in 0..16 {
@@ -113,18 +113,19 @@ fn random_bytes_never_panic() {
 fn the_kernel_says_everything_at_once() {
     let families = [("0.0.0.0:0", false), ("[::]:0", true)];
     for (bind, ipv6) in families.into_iter().filter(|family| support::here(family.0)) {
-        let options = SocketOptions { receive_trains: true, ..SocketOptions::default() };
+        let options = SocketOptions {
+            receive_trains: true,
+            ecn: true,
+            receive_timestamps: true,
+            ..SocketOptions::default()
+        };
         let mut group = ListenerGroup::bind(bind.parse().expect(bind), 1, &options).expect("group");
         let server = group.take_sockets().remove(0);
-        let asked = SockRef::from(&server);
-        if ipv6 { asked.set_recv_tclass_v6(true) } else { asked.set_recv_tos_v4(true) }.expect("ECN");
-        support::set_option(&server, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32.to_ne_bytes())
-            .expect("timestamps");
 
         let local = ip(if ipv6 { "::1" } else { "127.0.0.1" });
         let client = UdpSocket::bind((local, 0)).expect("client");
         let mut space = ControlSpace::new();
-        let len = ControlBuilder::new(&mut space).segment_size(100).ecn(2, ipv6).finish();
+        let len = ControlBuilder::new(&mut space).segment_size(100).traffic_class(2, ipv6).finish();
         let to = (local, group.local_addr().port()).into();
         support::send(&client, &[7; 950], to, &mut space, len).expect("send");
 

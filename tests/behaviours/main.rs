@@ -16,6 +16,8 @@ mod counters;
 mod demotion_loses_nothing;
 mod drain;
 mod echo_sizes;
+mod ecn_in;
+mod ecn_out;
 mod endpoints;
 mod foreign_datagrams;
 mod handover_order;
@@ -28,6 +30,7 @@ mod stale_completions;
 mod stale_ids;
 mod submission_queue_small;
 mod timers;
+mod timestamps;
 #[cfg(target_os = "linux")]
 mod trains_in;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,8 @@ pub mod gate;
 pub mod handlers;
 pub mod icmp;
 pub mod lab;
+#[cfg(target_os = "linux")]
+pub mod marks;
 pub mod namespace;
 pub mod overruns;
 pub mod program;

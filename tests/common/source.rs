@@ -208,6 +208,7 @@ pub fn slow_cable(kilobits: u32) -> Host {
 }
 
 pub fn slow_cable_with_mtu(kilobits: u32, mtu: u32) -> Host {
+    stay_on_one_core();
     let host = Host::new();
     host.cable("v0", "v1");
     run(&format!("ip link set v0 mtu {mtu} up"));
@@ -226,8 +227,40 @@ pub fn slow_cable_with_mtu(kilobits: u32, mtu: u32) -> Host {
         run(&format!("ip neigh add {there} lladdr {} dev v0 nud permanent", other[0]));
         host.run(&format!("ip neigh add {here} lladdr {} dev v1 nud permanent", other[1]));
     }
+    limit_rate(1_000_000, mtu);
+    for (here, there) in HERE.into_iter().zip(THERE) {
+        if !there.contains(':') || mtu >= 1_280 {
+            prove(&host, here, there);
+        }
+    }
     limit_rate(kilobits, mtu);
     host
+}
+
+/// Waits until a new cable carries all that is sent, which in its first moments it may not.
+fn prove(host: &Host, here: &str, there: &str) {
+    const FRAMES: u32 = 100;
+    let address = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 0);
+    let (near, far) = (roomy(address(here)), host.inside(|| roomy(address(there))));
+    far.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let to = far.local_addr().unwrap();
+    let all_come = || {
+        let sent = (0..FRAMES).filter(|_| near.send_to(&[0; 500], to).is_ok()).count();
+        let came = std::iter::from_fn(|| far.recv(&mut [0; 500]).ok()).take(FRAMES as usize).count();
+        (sent, came) == (FRAMES as usize, FRAMES as usize)
+    };
+    let end = Instant::now() + PATIENCE;
+    while !all_come() {
+        assert!(Instant::now() < end, "the cable from {here} to {there} does not carry all");
+    }
+}
+
+/// A cable brings frames to the core that sends them on, and with two of them one may overtake another. So this
+/// process, whatever it starts from now on, and what the kernel does for them share one.
+fn stay_on_one_core() {
+    let cores = shardgram_sys::affinity::available_cores();
+    let id = std::process::id();
+    run(&format!("taskset --all-tasks --cpu-list --pid {} {id}", cores[id as usize % cores.len()]));
 }
 
 /// Changes the rate of a cable with the usual MTU.

@@ -124,6 +124,12 @@ impl Friend {
         assert_eq!((&buffer[..len], from), (bytes, self.at));
     }
 
+    /// How many answers come that were not waited for.
+    pub fn late(&self) -> usize {
+        self.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        std::iter::from_fn(|| self.socket.recv(&mut [0; 16]).ok()).count()
+    }
+
     /// Lengths of the next so many datagrams.
     pub fn hears_some(&self, count: usize) -> Vec<usize> {
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -38,12 +38,12 @@ fn a_peer_that_comes_and_goes_is_refused_and_received(mut bed: Bed) {
 }
 
 /// This host, a router, and a host behind it.
-struct Routed {
-    router: Host,
-    far: Host,
+pub struct Routed {
+    pub router: Host,
+    pub far: Host,
 }
 
-const HERE: [&str; 2] = ["10.77.0.1", "fd77::1"];
+pub const HERE: [&str; 2] = ["10.77.0.1", "fd77::1"];
 
 const ROUTER: [&str; 2] = ["10.77.0.2", "fd77::2"];
 
@@ -52,7 +52,7 @@ const BEHIND: [&str; 2] = ["10.88.0.1", "fd88::1"];
 const FAR: [&str; 2] = ["10.88.0.2", "fd88::2"];
 
 impl Routed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (router, far) = (Host::new(), Host::new());
         router.cable_to("r1", &far, "f0");
         router.cable("v0", "r0");

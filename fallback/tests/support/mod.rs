@@ -109,7 +109,14 @@ impl Bound {
     pub(crate) fn new(config: Config, options: SocketOptions) -> Self {
         config.validate().unwrap();
         let (receive_buffer, send_buffer) = config.socket_bytes();
-        let options = SocketOptions { receive_buffer, send_buffer, receive_trains: true, ..options };
+        let mut options = SocketOptions {
+            receive_buffer,
+            send_buffer,
+            ecn: config.reports_ecn(),
+            receive_timestamps: config.reports_time(),
+            ..options
+        };
+        options.receive_trains = shardgram_fallback::receives_trains(&options);
         let shards = config.shard_count();
         let mut sockets: Vec<Vec<UdpSocket>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();

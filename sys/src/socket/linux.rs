@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::c_int;
+use shardgram_core::PathMtu;
 use socket2::Socket;
 
 use crate::sockopt;
@@ -110,24 +111,106 @@ pub fn drop_count(socket: &impl AsFd) -> io::Result<u64> {
     Ok(u64::from(words[WORDS - 1]))
 }
 
-/// Puts path-MTU handling back to the system's usual mode, which quinn-udp changes.
-///
-/// quinn-udp sets probe mode, in which the kernel never fragments and ignores what it learned
-/// about a path: right for QUIC, which probes itself, and wrong for a server whose datagrams
-/// should simply arrive. Afterwards the kernel learns path MTUs and fragments what it must
-/// (`IP_PMTUDISC_WANT` in `ip(7)`, `IPV6_MTU_DISCOVER` and `IPV6_DONTFRAG` in `ipv6(7)` and
-/// RFC 3542 section 11.2).
+/// Has received datagrams come with their congestion bits, or not (`IP_RECVTOS` in `ip(7)`, `IPV6_RECVTCLASS` in
+/// `ipv6(7)` and RFC 3542 section 6.5; every supported kernel).
 ///
 /// # Errors
 ///
-/// Those of reading the socket's name and of setting the options.
-pub fn default_path_mtu(socket: &UdpSocket) -> io::Result<()> {
-    let ipv6 = socket.local_addr()?.is_ipv6();
-    let socket = socket.as_fd();
-    if ipv6 {
-        sockopt::set_int(socket, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
-        sockopt::set_int(socket, libc::SOL_IPV6, libc::IPV6_DONTFRAG, 0)
-    } else {
-        sockopt::set_int(socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT)
+/// `ENOPROTOOPT` if `ipv6` is not the socket's family.
+pub fn set_receive_ecn(socket: &impl AsFd, ipv6: bool, on: bool) -> io::Result<()> {
+    let (level, name) =
+        if ipv6 { (libc::SOL_IPV6, libc::IPV6_RECVTCLASS) } else { (libc::SOL_IP, libc::IP_RECVTOS) };
+    sockopt::set_int(socket.as_fd(), level, name, on.into())
+}
+
+/// Has received datagrams come with the time at which the kernel received them, or not (`SO_TIMESTAMPNS` in
+/// `socket(7)`, Linux 2.6.22). Turning it on for the first socket of a host changes the kernel's code
+/// (`net_enable_timestamp` in net/core/dev.c), which takes effect a little later; what comes before has the time at
+/// which it was read.
+///
+/// # Errors
+///
+/// None on an open socket.
+pub fn set_receive_timestamps(socket: &impl AsFd, on: bool) -> io::Result<()> {
+    sockopt::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on.into())
+}
+
+/// Sets what becomes of datagrams that are longer than the path's MTU (`IP_MTU_DISCOVER` in `ip(7)`,
+/// `IPV6_MTU_DISCOVER` in `ipv6(7)`); [`PathMtu::System`] leaves it as it is.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` if `ipv6` is not the socket's family.
+pub fn set_path_mtu(socket: &impl AsFd, ipv6: bool, mode: PathMtu) -> io::Result<()> {
+    let value = match mode {
+        PathMtu::Refuse => libc::IP_PMTUDISC_DO,
+        PathMtu::Probe => libc::IP_PMTUDISC_PROBE,
+        PathMtu::Fragment => libc::IP_PMTUDISC_DONT,
+        _ => return Ok(()),
+    };
+    // The values for both families are the same (include/uapi/linux/in.h and in6.h).
+    let (level, name) =
+        if ipv6 { (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER) } else { (libc::SOL_IP, libc::IP_MTU_DISCOVER) };
+    sockopt::set_int(socket.as_fd(), level, name, value)
+}
+
+/// Keeps path-MTU handling as it is over a call that changes it, such as that of quinn-udp.
+///
+/// quinn-udp sets probe mode (`IP_MTU_DISCOVER` in `ip(7)`, `IPV6_MTU_DISCOVER` and `IPV6_DONTFRAG` in `ipv6(7)`
+/// and RFC 3542 section 11.2), in which the kernel never fragments and ignores what it learned about a
+/// path: right for QUIC, which probes itself, and wrong for a server whose datagrams should simply arrive.
+///
+/// # Errors
+///
+/// Those of the call, of reading the socket's name and of reading and setting the options.
+pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    const V4: &[(c_int, c_int)] = &[(libc::SOL_IP, libc::IP_MTU_DISCOVER)];
+    const V6: &[(c_int, c_int)] =
+        &[(libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER), (libc::SOL_IPV6, libc::IPV6_DONTFRAG)];
+    let options = if socket.local_addr()?.is_ipv6() { V6 } else { V4 };
+    let read = |&(level, name): &(c_int, c_int)| -> io::Result<c_int> {
+        let [value] = sockopt::get_words::<1>(socket.as_fd(), level, name)?;
+        Ok(value.cast_signed())
+    };
+    let before: Vec<c_int> = options.iter().map(read).collect::<io::Result<_>>()?;
+    let result = call()?;
+    for (&(level, name), value) in options.iter().zip(before) {
+        sockopt::set_int(socket.as_fd(), level, name, value)?;
     }
+    Ok(result)
+}
+
+/// The byte that a socket writes into the headers of what it sends: DSCP and congestion bits (`IP_TOS` in
+/// `ip(7)`, `IPV6_TCLASS` in `ipv6(7)`).
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` if `ipv6` is not the socket's family.
+pub fn traffic_class(socket: &impl AsFd, ipv6: bool) -> io::Result<u8> {
+    let (level, name) = traffic_class_option(ipv6);
+    let [class] = sockopt::get_words::<1>(socket.as_fd(), level, name)?;
+    Ok(class as u8)
+}
+
+/// Sets that byte, and keeps the socket's priority (`SO_PRIORITY` in `socket(7)`), which with IPv4 the
+/// kernel would derive from it. The socket's next send looks at the routes again (`__ip_sock_set_tos` in
+/// net/ipv4/ip_sockglue.c). One system call with IPv6, three with IPv4.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` if `ipv6` is not the socket's family.
+pub fn set_traffic_class(socket: &impl AsFd, ipv6: bool, class: u8) -> io::Result<()> {
+    let ((level, name), socket) = (traffic_class_option(ipv6), socket.as_fd());
+    if ipv6 {
+        return sockopt::set_int(socket, level, name, class.into());
+    }
+    let [priority] = sockopt::get_words::<1>(socket, libc::SOL_SOCKET, libc::SO_PRIORITY)?;
+    sockopt::set_int(socket, level, name, class.into())?;
+    // EPERM above 6 without CAP_NET_ADMIN, as when privileges were given up since: then it is the derived one.
+    let _ = sockopt::set_int(socket, libc::SOL_SOCKET, libc::SO_PRIORITY, priority.cast_signed());
+    Ok(())
+}
+
+fn traffic_class_option(ipv6: bool) -> (c_int, c_int) {
+    if ipv6 { (libc::SOL_IPV6, libc::IPV6_TCLASS) } else { (libc::SOL_IP, libc::IP_TOS) }
 }

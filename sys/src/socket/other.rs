@@ -6,6 +6,7 @@
 use std::io;
 use std::net::UdpSocket;
 
+use shardgram_core::PathMtu;
 use socket2::Socket;
 
 /// The BSD family and macOS cap both buffers by one setting. Windows has no cap that is set so.
@@ -67,11 +68,38 @@ pub fn drop_count<S>(_socket: &S) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Does nothing here: quinn-udp turns it on where the system has it.
+///
+/// # Errors
+///
+/// None.
+pub fn set_receive_ecn<S>(_socket: &S, _ipv6: bool, _on: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Does nothing here: times are reported on Linux only.
+///
+/// # Errors
+///
+/// None.
+pub fn set_receive_timestamps<S>(_socket: &S, _on: bool) -> io::Result<()> {
+    Ok(())
+}
+
 /// Does nothing here: what quinn-udp sets on these systems is left alone.
 ///
 /// # Errors
 ///
 /// None.
-pub fn default_path_mtu(_socket: &UdpSocket) -> io::Result<()> {
+pub fn set_path_mtu<S>(_socket: &S, _ipv6: bool, _mode: PathMtu) -> io::Result<()> {
     Ok(())
+}
+
+/// The call and nothing else: what quinn-udp sets on these systems is left alone.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn keeping_path_mtu<T>(_socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    call()
 }

@@ -1,0 +1,196 @@
+//! What is sent to a peer is marked as its handler says, from then on and nothing before, and a DSCP stays.
+#![cfg(target_os = "linux")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use shardgram::{
+    Accept, Config, Context, Datagram, Ecn, Endpoint, Handler, Origin, PeerId, Server, SocketHook,
+    TierPolicy, Via,
+};
+
+use crate::common::marks::{DSCP, Marker, hook_with, marked};
+use crate::common::{Bed, Served};
+
+/// Bytes of each datagram that is sent.
+const LEN: usize = 100;
+
+/// The first byte of what it is sent says what to do: `m` sends a datagram for each further byte, marked so, `r` marks
+/// the peer with the next byte and replies, `s` sends a datagram, `c` closes the peer. A stranger's `?` is answered without a peer.
+struct Marks;
+
+impl Handler for Marks {
+    type Peer = ();
+    type Timer = ();
+    type Message = SocketAddr;
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        if first.starts_with(b"?") {
+            cx.io.answer(first.path(), &[7; LEN]).unwrap();
+            return Accept::Reply(first.len());
+        }
+        Accept::Peer(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, to: SocketAddr) {
+        let endpoint = cx.io.endpoint(Endpoint::towards(to)).unwrap();
+        let peer = cx.open(Via::Endpoint(endpoint), to, ()).unwrap();
+        cx.io.set_ecn(peer, Ecn::Ect1);
+        cx.io.send(peer, b"hello").unwrap();
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
+        match datagram[..] {
+            [b'm', ref marks @ ..] => {
+                for (number, mark) in (0..).zip(marks) {
+                    cx.io.set_ecn(from, Ecn::from_bits(*mark));
+                    cx.io.send(from, &[number; LEN]).unwrap();
+                }
+            }
+            [b'r', mark, ..] => {
+                cx.io.set_ecn(from, Ecn::from_bits(mark));
+                let len = datagram.len();
+                cx.io.reply(datagram, len).unwrap();
+            }
+            [b's'] => cx.io.send(from, &[0; LEN]).unwrap(),
+            [b'c'] => cx.io.close(from),
+            _ => {}
+        }
+    }
+}
+
+fn serve(bed: &mut Bed, config: Config, hook: Option<SocketHook>) -> Served<SocketAddr> {
+    let Bed::Real(backend) = bed else { unreachable!("a real driver") };
+    let server = Server::bind_with(config.backend(*backend), hook).expect("the server binds");
+    Served::Real(server.spawn(|_| Marks).expect("it starts"))
+}
+
+/// Addresses to listen on, and those to write to.
+fn listens() -> [(SocketAddr, IpAddr); 4] {
+    [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")]
+        .map(|(at, to)| (SocketAddr::new(at.parse().unwrap(), 0), to.parse().unwrap()))
+}
+
+/// Both tiers, where there are two.
+fn tiers(bed: &Bed) -> &'static [TierPolicy] {
+    match bed {
+        Bed::Real(shardgram::Backend::Uring) => &[TierPolicy::Listener, TierPolicy::Connected],
+        _ => &[TierPolicy::Listener],
+    }
+}
+
+/// Does something with a client of a server, for each address and in each tier.
+fn everywhere(bed: &mut Bed, class: u8, check: impl Fn(&Marker, SocketAddr)) {
+    for &tier in tiers(bed) {
+        let config = listens().iter().fold(Config::new().tier(tier), |config, (at, _)| config.listen(*at));
+        // Those of a wildcard have listeners of their own, unless there are to be none.
+        for config in [config.clone(), config.max_local_addresses(0)] {
+            let server = serve(bed, config, (class != 0).then(|| hook_with(class)));
+            for (promoted, (at, (_, ip))) in (1..).zip(bed.addresses(&server).into_iter().zip(listens())) {
+                let (client, to) = (Marker::new(ip), SocketAddr::new(ip, at.port()));
+                client.send(to, 0, None, b"m\0");
+                assert_eq!(client.receive().class, class, "{to} {tier}");
+                let own = tier == TierPolicy::Connected && bed.stats(&server).promotions_refused == 0;
+                if own && promoted <= 2 {
+                    bed.until("it is connected", |bed| bed.stats(&server).promoted == promoted);
+                }
+                check(&client, to);
+            }
+            let stats = bed.drain(server);
+            assert_eq!(stats.send_failed(), 0, "{stats:?}");
+        }
+    }
+}
+
+/// Asks for datagrams with these marks, in one turn, and wants them in order, each in a train of its like.
+fn expect(client: &Marker, to: SocketAddr, class: u8, marks: &[u8]) {
+    client.send(to, 0, None, &[b"m", marks].concat());
+    let mut number = 0;
+    for run in marks.chunk_by(|a, b| a == b) {
+        let got = client.receive();
+        let bytes: Vec<u8> = (number..).take(run.len()).flat_map(|number: u8| [number; LEN]).collect();
+        number += run.len() as u8;
+        assert_eq!(got.class, marked(class, run[0]), "{marks:?}: {run:?} to {to}");
+        assert_eq!(got.segment, (run.len() > 1).then_some(LEN), "{marks:?}: {run:?} to {to}");
+        assert_eq!(got.bytes, bytes, "{marks:?} to {to}");
+    }
+}
+
+/// Marks that change in a turn and from one to the next.
+fn changes(client: &Marker, to: SocketAddr, class: u8) {
+    for mark in [0, 1, 2, 3, 0, 2] {
+        expect(client, to, class, &[mark]);
+        expect(client, to, class, &[mark; 5]);
+    }
+    for marks in [
+        &[2, 2, 2, 3, 3, 0, 0, 2][..],
+        &[2, 2, 2, 2],
+        &[0, 0, 1, 1, 1, 0],
+        &[1, 2, 3, 0, 1, 2, 3, 0],
+        &[3; 64],
+        &[0; 64],
+    ] {
+        expect(client, to, class, marks);
+    }
+    for mark in [3, 1, 0] {
+        client.send(to, 0, None, &[b'r', mark]);
+        let got = client.receive();
+        assert_eq!((got.class, &got.bytes[..]), (marked(class, mark), &[b'r', mark][..]));
+    }
+}
+
+fn each_datagram_has_its_mark(mut bed: Bed) {
+    everywhere(&mut bed, 0, |client, to| changes(client, to, 0));
+}
+
+fn a_dscp_stays(mut bed: Bed) {
+    everywhere(&mut bed, DSCP, |client, to| changes(client, to, DSCP));
+}
+
+fn without_a_mark_it_is_the_hooks_byte(mut bed: Bed) {
+    everywhere(&mut bed, DSCP | 1, |client, to| changes(client, to, DSCP | 1));
+}
+
+fn stateless_answers_have_none(mut bed: Bed) {
+    everywhere(&mut bed, 0, |client, to| {
+        expect(client, to, 0, &[3, 3]);
+        let stranger = Marker::new(to.ip());
+        stranger.send(to, 3, None, b"?");
+        let answers = [stranger.receive(), stranger.receive()];
+        assert_eq!(answers.map(|answer| (answer.class, answer.bytes.len())), [(0, LEN), (0, 1)]);
+    });
+}
+
+fn a_mark_lasts_as_long_as_its_peer(mut bed: Bed) {
+    let server = serve(&mut bed, Config::new().listen(listens()[0].0).max_peers(1), None);
+    let at = bed.address(&server);
+    let client = Marker::new(at.ip());
+    for _ in 0..3 {
+        for (order, class) in [(&b"s"[..], 0), (b"m\x03", 3), (b"s", 3), (b"s", 3)] {
+            client.send(at, 0, None, order);
+            assert_eq!(client.receive().class, class, "{order:?}");
+        }
+        client.send(at, 0, None, b"c");
+        bed.until("it is closed", |bed| bed.stats(&server).peers() == 0);
+    }
+    bed.drain(server);
+}
+
+fn by_an_endpoint(mut bed: Bed) {
+    let server = serve(&mut bed, Config::new(), Some(hook_with(DSCP)));
+    for (_, ip) in &listens()[..2] {
+        let friend = Marker::new(*ip);
+        bed.tell(&server, 0, friend.address());
+        let hello = friend.receive();
+        assert_eq!((hello.class, &hello.bytes[..]), (DSCP | 1, &b"hello"[..]));
+    }
+    bed.drain(server);
+}
+
+on_real_drivers!(
+    each_datagram_has_its_mark,
+    a_dscp_stays,
+    without_a_mark_it_is_the_hooks_byte,
+    stateless_answers_have_none,
+    a_mark_lasts_as_long_as_its_peer,
+    by_an_endpoint,
+);
