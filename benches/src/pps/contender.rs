@@ -18,12 +18,13 @@ const fn contender(name: &'static str, label: &'static str, spins: bool, rival: 
 }
 
 /// All of them.
-pub const ALL: [Contender; 14] = [
+pub const ALL: [Contender; 15] = [
     contender("shardgram-uring-listener", "shardgram uring listener", true, false),
     contender("shardgram-uring-connected", "shardgram uring connected", true, false),
     contender("shardgram-uring-adaptive", "shardgram uring adaptive", true, false),
     contender("shardgram-mio", "shardgram mio", true, false),
     contender("bare-uring", "bare io_uring", true, false),
+    contender("bare-uring-patient", "bare io_uring, patient", false, false),
     contender("recvmmsg", "recvmmsg+sendmmsg", true, false),
     contender("recvfrom", "recvfrom+sendto", true, false),
     contender("quinn-udp", "quinn-udp", true, true),

@@ -41,7 +41,8 @@ pub fn draw(folder: &Path, all: &[Measured]) -> Result<Vec<PathBuf>, Box<dyn Err
     for measured in all {
         for (word, title, figure) in CHARTS {
             let bars = |row: &Row| Some((row.contender, row.quartiles(figure)?));
-            let bars: Vec<_> = measured.rows.iter().filter_map(bars).collect();
+            // The first at the top.
+            let bars: Vec<_> = measured.rows.iter().rev().filter_map(bars).collect();
             if bars.is_empty() {
                 continue; // no latency in a sink
             }
@@ -75,7 +76,13 @@ fn chart(path: &Path, title: &str, bars: &[(&'static str, Quartiles)]) -> Result
         SegmentValue::CenterOf(at) => name(at),
         _ => String::new(),
     };
-    chart.configure_mesh().disable_y_mesh().y_labels(bars.len() + 1).y_label_formatter(&label).draw()?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(bars.len() + 1)
+        .y_label_formatter(&label)
+        .x_label_formatter(&|value| format!("{value:.0}"))
+        .draw()?;
     for (at, (contender, figures)) in bars.iter().enumerate() {
         let at = at as i32;
         let colour = if contender.starts_with("shardgram-") { OURS } else { OTHERS };

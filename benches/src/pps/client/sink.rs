@@ -9,8 +9,8 @@ use super::{LOST_AFTER, Load, Outcome, PATIENCE, Phases, silent};
 use crate::pps::child::Server;
 use crate::pps::wire::{HEADER, Head, Kind};
 
-/// How often the clock is looked at while the server is behind.
-const SPINS: u32 = 64;
+/// Pauses between two looks at the tally while the server is behind: each takes its cache line from the server.
+const SPINS: u32 = 512;
 
 pub(super) fn run(load: &Load, server: &Server) -> io::Result<Outcome> {
     let mut link = Link::open(load, load.flows, server.address())?;

@@ -4,6 +4,10 @@
 //! back from the buffer they came in, with `MSG_DONTWAIT` and no completion for success. What came in a row from one
 //! peer leaves as one train, and trains that came (UDP_GRO) stay whole. No peer table, no accounts, no timers, no
 //! second socket. It is written as well as we can, for a weak rival would make a weak claim.
+//!
+//! The **patient** one gives a peer who sends several datagrams a little time to send more before it looks: handed
+//! them by ones and twos, a server spends most of its time on turns. It does so only after a turn in which datagrams
+//! that came one by one left as a train, so neither where peers wait for answers nor where trains come as such.
 
 use std::error::Error;
 use std::net::UdpSocket;
@@ -20,15 +24,32 @@ use crate::pps::system;
 use crate::pps::tally::Tally;
 use crate::pps::wire::Kind;
 
+/// The name of the contender that is patient.
+pub const PATIENT: &str = "bare-uring-patient";
 const BUFFERS: u16 = 256;
 /// Completions of a turn.
 const BUDGET: usize = 64;
 const ENTRIES: u32 = 512;
 /// Of the header that the kernel writes before name, control messages and payload.
 const HEADER: usize = 16;
+/// Flags of io_uring_enter(2).
+const IORING_ENTER_GETEVENTS: u32 = 1;
+const IORING_ENTER_EXT_ARG: u32 = 8;
 const NAME: usize = size_of::<libc::sockaddr_in>();
 const CONTROL: usize = 24;
 const RECEIVE: u64 = 1 << 32;
+/// How long the patient one waits, and for how many completions at most.
+const PATIENCE_US: u32 = 50;
+const PATIENT_FOR: u32 = 32;
+
+/// `struct io_uring_getevents_arg` of `linux/io_uring.h`; `min_wait_usec` since Linux 6.12.
+#[repr(C)]
+struct WaitArgument {
+    sigmask: u64,
+    sigmask_size: u32,
+    min_wait_usec: u32,
+    timeout: u64,
+}
 
 struct Buffers {
     ring: *mut BufRingEntry,
@@ -125,10 +146,13 @@ struct Bare {
     trains: Vec<Train>,
     peers: Vec<libc::sockaddr_in>,
     trains_out: bool,
+    patient: bool,
+    /// Whether datagrams that came one by one left as a train in the last turn.
+    joined: bool,
 }
 
 impl Bare {
-    fn new(socket: &UdpSocket, trains: bool) -> Result<Self, Box<dyn Error>> {
+    fn new(socket: &UdpSocket, trains: bool, patient: bool) -> Result<Self, Box<dyn Error>> {
         let ring = build_ring()?;
         ring.submitter().register_files(&[socket.as_raw_fd()])?;
         let mut buffers = Buffers::new();
@@ -154,6 +178,8 @@ impl Bare {
             trains: Vec::with_capacity(BUDGET),
             peers: Vec::new(),
             trains_out: trains,
+            patient,
+            joined: false,
         })
     }
 
@@ -177,12 +203,41 @@ impl Bare {
     /// Hands everything over, waits as it is to be waited, and takes the buffers back that were sent from.
     fn enter(&mut self, wait: Wait) {
         let result = match wait {
+            Wait::Block if self.patient && self.joined => self.wait_for_more(),
             Wait::Block => self.ring.submit_and_wait(1),
             Wait::Spin => self.ring.submit(),
         };
-        match result {
-            Err(e) if e.raw_os_error() != Some(libc::EINTR) => panic!("io_uring_enter: {e}"),
+        self.joined = false;
+        match result.map_err(|error| error.raw_os_error()) {
+            // The longest wait is over; nothing came, or a signal did.
+            Err(error) if ![Some(libc::EINTR), Some(libc::ETIME)].contains(&error) => {
+                panic!("io_uring_enter: {:?}", error.map(std::io::Error::from_raw_os_error))
+            }
             _ => self.in_flight.drain(..).for_each(|id| self.buffers.give(id)),
+        }
+    }
+
+    /// Hands everything over and waits for some time for many completions, and from then on for one.
+    fn wait_for_more(&mut self) -> std::io::Result<usize> {
+        let timeout = [1_i64, 0]; // struct __kernel_timespec: a second
+        let argument = WaitArgument {
+            sigmask: 0,
+            sigmask_size: 8,
+            min_wait_usec: PATIENCE_US,
+            timeout: timeout.as_ptr() as u64,
+        };
+        let queued = self.ring.submission().len() as u32;
+        let flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+        // SAFETY: the argument is the kernel's, and it and the time it points to live until the call returns; the
+        // entries are sound as `push` says.
+        let result = unsafe { self.ring.submitter().enter(queued, PATIENT_FOR, flags, Some(&argument)) };
+        match result {
+            // Before Linux 6.12: nothing was submitted.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.patient = false;
+                self.ring.submit_and_wait(1)
+            }
+            result => result,
         }
     }
 
@@ -244,6 +299,7 @@ impl Bare {
             if datagrams == 1 {
                 self.push(&send(first.payload, first.len, first.name));
             } else {
+                self.joined |= end - at > 1;
                 let entry = self.train(&came[at..end], first.segment);
                 self.push(&entry);
             }
@@ -325,7 +381,7 @@ pub fn serve(
     mut tally: Tally,
     stop: &AtomicBool,
 ) -> Result<Tally, Box<dyn Error>> {
-    let mut bare = Bare::new(socket, !task.no_trains)?;
+    let mut bare = Bare::new(socket, !task.no_trains, task.contender == PATIENT)?;
     bare.arm();
     announce(socket.local_addr()?);
     while !stop.load(Ordering::Relaxed) {

@@ -115,7 +115,7 @@ pub fn serve(task: &Task) -> Result<(), Box<dyn Error>> {
     let tally = Tally::open(task.tally.as_deref())?;
     match task.contender.as_str() {
         name if name.starts_with("shardgram-") => shardgram::serve(task, tally),
-        "bare-uring" => {
+        "bare-uring" | bare_uring::PATIENT => {
             bare_uring::serve(&system::listener()?, task, tally, &AtomicBool::new(false)).map(drop)
         }
         "recvmmsg" => recvmmsg::serve(task, tally),
