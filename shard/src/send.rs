@@ -1,6 +1,7 @@
 //! How things leave: trains become submission entries, and what a full socket refuses waits.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, SocketId};
@@ -10,6 +11,7 @@ use shardgram_core::{Ecn, PeerError, PeerId};
 
 use crate::buf_ring::BufRing;
 use crate::credit;
+use crate::direct;
 use crate::driver::UringDriver;
 use crate::engine::Engine;
 use crate::errno::{network_error, send_fault};
@@ -86,9 +88,13 @@ impl UringDriver {
             && let Some(socket) = self.sockets.get_mut(slot)
             && socket.credit.take(credit::cost(train.bytes as usize, 1))
         {
+            let fd = socket.socket.as_raw_fd();
             let to = socket.destination(&train.path, train.ecn, self.turn);
             let Engine { ring, buffers, operands } = &mut self.engine;
             let bytes = bytes_of(source, outbox, buffers);
+            if self.direct.is_some() && outbox.trains().len() <= direct::SENDS && direct::send(fd, &to, bytes) {
+                return Ok(());
+            }
             // SAFETY: as in `push_train`.
             return unsafe { operands.push_datagram(ring, to, bytes, UserData::send(index, self.turn)) };
         }
