@@ -212,7 +212,7 @@ pub struct RxSlice {
 /// ```
 #[derive(Debug)]
 pub struct Datagram<'b> {
-    pub(crate) path: Path,
+    pub(crate) path: &'b Path,
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
     pub(crate) bytes: &'b mut [u8],
@@ -231,7 +231,7 @@ impl Datagram<'_> {
     /// ```
     #[inline]
     pub fn path(&self) -> Path {
-        self.path
+        *self.path
     }
 
     /// What the kernel said about it.
@@ -286,7 +286,7 @@ impl DerefMut for Datagram<'_> {
 /// ```
 #[derive(Debug)]
 pub struct ReceivedTrain<'b> {
-    pub(crate) path: Path,
+    pub(crate) path: &'b Path,
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
     pub(crate) segment: usize,
@@ -302,7 +302,7 @@ impl<'b> ReceivedTrain<'b> {
     /// ```
     #[inline]
     pub fn path(&self) -> Path {
-        self.path
+        *self.path
     }
 
     /// What the kernel said, which holds for each of them.

@@ -225,7 +225,7 @@ impl<H: Handler> Dispatch<H> {
     fn forwarded(&mut self, mut forwarded: Forwarded) {
         self.io.stats.forwarded_in.add(1);
         let Forwarded { path, meta, peer, .. } = forwarded;
-        let datagram = Datagram { path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
+        let datagram = Datagram { path: &path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
         match (self.known(&path), peer) {
             (Some(known), _) => self.deliver(known, datagram),
             (None, Some(peer)) => self.join_path(peer, datagram),
@@ -294,7 +294,7 @@ impl<H: Handler> Dispatch<H> {
     fn admit(&mut self, mut datagram: Datagram<'_>) {
         if self.io.amplification_limit != 0 {
             let allowance = u64::from(self.io.amplification_limit) * datagram.len() as u64;
-            self.io.stranger = Some((datagram.path, allowance));
+            self.io.stranger = Some((*datagram.path, allowance));
         }
         let decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
         match decision {
@@ -315,7 +315,7 @@ impl<H: Handler> Dispatch<H> {
 
     fn new_peer(&mut self, state: H::Peer, datagram: Datagram<'_>) -> Option<PeerId> {
         // `accept` may have opened a peer on this very path; then that is the one, and there is no second.
-        if let Some(known) = self.known(&datagram.path) {
+        if let Some(known) = self.known(datagram.path) {
             let _ = guarded(move || drop(state));
             self.deliver(known, datagram);
             return Some(known);
@@ -323,7 +323,7 @@ impl<H: Handler> Dispatch<H> {
         // What `accept` left of the amplification limit is the new peer's; it gains nothing twice.
         let allowance = self.io.stranger.take().map_or(0, |(_, left)| left);
         let (peers, io) = (&mut self.peers, &mut self.io);
-        let Some(peer) = guarded(|| Context { peers, io }.admit(datagram.path, state)).flatten() else {
+        let Some(peer) = guarded(|| Context { peers, io }.admit(*datagram.path, state)).flatten() else {
             self.io.stats.dropped_peers_full.add(1);
             return None;
         };
@@ -339,15 +339,15 @@ impl<H: Handler> Dispatch<H> {
         self.io.stats.stateless.add(1);
         let len = len.min(datagram.len());
         // Refusals, by a full outbox or by the amplification limit, are counted where they are made.
-        if self.io.stranger_allowed(&datagram.path, len).is_ok()
+        if self.io.stranger_allowed(datagram.path, len).is_ok()
             && let Ok(source) = self.io.source_of(datagram, len)
         {
-            let _ = self.io.push_stateless(datagram.path, source, len);
+            let _ = self.io.push_stateless(*datagram.path, source, len);
         }
     }
 
     fn join_path(&mut self, peer: PeerId, datagram: Datagram<'_>) {
-        if let Some(known) = self.known(&datagram.path) {
+        if let Some(known) = self.known(datagram.path) {
             return self.deliver(known, datagram);
         }
         let endpoint = datagram.path.socket.as_endpoint();
@@ -355,7 +355,7 @@ impl<H: Handler> Dispatch<H> {
             return self.forward(peer.shard(), Some(peer), &datagram);
         }
         // An endpoint of one shard means nothing on another, so there such a path cannot be.
-        match self.io.routes.add_path(peer, datagram.path) {
+        match self.io.routes.add_path(peer, *datagram.path) {
             AddPath::Added { lost } => {
                 if let Some(slot) = lost.and_then(SocketId::as_endpoint) {
                     self.io.endpoints.path_removed(slot);
@@ -371,7 +371,7 @@ impl<H: Handler> Dispatch<H> {
 
     /// Hands a datagram to the shard it belongs to.
     fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
-        let Datagram { path, meta, .. } = *datagram;
+        let Datagram { path: &path, meta, .. } = *datagram;
         let forwarded = Forwarded { path, meta, peer, bytes: datagram.bytes.to_vec() };
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
@@ -438,7 +438,11 @@ impl<H: Handler> Dispatch<H> {
     fn train(&mut self, path: Path, mut known: Option<PeerId>, arrival: Arrival<'_>) {
         let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
         let at = Some(RxSlice { buffer, start, len: bytes.len() as u32 });
-        let mut train = ReceivedTrain { path, meta, peer: None, segment, bytes, at };
+        if segment == 0 {
+            let known = known.filter(|peer| self.peers.contains(*peer)).or_else(|| self.known(&path));
+            return self.one(known, Datagram { path: &path, meta, peer: None, bytes, at });
+        }
+        let mut train = ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at };
         loop {
             if known.is_none_or(|peer| !self.peers.contains(peer)) {
                 known = self.known(&path);

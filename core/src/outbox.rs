@@ -466,6 +466,7 @@ impl Outbox {
     fn join(&mut self, peer: PeerId, route: &mut Route, path: &Path, source: Source) -> bool {
         let Some(train) = self.trains.get_mut(route.open_train as usize) else { return false };
         let len = source.len();
+        // A peer with one path had no other when the train was begun: paths go between turns.
         let whole = train.bytes == train.segment * train.datagrams;
         let fits = whole
             && len != 0
@@ -475,7 +476,7 @@ impl Outbox {
             && train.segment <= u32::from(route.train_limit)
             && train.ecn == route.ecn
             && train.peer == Some(peer)
-            && train.path == *path;
+            && (route.has_one_path() || train.path == *path);
         if !fits {
             return false;
         }

@@ -66,6 +66,12 @@ impl Route {
         (self.link != NONE).then_some(self.link)
     }
 
+    /// Whether everything to it goes along the one path.
+    #[inline]
+    pub(crate) fn has_one_path(&self) -> bool {
+        self.paths == 1
+    }
+
     pub(crate) fn set_link(&mut self, slot: Option<u32>) {
         self.link = slot.unwrap_or(NONE);
     }

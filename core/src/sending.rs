@@ -78,10 +78,10 @@ impl<H: Handler> Io<H> {
         match datagram.peer {
             Some(peer) => {
                 self.allowed(peer, len)?;
-                self.has_room_to_wait(peer, &datagram.path, len)?;
-                self.push(peer, &datagram.path, source, len)
+                self.has_room_to_wait(peer, datagram.path, len)?;
+                self.push(peer, datagram.path, source, len)
             }
-            None => self.push_stateless(datagram.path, source, len),
+            None => self.push_stateless(*datagram.path, source, len),
         }
     }
 
@@ -106,7 +106,7 @@ impl<H: Handler> Io<H> {
             && let Some(route) = self.routes.get_mut(peer)
         {
             let (source, segment, datagrams) = (Source::Buffer(at), train.segment, train.datagrams());
-            if self.outbox.push_train(peer, route, &train.path, source, segment, datagrams) {
+            if self.outbox.push_train(peer, route, train.path, source, segment, datagrams) {
                 self.stats.queued.add(datagrams as u64);
                 self.stats.queued_bytes.add(train.len() as u64);
                 return Ok(());
@@ -240,6 +240,7 @@ impl<H: Handler> Io<H> {
     }
 
     /// Where the bytes of a reply lie: in the receive buffer, or copied if there is none behind it.
+    #[inline]
     pub(crate) fn source_of(&mut self, datagram: &Datagram<'_>, len: usize) -> Result<Source, SendError> {
         match datagram.at {
             Some(at) => Ok(Source::Buffer(RxSlice { len: len as u32, ..at })),

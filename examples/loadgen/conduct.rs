@@ -263,7 +263,7 @@ impl Course<'_> {
     fn result(mut self, outputs: &mut Outputs) -> Result<Measured, String> {
         let points = match self.series.take() {
             Some(mut series) => {
-                series.finish(self.tally.stopped_ns, outputs)?;
+                series.finish(outputs)?;
                 series.points
             }
             None => Vec::new(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::machine;
-use super::plots::Plot;
+use super::plots::{MOST_SERIES, Plot};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -60,7 +60,7 @@ impl Page {
 fn figure(page: &mut String, plot: &Plot) {
     let Some(svg) = plot.svg() else { return };
     let _ = writeln!(page, "<figure>\n<figcaption><h2>{}</h2>", escaped(plot.title));
-    for (index, series) in plot.series.iter().enumerate() {
+    for (index, series) in plot.series.iter().take(MOST_SERIES).enumerate() {
         let name = escaped(&series.name);
         let _ = write!(page, "<span class=\"key\" style=\"--key:var(--s{index})\">{name}</span> ");
     }
@@ -102,6 +102,9 @@ mod tests {
         assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"), "{html}");
         assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");
+        for index in 0..MOST_SERIES {
+            assert_eq!(STYLE.matches(&format!("--s{index}: #")).count(), 2, "light and dark");
+        }
         for tag in ["html", "body", "dl", "table", "details", "style"] {
             let [opened, closed] =
                 [format!("<{tag}"), format!("</{tag}>")].map(|tag| html.matches(&tag).count());

@@ -18,6 +18,12 @@ use super::sizes::{self, Sizes};
 use super::sources::{self, Source};
 use super::units;
 
+/// Headings of `--help`.
+const LOAD: &str = "Load";
+const SEARCH: &str = "Search";
+const GENERATOR: &str = "Generator";
+const SERVER: &str = "Embedded server";
+const RESULTS: &str = "Results";
 /// The longest payload of UDP over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
 pub(crate) const MAX_PAYLOAD: [usize; 2] = [65_507, 65_527];
 /// The most pairs of a publisher and a subscriber.
@@ -39,8 +45,9 @@ const SPARE_DESCRIPTORS: u64 = 32;
 ///
 /// A datagram is lost if no intact reply came within --timeout, so sent = received + lost. Replies after
 /// that are counted as late, further ones as duplicated, those overtaken by a younger one of their flow as
-/// reordered, and those that differ from what was sent as corrupted. Exit code: 0, 1 if nothing came back
-/// or a --fail-if condition holds, 2 if it could not run.
+/// reordered, and those that differ from what was sent as corrupted. Exit code: 0; 1 if nothing came
+/// back, nobody listens, datagrams are too long for the path, a search found nothing or a --fail-if condition
+/// holds; 2 if it could not run.
 #[derive(Parser, Debug)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Options {
@@ -51,108 +58,122 @@ pub(crate) struct Options {
     /// Sink: what arrived is known of the embedded server only. Fan-out: the first --publishers flows send,
     /// the others subscribe. A server of its own must send a datagram whose byte 30 is 1 back to its sender,
     /// and every other one unchanged to all who sent such a one.
-    #[arg(long, default_value = "echo")]
+    #[arg(help_heading = LOAD, long, default_value = "echo")]
     pub(crate) mode: Choice,
     /// Fan-out: flows that publish.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = range(1, 1_000))]
+    #[arg(help_heading = LOAD, long, value_name = "N", default_value_t = 1, value_parser = range(1, 1_000))]
     pub(crate) publishers: u32,
     /// Flows, each with a socket and a port of its own.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = range(1, 1_000_000))]
+    #[arg(help_heading = LOAD, long, value_name = "N", default_value_t = 64,
+          value_parser = range(1, 1_000_000))]
     pub(crate) flows: u32,
     /// Closed loop: datagrams each flow keeps in flight.
-    #[arg(long, value_name = "W", default_value_t = 4, value_parser = range(1, 65_536))]
+    #[arg(help_heading = LOAD, long, value_name = "W", default_value_t = 4, value_parser = range(1, 65_536))]
     pub(crate) window: u32,
     /// Flows a second that are closed and replaced by new ones, each with another port.
-    #[arg(long, value_name = "PER_SECOND", value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
+    #[arg(help_heading = LOAD, long, value_name = "PER_SECOND",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
     pub(crate) new_flows: Option<u64>,
     /// Open loop: datagrams a second over all flows, whether or not replies come.
-    #[arg(long, value_name = "PPS", conflicts_with = "window",
+    #[arg(help_heading = LOAD, long, value_name = "PPS", conflicts_with = "window",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST_PPS))]
     pub(crate) rate: Option<u64>,
     /// Open loop whose rate rises or falls evenly, as in 10000..200000/20s.
-    #[arg(long, value_name = "PPS..PPS/TIME", conflicts_with_all = ["window", "rate", "duration"],
+    #[arg(help_heading = LOAD, long, value_name = "PPS..PPS/TIME", conflicts_with_all = ["window", "rate", "duration"],
           value_parser = schedule::parse_ramp)]
     pub(crate) ramp: Option<Rate>,
     /// Open loop: datagrams that a flow sends at once, which may leave as a train; the rate is kept.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "window", value_parser = range(1, 1_024))]
+    #[arg(help_heading = LOAD, long, value_name = "N", default_value_t = 1, conflicts_with = "window",
+          value_parser = range(1, 1_024))]
     pub(crate) burst: u32,
     /// Search for the highest rates with no more than these losses, as in 0,0.5%, by trials; then measure
     /// latency at 10, 50 and 90 % of them. --rate is the first rate to try.
-    #[arg(long, value_name = "LOSSES", value_delimiter = ',', value_parser = search::parse_loss,
+    #[arg(help_heading = SEARCH, long, value_name = "LOSSES", value_delimiter = ',', value_parser = search::parse_loss,
           conflicts_with_all = ["window", "ramp", "duration", "interval", "lines", "hdr_log"])]
     pub(crate) search: Vec<Loss>,
     /// How long each trial of a search measures.
-    #[arg(long, value_name = "TIME", default_value = "2s", requires = "search", value_parser = duration(10, 3_600_000))]
+    #[arg(help_heading = SEARCH, long, value_name = "TIME", default_value = "2s", requires = "search",
+          value_parser = duration(10, 3_600_000))]
     pub(crate) trial: Duration,
     /// When a search ends: the lowest rate that failed is so close to the highest that did not.
-    #[arg(long, value_name = "PERCENT", default_value = "2%", requires = "search", value_parser = search::parse_resolution)]
+    #[arg(help_heading = SEARCH, long, value_name = "PERCENT", default_value = "2%", requires = "search",
+          value_parser = search::parse_resolution)]
     pub(crate) resolution: f64,
     /// The most trials for each loss of a search.
-    #[arg(long, value_name = "N", default_value_t = 25, requires = "search", value_parser = range(1, 1_000))]
+    #[arg(help_heading = SEARCH, long, value_name = "N", default_value_t = 25, requires = "search",
+          value_parser = range(1, 1_000))]
     pub(crate) max_trials: u32,
     /// Bytes of payload of each datagram, 32 or more: 64, 64-1200 for all of these equally often, imix, or
     /// sizes with their shares as in 64:7,576:4,1500:1.
-    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
+    #[arg(help_heading = LOAD, long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
     pub(crate) size: Sizes,
     /// Local addresses that flows are bound to in turn, as in 127.0.1.0/24,127.0.2.9.
-    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', value_parser = sources::parse)]
+    #[arg(help_heading = LOAD, long, value_name = "ADDRESSES", value_delimiter = ',',
+          value_parser = sources::parse)]
     pub(crate) source: Vec<Source>,
     /// What sizes are drawn by, where they vary; the same seed gives each flow the same sizes again.
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = LOAD, long, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// How long to measure, as in 5s or 500ms.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration(1, 86_400_000))]
+    #[arg(help_heading = LOAD, long, value_name = "TIME", default_value = "5s",
+          value_parser = duration(1, 86_400_000))]
     pub(crate) duration: Duration,
     /// How long to send before what is sent counts.
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration(0, 86_400_000))]
+    #[arg(help_heading = LOAD, long, value_name = "TIME", default_value = "500ms",
+          value_parser = duration(0, 86_400_000))]
     pub(crate) warmup: Duration,
     /// When a datagram without a reply is lost.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration(1, 60_000))]
+    #[arg(help_heading = LOAD, long, value_name = "TIME", default_value = "1s",
+          value_parser = duration(1, 60_000))]
     pub(crate) timeout: Duration,
     /// Shards of the generator, one thread each.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(help_heading = GENERATOR, long, value_name = "N", default_value_t = 1)]
     pub(crate) shards: u16,
     /// Cores to pin the generator's shards to, as in 0,1.
-    #[arg(long, value_name = "CORES", value_delimiter = ',')]
+    #[arg(help_heading = GENERATOR, long, value_name = "CORES", value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
     /// Backend of the generator: auto, uring or mio.
-    #[arg(long, default_value = "auto")]
+    #[arg(help_heading = GENERATOR, long, default_value = "auto")]
     pub(crate) backend: Backend,
     /// Trains to and from the kernel: on, off, or auto for where it takes them; on fails if none was sent.
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    #[arg(help_heading = GENERATOR, long, value_name = "WHEN", default_value = "auto")]
     pub(crate) offload: Offload,
     /// What becomes of datagrams longer than the path carries: system, refuse, probe or fragment.
-    #[arg(long, value_name = "MODE", default_value = "system")]
+    #[arg(help_heading = GENERATOR, long, value_name = "MODE", default_value = "system")]
     pub(crate) path_mtu: PathMtu,
     /// Shards of the embedded server.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
+    #[arg(help_heading = SERVER, long, value_name = "N", default_value_t = 1, conflicts_with = "target")]
     pub(crate) server_shards: u16,
     /// Cores to pin the embedded server's shards to.
-    #[arg(long, value_name = "CORES", value_delimiter = ',', conflicts_with = "target")]
+    #[arg(help_heading = SERVER, long, value_name = "CORES", value_delimiter = ',',
+          conflicts_with = "target")]
     pub(crate) server_cores: Vec<usize>,
     /// Backend of the embedded server: auto, uring or mio.
-    #[arg(long, value_name = "BACKEND", default_value = "auto", conflicts_with = "target")]
+    #[arg(help_heading = SERVER, long, value_name = "BACKEND", default_value = "auto",
+          conflicts_with = "target")]
     pub(crate) server_backend: Backend,
     /// The same as --offload of the embedded server: off, or auto.
-    #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "target")]
+    #[arg(help_heading = SERVER, long, value_name = "WHEN", default_value = "auto",
+          conflicts_with = "target")]
     pub(crate) server_offload: Offload,
     /// Print a line for each interval of this length, once all of its datagrams are answered or lost.
-    #[arg(long, value_name = "TIME", value_parser = duration(10, 3_600_000))]
+    #[arg(help_heading = RESULTS, long, value_name = "TIME", value_parser = duration(10, 3_600_000))]
     pub(crate) interval: Option<Duration>,
     /// Write interval lines as JSON to this file; without it, --json has them on standard error.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = RESULTS, long, value_name = "FILE")]
     pub(crate) lines: Option<String>,
     /// Write a histogram of latency for each interval to this file, for HdrHistogram's tools.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = RESULTS, long, value_name = "FILE")]
     pub(crate) hdr_log: Option<String>,
     /// Write one HTML file with plots, the settings and the machine; it needs no network.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = RESULTS, long, value_name = "FILE")]
     pub(crate) report: Option<String>,
     /// Print one JSON object instead of the table; times in it are in ns.
-    #[arg(long)]
+    #[arg(help_heading = RESULTS, long)]
     pub(crate) json: bool,
     /// Exit with 1 if any of these holds, as in "lost>0,p99>2ms,pps<100000,loss>0.5%".
-    #[arg(long, value_name = "CONDITIONS", value_delimiter = ',', value_parser = fail_if::parse)]
+    #[arg(help_heading = RESULTS, long, value_name = "CONDITIONS", value_delimiter = ',',
+          value_parser = fail_if::parse)]
     pub(crate) fail_if: Vec<Condition>,
 }
 
@@ -185,6 +206,11 @@ impl Options {
             return Err(format!(
                 "{shards} shards cannot share {flows} flows; take --flows {shards} or more, or fewer --shards"
             ));
+        }
+        if self.server_offload == Offload::On {
+            return Err(
+                "only the generator's trains can be demanded; take --server-offload auto or off".to_owned()
+            );
         }
         self.check_pattern()?;
         self.check_interval()?;

@@ -12,7 +12,8 @@ const MOST_MARKED: usize = 64;
 /// Stand for the page's colours: `--ink`, `--grid`, and `--s0` and so on.
 const INK: RGBColor = RGBColor(1, 0, 100);
 const GRID: RGBColor = RGBColor(1, 0, 101);
-const MOST_SERIES: usize = 6;
+/// Lines in one plot; the page has so many colours for them.
+pub(crate) const MOST_SERIES: usize = 9;
 
 /// What an axis measures, and how.
 pub(crate) struct Axis {

@@ -9,7 +9,7 @@ use super::payload::{self, HEADER_BYTES, Header};
 /// How long a refusal may take to come back. Silence is no refusal.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing is heard until the first look; then twice as long each time, so that there are few.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Whether the host at `target` says that nothing listens at that port (ICMP port unreachable; udp(7),
 /// ECONNREFUSED). It is sent one datagram, of no run, which a server that fans out does not pass on.
@@ -26,7 +26,9 @@ pub(crate) fn is_refused(target: SocketAddr, source: Option<IpAddr>) -> bool {
         socket.send(&bytes)?;
         socket.recv(&mut bytes)
     };
-    answer().is_err_and(|error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused)
+    // Windows calls it a reset (WSAECONNRESET).
+    let refusals = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
+    answer().is_err_and(|error: std::io::Error| refusals.contains(&error.kind()))
 }
 
 /// Says when it is time to ask.

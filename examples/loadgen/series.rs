@@ -70,15 +70,15 @@ impl Series {
             && entry.get().0 >= self.shards
         {
             let (_, slice) = entry.remove();
-            self.give_out(self.next, u64::MAX, &slice, outputs)?;
+            self.give_out(self.next, &slice, outputs)?;
         }
         Ok(())
     }
 
     /// Gives out what not every shard told of, because they were stopped at different times.
-    pub(crate) fn finish(&mut self, stopped_ns: u64, outputs: &mut Outputs) -> Result<(), String> {
+    pub(crate) fn finish(&mut self, outputs: &mut Outputs) -> Result<(), String> {
         for (index, (_, slice)) in std::mem::take(&mut self.open) {
-            self.give_out(index, stopped_ns, &slice, outputs)?;
+            self.give_out(index, &slice, outputs)?;
         }
         Ok(())
     }
@@ -101,16 +101,10 @@ impl Series {
         }
     }
 
-    fn give_out(
-        &mut self,
-        index: u64,
-        stop_ns: u64,
-        slice: &Slice,
-        outputs: &mut Outputs,
-    ) -> Result<(), String> {
+    fn give_out(&mut self, index: u64, slice: &Slice, outputs: &mut Outputs) -> Result<(), String> {
         self.next = index + 1;
         let start_ns = self.grid.start_ns + index * self.grid.step_ns;
-        let length_ns = self.grid.end_ns(index).min(stop_ns).saturating_sub(start_ns);
+        let length_ns = slice.end_ns.saturating_sub(start_ns);
         let point = self.point(index, length_ns, slice);
         outputs.interval(&point, &slice.latency)?;
         self.points.push(point);

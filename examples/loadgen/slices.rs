@@ -15,6 +15,8 @@ const MOST_OPEN: u64 = 256;
 /// The datagrams of one shard that were sent in one interval.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
+    /// When it ended, in ns since the run began.
+    pub(crate) end_ns: u64,
     pub(crate) sent: u64,
     /// First replies in time.
     pub(crate) received: u64,
@@ -26,11 +28,12 @@ pub(crate) struct Slice {
 
 impl Slice {
     fn new() -> Self {
-        Self { sent: 0, received: 0, late: 0, latency: tally::histogram() }
+        Self { end_ns: 0, sent: 0, received: 0, late: 0, latency: tally::histogram() }
     }
 
     /// Adds another shard's.
     pub(crate) fn add(&mut self, other: &Self) {
+        self.end_ns = self.end_ns.max(other.end_ns);
         self.sent += other.sent;
         self.received += other.received;
         self.late += other.late;
@@ -120,17 +123,19 @@ impl Slices {
         let (end_ns, latest_ns) = self.next_end_ns();
         let answered = self.replies && self.open.front().is_none_or(|slice| slice.sent == slice.received);
         let over = now_ns > latest_ns || (now_ns >= end_ns && answered);
-        (over && end_ns < self.grid.stop_ns).then(|| self.take())
+        (over && end_ns < self.grid.stop_ns).then(|| self.take(u64::MAX))
     }
 
     fn start_of_first(&self) -> u64 {
         self.grid.start_ns + self.first * self.grid.step_ns
     }
 
-    fn take(&mut self) -> (u64, Slice) {
+    fn take(&mut self, stopped_ns: u64) -> (u64, Slice) {
         let index = self.first;
+        let mut slice = self.open.pop_front().unwrap_or_else(Slice::new);
+        slice.end_ns = self.grid.end_ns(index).min(stopped_ns);
         self.first += 1;
-        (index, self.open.pop_front().unwrap_or_else(Slice::new))
+        (index, slice)
     }
 
     /// All that are left when nothing can come any more; those up to `stopped_ns`, and at least those in
@@ -138,7 +143,7 @@ impl Slices {
     pub(crate) fn rest(&mut self, stopped_ns: u64) -> Vec<(u64, Slice)> {
         let mut rest = Vec::new();
         while self.start_of_first() < stopped_ns.min(self.grid.stop_ns) || !self.open.is_empty() {
-            rest.push(self.take());
+            rest.push(self.take(stopped_ns));
         }
         rest
     }
@@ -190,6 +195,7 @@ mod tests {
         slices.sent(1_260);
         let indexes: Vec<_> = slices.rest(1_250).into_iter().map(|(i, s)| (i, s.sent)).collect();
         assert_eq!(indexes, [(0, 0), (1, 0), (2, 1)], "a send after the end belongs to the last");
-        assert_eq!(self::slices().rest(1_101).len(), 2, "stopped early");
+        let ends: Vec<_> = self::slices().rest(1_101).into_iter().map(|(_, slice)| slice.end_ns).collect();
+        assert_eq!(ends, [1_100, 1_101], "stopped early");
     }
 }

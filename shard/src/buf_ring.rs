@@ -39,12 +39,18 @@ pub(crate) struct BufRing {
     stride: usize,
     size: u32,
     tail: u16,
+    /// How many of the buffers go round through the kernel. Those after them are never given to it: they are for what
+    /// is received without the ring.
+    entries: u16,
+    /// Those that are free, the last one used on top.
+    spare: Vec<u16>,
 }
 
 impl BufRing {
-    /// Makes `entries` (a power of two) buffers of at least `size` bytes, all the kernel's.
-    pub(crate) fn register(ring: &Ring, entries: u16, size: usize) -> io::Result<Self> {
-        let mut made = Self::new(entries, size)?;
+    /// Makes `entries` (a power of two) buffers of at least `size` bytes, all the kernel's, and `spare` that stay
+    /// ours.
+    pub(crate) fn register(ring: &Ring, entries: u16, spare: u16, size: usize) -> io::Result<Self> {
+        let mut made = Self::new(entries, spare, size)?;
         // SAFETY: the memory is page-aligned, zeroed, holds `entries` entries, and outlives the ring: the
         // driver declares the ring before this, so it is dropped first.
         unsafe { ring.register_buf_ring(made.ring.base() as u64, entries, GROUP)? };
@@ -56,26 +62,34 @@ impl BufRing {
     ///
     /// The stride is no multiple of the page size, so that the beginnings of buffers, which every datagram
     /// touches, spread over the cache's sets.
-    fn new(entries: u16, size: usize) -> io::Result<Self> {
+    fn new(entries: u16, spare: u16, size: usize) -> io::Result<Self> {
         let stride = match size.next_multiple_of(64) {
             page if page.is_multiple_of(4096) => page + 64,
             other => other,
         };
         Ok(Self {
             ring: Mapping::shared(usize::from(entries) * size_of::<Entry>())?,
-            buffers: Mapping::private(usize::from(entries) * stride)?,
-            owners: Ownership::new(entries),
-            seen: Seen::new(entries),
+            buffers: Mapping::private(usize::from(entries + spare) * stride)?,
+            owners: Ownership::new(entries + spare),
+            seen: Seen::new(entries + spare),
             stride,
             size: size as u32,
             tail: 0,
+            entries,
+            spare: (entries..entries + spare).rev().collect(),
         })
     }
 
     fn give_back_all(&mut self) {
-        for id in 0..self.owners.len() as u16 {
+        for id in 0..self.entries {
             self.give_back(id);
         }
+    }
+
+    /// Takes a buffer that is never the kernel's; it comes back as the others do.
+    #[inline]
+    pub(crate) fn take_spare(&mut self) -> Option<u16> {
+        self.spare.pop()
     }
 
     /// How many buffers the kernel has.
@@ -85,7 +99,7 @@ impl BufRing {
 
     /// Whether the kernel has less than a quarter of the buffers.
     pub(crate) fn is_low(&self) -> bool {
-        self.owners.in_kernel() < self.owners.len() / 4
+        self.owners.in_kernel() < usize::from(self.entries) / 4
     }
 
     /// Takes over a buffer that a completion named. False if it is ours already, or does not exist:
@@ -105,10 +119,18 @@ impl BufRing {
     /// sends refer to.
     #[inline]
     pub(crate) fn bytes(&mut self, id: u16, len: usize) -> &mut [u8] {
+        let bytes = self.room(id, len);
+        let len = bytes.len();
+        self.seen.note(id, len);
+        self.room(id, len)
+    }
+
+    /// The same to be written to, of which it does not matter what is in it.
+    #[inline]
+    pub(crate) fn room(&mut self, id: u16, len: usize) -> &mut [u8] {
         let ours = self.owners.state(id) == Some(State::Ours);
         let len = if ours { len.min(self.size as usize) } else { 0 };
         let offset = if ours { self.offset(id) } else { 0 };
-        self.seen.note(id, len);
         // SAFETY: the buffer exists and is ours, so the kernel does not write to it, and no queued send
         // refers to it; `&mut self` keeps any other reference to it from existing; offset and length lie
         // within the mapping.
@@ -169,6 +191,9 @@ impl BufRing {
             self.bytes(id, seen).fill(POISON);
             self.seen.take(id);
         }
+        if id >= self.entries && self.owners.state(id) == Some(State::Ours) {
+            return self.spare.push(id);
+        }
         match self.owners.give_back(id) {
             Ok(()) => self.publish(id),
             Err(refused) => mistake(refused),
@@ -178,7 +203,7 @@ impl BufRing {
     /// Tells the kernel of a buffer that was given back.
     #[inline]
     fn publish(&mut self, id: u16) {
-        let slot = usize::from(self.tail) & (self.owners.len() - 1);
+        let slot = usize::from(self.tail & (self.entries - 1));
         let address = self.buffers.base() as u64 + self.offset(id) as u64;
         let first: *mut Entry = self.ring.base().cast();
         // SAFETY: `slot` is below the number of entries the memory was made for. No more buffers exist
@@ -240,7 +265,7 @@ mod tests {
     }
 
     fn given_to_a_kernel() -> (BufRing, Kernel) {
-        let mut buffers = BufRing::new(4, SIZE).expect("memory");
+        let mut buffers = BufRing::new(4, 0, SIZE).expect("memory");
         buffers.give_back_all();
         let kernel = Kernel { ring: buffers.ring.base().expose_provenance(), head: 0 };
         (buffers, kernel)
@@ -326,6 +351,26 @@ mod tests {
         buffers.release(first);
         buffers.keep(other, 0);
         assert_eq!(buffers.in_kernel(), 4);
+    }
+
+    #[test]
+    fn spare_buffers_are_never_the_kernels() {
+        let mut buffers = BufRing::new(4, 2, SIZE).expect("memory");
+        buffers.give_back_all();
+        let ids = [buffers.take_spare(), buffers.take_spare(), buffers.take_spare()];
+        assert_eq!(ids, [Some(4), Some(5), None]);
+        buffers.room(4, 3).copy_from_slice(b"abc");
+        assert_eq!(buffers.bytes(4, 3), b"abc");
+        buffers.keep(4, 1);
+        buffers.keep(5, 0);
+        assert_eq!(buffers.kept(slice(4, 0, 3)), b"abc");
+        assert_eq!(
+            (buffers.take_spare(), buffers.take_spare()),
+            (Some(5), None),
+            "a send refers to the other"
+        );
+        buffers.release(4);
+        assert_eq!((buffers.take_spare(), buffers.tail, buffers.in_kernel()), (Some(4), 4, 4));
     }
 
     #[test]

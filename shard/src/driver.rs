@@ -16,12 +16,13 @@ use shardgram_core::driver::{
 };
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_core::{Config, Endpoint, PeerId};
+use shardgram_core::{Config, Endpoint, PeerId, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::socket::{self, SocketOptions};
 use shardgram_sys::{ListenerChange, ListenerSocket};
 
 use crate::addresses::{Addresses, Changes};
+use crate::direct::{self, Direct};
 use crate::engine::Engine;
 use crate::marker::Markers;
 use crate::op::TRAINS;
@@ -104,6 +105,8 @@ pub struct UringDriver {
     pub(crate) markers: Markers,
     pub(crate) retiring: Retiring,
     pub(crate) addresses: Addresses,
+    /// What is received from without the ring, if anything is.
+    pub(crate) direct: Option<Direct>,
 }
 
 impl UringDriver {
@@ -143,6 +146,7 @@ impl UringDriver {
             accept: parts.connected,
             retiring: Retiring::default(),
             addresses: Addresses::new(parts.changes),
+            direct: (parts.config.wait_policy() == WaitPolicy::Spin).then(Direct::default),
         };
         for listener in parts.listeners {
             driver.listen(listener)?;
@@ -168,6 +172,14 @@ impl UringDriver {
             let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.socket);
             self.engine.ring.set_file(slot, fd)?;
         }
+        let mut socket = socket;
+        if let (Some(direct), Arm::Needed) = (&mut self.direct, socket.arm)
+            && direct.slots.len() < direct::SOCKETS
+            && socket.own.is_none()
+        {
+            direct.slots.push(slot);
+            socket.arm = Arm::Direct;
+        }
         if socket.arm == Arm::Needed {
             self.to_arm.push_back(slot);
         }
@@ -179,6 +191,9 @@ impl UringDriver {
     pub(crate) fn take_out(&mut self, slot: u32) -> Option<Socket> {
         let watched = UserData::on_slot(Kind::Writable, slot, self.sockets.generation(slot));
         let socket = self.sockets.remove(slot)?;
+        if let Some(direct) = &mut self.direct {
+            direct.slots.retain(|at| *at != slot);
+        }
         if socket.credit.blocked
             && let Err(error) = self.engine.operands.push_cancel(&mut self.engine.ring, watched)
         {
@@ -211,7 +226,7 @@ impl UringDriver {
         while let Some(slot) = self.to_arm.pop_front() {
             let name = UserData::receive(slot, self.sockets.generation(slot));
             let Some(socket) = self.sockets.get_mut(slot) else { continue };
-            if matches!(socket.arm, Arm::Armed | Arm::Held) {
+            if matches!(socket.arm, Arm::Armed | Arm::Held | Arm::Direct) {
                 continue;
             }
             let (starved, wildcard) = (socket.arm == Arm::Starved, socket.wildcard);
@@ -378,12 +393,16 @@ impl Driver for UringDriver {
 
     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
         self.report(sink);
-        for _ in 0..budget {
-            let Some(done) = self.completed.pop_front() else { break };
+        let mut left = budget;
+        while left > 0
+            && let Some(done) = self.completed.pop_front()
+        {
+            left -= 1;
             if self.hand_over(done, sink) {
-                break;
+                left = 0;
             }
         }
+        self.receive_directly(left, sink);
         for exhausted in self.rearmed.drain(..) {
             sink.rearmed(exhausted);
         }

@@ -4,8 +4,9 @@
 //! each, which all draw from one ring of provided buffers. Sends are made with `MSG_DONTWAIT` and without
 //! a completion for success, so when the submitting call returns every one of them is done.
 //!
-//! Unsafe code is in seven files: `ring` (set-up, and what may be queued), `op` (what the queued entries
-//! point to), `send` and `probe` (what a send points to outlives its submission), `mapping` (memory shared with the kernel), `buf_ring` (the receive buffers) and `wake` (the event descriptor). What the
+//! Unsafe code is in eight files: `ring` (set-up, and what may be queued), `op` (what the queued entries point
+//! to), `send` and `probe` (what a send points to outlives its submission), `direct` (a system call that receives),
+//! `mapping` (memory shared with the kernel), `buf_ring` (the receive buffers) and `wake` (the event descriptor). What the
 //! kernel reports and wrote is read, and who owns a buffer is decided, by safe and pure code: [`completion`],
 //! [`recv`], [`user_data`] and [`ownership`].
 #![cfg(target_os = "linux")]
@@ -16,6 +17,8 @@ mod addresses;
 mod buf_ring;
 pub mod completion;
 mod credit;
+#[allow(unsafe_code)]
+mod direct;
 mod driver;
 mod engine;
 mod errno;

@@ -252,6 +252,44 @@ impl Operands {
         (self.used, self.vectors_used) = (0, 0);
     }
 
+    /// Queues the send of a datagram. Most have nothing to say but where to, and need no message header.
+    ///
+    /// # Safety
+    /// As for [`Operands::push_send`].
+    #[inline]
+    pub(crate) unsafe fn push_datagram(
+        &mut self,
+        ring: &mut Ring,
+        to: Destination<'_>,
+        bytes: &[u8],
+        name: UserData,
+    ) -> io::Result<()> {
+        let plain = to.kind != Sender::Wildcard && to.class.is_none();
+        let Some(operand) = self.sends.get_mut(self.used).filter(|_| plain) else {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.push_send(ring, to, Load::one(bytes), name) };
+        };
+        self.used += 1;
+        let (address, address_len): (*const libc::sockaddr, _) = match to.kind {
+            Sender::Connected => (std::ptr::null(), 0),
+            Sender::Unconnected | Sender::Wildcard => {
+                let len = addr::write_to(&to.path.remote, &mut operand.name);
+                ((&raw const operand.name).cast(), len)
+            }
+        };
+        let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
+        let entry = on!(to.target, fd => opcode::Send::new(fd, start, len)
+            .flags(libc::MSG_DONTWAIT)
+            .dest_addr(address)
+            .dest_addr_len(address_len)
+            .build())
+        .flags(Flags::SKIP_SUCCESS)
+        .user_data(name.bits());
+        // SAFETY: the name lies in this submission's own operand, which is not used again before `submitted`; the
+        // bytes are the caller's promise.
+        unsafe { ring.push(&entry) }
+    }
+
     /// Queues the send of a datagram or a train; a completion, if it fails, has this name.
     ///
     /// # Safety
@@ -281,40 +319,28 @@ impl Operands {
             Sender::Unconnected | Sender::Wildcard => addr::write_to(&path.remote, &mut operand.name),
         };
         let to: *const libc::sockaddr = (&raw const operand.name).cast();
-        let entry = match (vectors, load.segment) {
-            ([vector], None) if kind != Sender::Wildcard && class.is_none() => {
-                let (start, len) = (vector.iov_base.cast_const().cast(), vector.iov_len as u32);
-                let (to, to_len) = if to_len == 0 { (std::ptr::null(), 0) } else { (to, to_len) };
-                on!(target, fd => opcode::Send::new(fd, start, len)
-                    .flags(libc::MSG_DONTWAIT)
-                    .dest_addr(to)
-                    .dest_addr_len(to_len)
-                    .build())
-            }
-            (vectors, segment) => {
-                let mut control = ControlBuilder::new(&mut operand.control);
-                if kind == Sender::Wildcard {
-                    control = control.packet_info(path.local.ip(), 0);
-                }
-                if let Some(segment) = segment {
-                    control = control.segment_size(segment);
-                }
-                if let Some(class) = class {
-                    control = control.traffic_class(class, path.remote.is_ipv6());
-                }
-                let control_len = control.finish();
-                operand.header.msg_name =
-                    if to_len == 0 { std::ptr::null_mut() } else { to.cast_mut().cast() };
-                operand.header.msg_namelen = to_len;
-                operand.header.msg_iov = vectors.as_mut_ptr();
-                operand.header.msg_iovlen = vectors.len() as _;
-                operand.header.msg_control = operand.control.as_mut_ptr();
-                operand.header.msg_controllen = control_len as _;
-                let header = &raw const operand.header;
-                on!(target, fd => opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build())
-            }
-        };
-        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(name.bits());
+        let mut control = ControlBuilder::new(&mut operand.control);
+        if kind == Sender::Wildcard {
+            control = control.packet_info(path.local.ip(), 0);
+        }
+        if let Some(segment) = load.segment {
+            control = control.segment_size(segment);
+        }
+        if let Some(class) = class {
+            control = control.traffic_class(class, path.remote.is_ipv6());
+        }
+        let control_len = control.finish();
+        operand.header.msg_name = if to_len == 0 { std::ptr::null_mut() } else { to.cast_mut().cast() };
+        operand.header.msg_namelen = to_len;
+        operand.header.msg_iov = vectors.as_mut_ptr();
+        operand.header.msg_iovlen = vectors.len() as _;
+        operand.header.msg_control = operand.control.as_mut_ptr();
+        operand.header.msg_controllen = control_len as _;
+        let header = &raw const operand.header;
+        let entry =
+            on!(target, fd => opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build())
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(name.bits());
         // SAFETY: name, header, vectors and control lie in what this submission has of the operands, which is not
         // used again before `submitted`; the bytes are the caller's promise.
         unsafe { ring.push(&entry) }

@@ -10,12 +10,13 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shardgram_core::Config;
 use shardgram_core::datagram::MAX_PAYLOAD_V6;
+use shardgram_core::{Config, WaitPolicy};
 use shardgram_sys::cmsg::Reports;
 use shardgram_sys::{affinity, limits};
 
 use crate::buf_ring::BufRing;
+use crate::direct;
 use crate::engine::{Engine, Failed};
 use crate::op::Operands;
 use crate::probe::Refusal;
@@ -41,6 +42,8 @@ pub(crate) struct Size {
     pub(crate) entries: u32,
     pub(crate) completions: u32,
     pub(crate) buffers: u16,
+    /// Receive buffers for what is received without the ring.
+    pub(crate) spare: u16,
     /// What sockets report beside the address they were written to.
     pub(crate) reports: Reports,
     /// The longest datagram or train a buffer holds, in bytes.
@@ -53,6 +56,7 @@ impl Size {
             entries: config.submission_capacity(),
             completions: config.completion_capacity(),
             buffers: config.buffer_count(),
+            spare: if config.wait_policy() == WaitPolicy::Spin { direct::BUFFERS } else { 0 },
             reports: Reports {
                 packet_info: false,
                 trains: config.uses_trains(),
@@ -109,7 +113,7 @@ impl Prepared {
         let ring = ring.map_err(Failed::at("io_uring_setup"))?;
         let layouts = Layouts::new(size.reports);
         let bytes = layouts.wildcard.payload() + size.payload;
-        let buffers = patiently(end, || BufRing::register(&ring, size.buffers, bytes));
+        let buffers = patiently(end, || BufRing::register(&ring, size.buffers, size.spare, bytes));
         let buffers = buffers.map_err(Failed::at("buffer_ring"))?;
         Ok(Self { ring, buffers, layouts })
     }

@@ -13,7 +13,7 @@ use shardgram_sys::cmsg::Reports;
 
 use crate::buf_ring::BufRing;
 use crate::engine::Engine;
-use crate::op::{Destination, Load, Sender, Target};
+use crate::op::{Destination, Sender, Target};
 use crate::prepare::{Prepared, Size};
 use crate::recv::Layout;
 use crate::ring::Ring;
@@ -90,7 +90,8 @@ pub fn probe() -> Result<Probed, Refusal> {
 
 fn try_out() -> Result<Probed, Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
-    let size = Size { entries: 8, completions: 16, buffers: 8, reports: Reports::default(), payload: 64 };
+    let size =
+        Size { entries: 8, completions: 16, buffers: 8, spare: 0, reports: Reports::default(), payload: 64 };
     let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
     let mut engine = prepared.enable().map_err(at("enable_rings"))?;
     engine.ring.register_files(2).map_err(at("fixed_files"))?;
@@ -106,7 +107,7 @@ fn try_out() -> Result<Probed, Refusal> {
     let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
     let to = Destination { target, path: &path, kind: Sender::Unconnected, class: None };
     // SAFETY: the payload is a constant, and the operand is not used again.
-    unsafe { operands.push_send(ring, to, Load::one(PAYLOAD), UserData::send(0, 0)) }.map_err(at("send"))?;
+    unsafe { operands.push_datagram(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
     await_datagram(ring, buffers, operands.layout(false), address)?;
     // The receive is still armed.
     Ok(Probed { fixed_files: lets_go(ring).map_err(at("fixed_files"))? })

@@ -1,5 +1,6 @@
 //! How things arrive: completions are taken out of the ring, and what they carry is handed over.
 
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use shardgram_core::Ecn;
@@ -8,6 +9,7 @@ use shardgram_core::driver::{Arrival, Sink};
 use shardgram_core::outbox::Outbox;
 
 use crate::completion::{self, Completion};
+use crate::direct::Asked;
 use crate::driver::UringDriver;
 use crate::errno::{hear, network_error};
 use crate::marker;
@@ -122,6 +124,40 @@ impl UringDriver {
             self.receive_ended(whence, result, sink);
         }
         stop
+    }
+
+    /// Hands over what has come by the sockets that are received from without the ring: a batch of each at most.
+    pub(crate) fn receive_directly(&mut self, budget: usize, sink: &mut impl Sink) {
+        let Some(mut direct) = self.direct.take() else { return };
+        let mut left = budget;
+        for at in 0..direct.slots.len() {
+            let slot = direct.slots[at];
+            let Some(socket) = self.sockets.get(slot).filter(|_| left > 0) else { continue };
+            let whence = Whence::of(slot, socket);
+            let layout = self.engine.operands.layout(whence.wildcard);
+            let asked = direct.ask(socket.socket.as_raw_fd(), layout, &mut self.engine.buffers);
+            for filled in &direct.filled {
+                // What was taken from the socket is handed over, even if the handler fails meanwhile.
+                let stop = self.hand_over_buffer(whence, filled.buffer, filled.len, sink);
+                left = if stop { 0 } else { left.saturating_sub(1) };
+            }
+            if let Asked::Failed(errno) = asked {
+                tracing::debug!(errno, id = ?whence.id, "a receive failed; it is the ring's from now on");
+                self.arm_in_ring(slot);
+            }
+        }
+        let direct_still =
+            |slot: &u32| self.sockets.get(*slot).is_some_and(|socket| socket.arm == Arm::Direct);
+        direct.slots.retain(direct_still);
+        self.direct = Some(direct);
+    }
+
+    /// Has a socket that was received from directly armed.
+    fn arm_in_ring(&mut self, slot: u32) {
+        if let Some(socket) = self.sockets.get_mut(slot) {
+            socket.arm = Arm::Needed;
+            self.to_arm.push_back(slot);
+        }
     }
 
     /// A receive ended, for whatever reason: it is armed again, unless its socket is being closed.

@@ -12,7 +12,7 @@ use shardgram_sys::addr;
 use shardgram_sys::cmsg::{Control, Reports};
 
 /// Bytes of `struct io_uring_recvmsg_out`.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// Room asked for the source address: `sockaddr_in6` is 28 bytes, rounded up so that payloads are aligned.
 pub const NAME_SPACE: usize = 32;
 const MSG_TRUNC: u32 = libc::MSG_TRUNC as u32;

@@ -71,7 +71,32 @@ impl UringDriver {
         Ok(())
     }
 
+    #[inline]
     fn queue_send(
+        &mut self,
+        outbox: &Outbox,
+        backlog: &mut Backlog,
+        train: &Train,
+        index: u32,
+    ) -> io::Result<()> {
+        if !train.is_long()
+            && backlog.is_empty()
+            && let Some(source) = outbox.single_source(train)
+            && let Some(slot) = self.sockets.leaving(train.via, &train.path)
+            && let Some(socket) = self.sockets.get_mut(slot)
+            && socket.credit.take(credit::cost(train.bytes as usize, 1))
+        {
+            let to = socket.destination(&train.path, train.ecn, self.turn);
+            let Engine { ring, buffers, operands } = &mut self.engine;
+            let bytes = bytes_of(source, outbox, buffers);
+            // SAFETY: as in `push_train`.
+            return unsafe { operands.push_datagram(ring, to, bytes, UserData::send(index, self.turn)) };
+        }
+        self.queue_with_care(outbox, backlog, train, index)
+    }
+
+    /// Queues the send of a train, or has it wait, or fail.
+    fn queue_with_care(
         &mut self,
         outbox: &Outbox,
         backlog: &mut Backlog,
@@ -415,8 +440,13 @@ fn pieces<'a>(
     outbox: &'a Outbox,
     buffers: &'a BufRing,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    outbox.sources(train).map(|source| match source {
+    outbox.sources(train).map(|source| bytes_of(source, outbox, buffers))
+}
+
+#[inline]
+fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a BufRing) -> &'a [u8] {
+    match source {
         Source::Outbox { start, len } => outbox.bytes(start, len),
         Source::Buffer(slice) => buffers.kept(slice),
-    })
+    }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Arm {
     Resting,
     /// It is not to be armed yet: what comes is held back in the kernel.
     Held,
+    /// It is received from without the ring.
+    Direct,
 }
 
 /// How far a peer's own socket has come.

@@ -26,6 +26,8 @@ mod messages;
 mod panic;
 mod port_in_use;
 mod port_zero;
+#[cfg(target_os = "linux")]
+mod spinning;
 mod stale_completions;
 mod stale_ids;
 mod submission_queue_small;

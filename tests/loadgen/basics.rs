@@ -101,6 +101,7 @@ fn bad_input_is_one_line_with_a_remedy_and_exit_code_2() {
         ("--ramp 10..20", "10000..200000/20s"),
         ("--ramp 1..2/1s --rate 4", "--rate"),
         ("--size 31", "take 32"),
+        ("--server-offload on", "auto or off"),
         ("--size 64-65528", "65527"),
         ("--size 1200-64", "smaller one first"),
         ("--size 64:0", "share"),

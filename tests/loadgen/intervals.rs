@@ -134,3 +134,26 @@ fn an_output_that_cannot_be_written_is_named() {
     assert_eq!(output.status.code(), Some(2), "{err}");
     assert!(err.contains("take --interval 938ms or more"), "{err}");
 }
+
+#[test]
+#[cfg(unix)]
+fn the_last_interval_ends_where_an_interrupt_ended_the_run() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let arguments = "--duration 60s --warmup 0s --flows 4 --shards 2 --rate 1000 --json --interval 200ms";
+    let piped = Stdio::piped;
+    let mut child =
+        program().args(arguments.split(' ')).stdout(piped()).stderr(piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupted.expect("kill").success());
+    let rest = lines.map(|line| line.expect("text"));
+    let all = json_lines(&std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n"));
+    let output = child.wait_with_output().expect("it ends");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("a result");
+    assert_sums_are_the_run(&all, &json);
+    let last = all.last().expect("an interval");
+    let end_ns = count(last, "start_ns") + count(last, "length_ns");
+    assert_eq!(end_ns, count(&json, "elapsed_ns"), "{json}");
+}

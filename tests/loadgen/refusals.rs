@@ -1,4 +1,5 @@
-//! Targets that refuse.
+//! Targets and paths that refuse.
+#![cfg(target_os = "linux")]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -12,7 +13,6 @@ fn nobody() -> SocketAddr {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_port_where_nobody_listens_ends_the_run_and_is_named() {
     for load in [
         "--duration 60s",
@@ -36,7 +36,6 @@ fn a_port_where_nobody_listens_ends_the_run_and_is_named() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_server_that_goes_away_ends_the_run_with_what_was_measured() {
     let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let target = server.local_addr().expect("its address");
@@ -57,7 +56,6 @@ fn a_server_that_goes_away_ends_the_run_with_what_was_measured() {
 
 /// In a namespace whose loopback carries no more than Ethernet does.
 #[test]
-#[cfg(target_os = "linux")]
 fn datagrams_too_long_for_the_path_are_named() {
     let small = "ip link set lo mtu 1500 up";
     let inside = |script: &str| Command::new("unshare").args(["-r", "-n", "sh", "-c", script]).output();
