@@ -110,7 +110,7 @@ pub struct Figures {
     pub of_minima: f64,
     /// Of the rounds.
     pub of_rounds: Quartiles,
-    /// The difference of the medians in nanoseconds, where that is what counts.
+    /// The median of the rounds' differences in nanoseconds, where that is what counts.
     pub more_ns: Option<f64>,
 }
 
@@ -243,13 +243,14 @@ impl Bar {
         let (Some(ours), Some(theirs)) = (of.quartiles(figure), over.quartiles(figure)) else {
             return Finding::Void("no figure".to_owned());
         };
-        let pairs = of.figures(figure).into_iter().zip(over.figures(figure));
-        let ratios: Vec<_> = pairs.map(|(of, over)| of / over).collect();
+        let pairs: Vec<_> = of.figures(figure).into_iter().zip(over.figures(figure)).collect();
+        let ratios: Vec<_> = pairs.iter().map(|(of, over)| of / over).collect();
+        let more: Vec<_> = pairs.iter().map(|(of, over)| of - over).collect();
         let cheap = self.cheap_below_ns.is_some_and(|limit| theirs.median() < limit);
         let figures = Figures {
             of_minima: ours.min() / theirs.min(),
             of_rounds: Quartiles::of(&ratios),
-            more_ns: cheap.then(|| ours.median() - theirs.median()),
+            more_ns: cheap.then(|| Quartiles::of(&more).median()),
         };
         let within = |ratio: f64| {
             self.at_most.is_none_or(|limit| ratio <= limit) && self.below.is_none_or(|limit| ratio < limit)
