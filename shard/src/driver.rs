@@ -24,6 +24,7 @@ use shardgram_sys::{ListenerChange, ListenerSocket};
 use crate::addresses::{Addresses, Changes};
 use crate::direct::{self, Direct};
 use crate::engine::Engine;
+use crate::gathering::Gathering;
 use crate::marker::Markers;
 use crate::op::TRAINS;
 use crate::own::Retiring;
@@ -105,6 +106,8 @@ pub struct UringDriver {
     pub(crate) markers: Markers,
     pub(crate) retiring: Retiring,
     pub(crate) addresses: Addresses,
+    /// Whether peers send more than one thing at a time.
+    pub(crate) gathering: Gathering,
     /// What is received from without the ring, if anything is.
     pub(crate) direct: Option<Direct>,
 }
@@ -146,6 +149,7 @@ impl UringDriver {
             accept: parts.connected,
             retiring: Retiring::default(),
             addresses: Addresses::new(parts.changes),
+            gathering: Gathering::new(parts.config.gather_time()),
             direct: (parts.config.wait_policy() == WaitPolicy::Spin).then(Direct::default),
         };
         for listener in parts.listeners {
@@ -250,7 +254,10 @@ impl UringDriver {
             let rest = self.resting.front().map(|(until, _)| *until);
             let deadline = [deadline, rest, self.markers.deadline(), self.retiring.deadline()];
             let timeout = self.timeout(deadline.into_iter().flatten().min())?;
-            self.engine.ring.submit_and_wait(timeout)?;
+            match self.gathering.wait() {
+                Some(patience) => self.engine.ring.submit_and_gather(timeout, patience)?,
+                None => self.engine.ring.submit_and_wait(timeout)?,
+            }
             self.reap(outbox);
             if self.engine.ring.is_submitted() {
                 self.engine.operands.submitted();

@@ -22,6 +22,7 @@ mod direct;
 mod driver;
 mod engine;
 mod errno;
+mod gathering;
 #[allow(unsafe_code)]
 mod mapping;
 mod marker;

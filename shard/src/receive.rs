@@ -212,6 +212,9 @@ impl UringDriver {
         {
             self.addresses.seen(listen, ip);
         }
+        if control.segment_size.is_none() {
+            self.gathering.came(remote);
+        }
         let mut meta = Meta::default();
         meta.truncated_from = truncated_from;
         meta.interface = control.interface;

@@ -134,6 +134,28 @@ impl Ring {
         }
     }
 
+    /// Submits what is queued and waits for many completions, after `patience` for one, and at most for `timeout`.
+    /// Before Linux 6.12 it waits for one.
+    pub(crate) fn submit_and_gather(
+        &mut self,
+        timeout: Option<Duration>,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let short = timeout.is_some_and(|timeout| timeout <= patience);
+        if short || !self.io.params().is_feature_min_timeout() {
+            return self.submit_and_wait(timeout);
+        }
+        let timespec = timeout.map(Timespec::from);
+        let mut wait = SubmitArgs::new().min_wait_usec(patience.as_micros() as u32);
+        if let Some(timespec) = &timespec {
+            wait = wait.timespec(timespec);
+        }
+        match self.io.submitter().submit_with_args(MANY, &wait) {
+            Err(e) if !is_harmless(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Submits what is queued and waits for a completion, at most for `timeout`.
     pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let result = match timeout {
@@ -193,6 +215,9 @@ impl Ring {
         self.io.completion()
     }
 }
+
+/// Completions that are worth a wake-up before the time for gathering is over.
+const MANY: usize = 32;
 
 /// Answers of `io_uring_enter(2)` that end nothing.
 fn is_harmless(error: &io::Error) -> bool {

@@ -92,7 +92,8 @@ impl UringDriver {
             let to = socket.destination(&train.path, train.ecn, self.turn);
             let Engine { ring, buffers, operands } = &mut self.engine;
             let bytes = bytes_of(source, outbox, buffers);
-            if self.direct.is_some() && outbox.trains().len() <= direct::SENDS && direct::send(fd, &to, bytes) {
+            if self.direct.is_some() && outbox.trains().len() <= direct::SENDS && direct::send(fd, &to, bytes)
+            {
                 return Ok(());
             }
             // SAFETY: as in `push_train`.
