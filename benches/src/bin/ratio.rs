@@ -119,7 +119,7 @@ impl Programs {
 fn load(program: &Path, options: &Options, address: &str) {
     let output = Command::new(program)
         .arg(address)
-        .args(["--cores", "0", "--json"])
+        .args(["--cores", "0", "--json", "--offload", "off"])
         .args(["--flows", &options.flows.to_string(), "--window", &options.window.to_string()])
         .args(["--size", &options.size.to_string(), "--duration", &options.seconds.to_string()])
         .stderr(Stdio::inherit())
