@@ -66,7 +66,8 @@ pub enum TierPolicy {
     Listener,
     /// As soon as they are made.
     Connected,
-    /// When they have sent 64 datagrams without a pause of a second. They give their sockets up to others
+    /// When they have sent 64 datagrams without a pause of a second, and a shard has not spent more than a fiftieth
+    /// of its time on such sockets; else when they have sent twice as many, and so on. They give their sockets up to others
     /// when they have been silent for a second.
     Adaptive,
 }

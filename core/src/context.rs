@@ -21,6 +21,7 @@ use crate::links::Links;
 use crate::mailbox::Postbox;
 use crate::outbox::Outbox;
 use crate::peers::{PeerId, Peers};
+use crate::promotion::Thrift;
 use crate::refused::Refused;
 use crate::routes::Routes;
 use crate::stats::Stats;
@@ -100,6 +101,7 @@ pub struct Io<H: Handler> {
     pub(crate) cookies: CookieJar,
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplification_limit: u32,
+    pub(crate) thrift: Thrift,
     /// Bytes of a datagram that handlers are given, at most.
     pub(crate) max_datagram: usize,
     /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.

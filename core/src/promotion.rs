@@ -25,6 +25,35 @@ const YIELDS_TO_POLICY: Duration = Duration::from_secs(1);
 const EARNED_AFTER: u16 = 64;
 const PAUSE_MS: u32 = 1_000;
 
+/// Of a shard's time, the part that [`TierPolicy::Adaptive`] may spend on sockets in the long run, and how much at
+/// once. With ten thousand peers that all earn a socket in the same second, nobody would be served meanwhile.
+const PART: u32 = 50;
+const AT_ONCE: Duration = Duration::from_millis(5);
+
+/// Time that may be spent on sockets which nobody asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thrift {
+    left: Duration,
+    since: Instant,
+}
+
+impl Thrift {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { left: AT_ONCE, since: now }
+    }
+
+    /// Whether some is left.
+    fn any_left(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(std::mem::replace(&mut self.since, now)) / PART;
+        self.left = (self.left + earned).min(AT_ONCE);
+        !self.left.is_zero()
+    }
+
+    fn spent(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+}
+
 /// Promotion.
 impl<H: Handler> Io<H> {
     /// Asks for a socket of a peer's own. It gets one with one of the next turns, if the caps allow, and if
@@ -114,7 +143,7 @@ impl<H: Handler> Io<H> {
         // Whoever is refused is looked at again when it has sent as much again, or 32,768 datagrams more.
         if sum.is_none() || heat.leading_zeros() < before.leading_zeros() {
             match self.tier_policy {
-                TierPolicy::Adaptive if heat < EARNED_AFTER => {}
+                TierPolicy::Adaptive if heat < EARNED_AFTER || !self.thrift.any_left(self.now) => {}
                 TierPolicy::Connected | TierPolicy::Adaptive => self.wish(peer, YIELDS_TO_POLICY),
                 TierPolicy::Listener => {}
             }
@@ -144,6 +173,7 @@ impl<H: Handler> Io<H> {
             }
         }
         let spent = now.saturating_duration_since(begin);
+        self.thrift.spent(spent);
         self.stats.promotion_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
     }
 
@@ -216,5 +246,28 @@ impl<H: Handler> Io<H> {
             self.demote(peer);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fiftieth_of_the_time_is_spent_in_the_long_run() {
+        let start = Instant::now();
+        let mut thrift = Thrift::new(start);
+        let (each, mut spent) = (Duration::from_micros(40), Duration::ZERO);
+        for ms in 0..1_000 {
+            let now = start + Duration::from_millis(ms);
+            while thrift.any_left(now) {
+                thrift.spent(each);
+                spent += each;
+            }
+        }
+        assert!(spent > Duration::from_millis(20) && spent < Duration::from_millis(70), "{spent:?}");
+        let idle = start + Duration::from_secs(3_600);
+        assert!(thrift.any_left(idle));
+        assert_eq!(thrift.left, AT_ONCE, "what was not spent is not kept");
     }
 }

@@ -8,6 +8,7 @@
 //! A datagram of a known peer touches three lines of cache here: one of the table, the path's record, and
 //! the peer's route. With many peers those lines are what a look-up costs.
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use siphasher::sip::SipHasher13;
@@ -204,6 +205,8 @@ pub(crate) struct Routes {
     routes: Vec<Route>,
     max_paths_per_peer: u8,
     shard: u16,
+    /// The record that was found last: datagrams of one peer often come in a row. Not one that is free.
+    recent: Cell<u32>,
 }
 
 /// Why a path was not added.
@@ -232,13 +235,21 @@ impl Routes {
             routes: Vec::with_capacity(max_peers),
             max_paths_per_peer,
             shard,
+            recent: Cell::new(NONE),
         }
     }
 
     /// The slot of the peer a path belongs to.
     #[inline]
     pub(crate) fn find(&self, path: &Path) -> Option<u32> {
-        let record = self.find_record(path)?;
+        let key = Key::of(path);
+        if let Some(record) = self.records.get(self.recent.get() as usize)
+            && record.key == key
+        {
+            return Some(record.slot);
+        }
+        let record = self.find_key(&key, path.remote.is_ipv6())?;
+        self.recent.set(record);
         Some(self.records[record as usize].slot)
     }
 
@@ -418,10 +429,13 @@ impl Routes {
         self.hasher.hash(significant.as_flattened())
     }
 
-    #[inline]
     fn find_record(&self, path: &Path) -> Option<u32> {
-        let key = Key::of(path);
-        let hash = self.hash(&key, path.remote.is_ipv6());
+        self.find_key(&Key::of(path), path.remote.is_ipv6())
+    }
+
+    #[inline]
+    fn find_key(&self, key: &Key, ipv6: bool) -> Option<u32> {
+        let hash = self.hash(key, ipv6);
         let (tag, mut at) = (tag_of(hash), hash as usize & self.mask);
         loop {
             let entry = self.table[at];
@@ -430,7 +444,7 @@ impl Routes {
             }
             if entry & !INDEX_MASK == tag {
                 let index = (entry & INDEX_MASK) - 1;
-                if self.records[index as usize].key == key {
+                if self.records[index as usize].key == *key {
                     return Some(index);
                 }
             }
@@ -449,6 +463,9 @@ impl Routes {
     }
 
     fn unlink(&mut self, index: u32, record: &PathRecord) {
+        if self.recent.get() == index {
+            self.recent.set(NONE);
+        }
         let mut at = self.hash(&record.key, record.ipv6) as usize & self.mask;
         while self.table[at] & INDEX_MASK != index + 1 {
             if self.table[at] == 0 {

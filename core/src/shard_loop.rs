@@ -26,6 +26,7 @@ use crate::links::Links;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::Peers;
+use crate::promotion::Thrift;
 use crate::refused::Refused;
 use crate::routes::Routes;
 use crate::stats::Stats;
@@ -223,6 +224,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             stats: setup.stats,
             amplification_limit: config.amplification_limit,
             max_datagram: config.max_datagram as usize,
+            thrift: Thrift::new(now),
             stranger: None,
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;

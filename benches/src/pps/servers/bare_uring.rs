@@ -39,7 +39,7 @@ const NAME: usize = size_of::<libc::sockaddr_in>();
 const CONTROL: usize = 24;
 const RECEIVE: u64 = 1 << 32;
 /// How long the patient one waits, and for how many completions at most.
-const PATIENCE_US: u32 = 50;
+const PATIENCE_US: u32 = 100;
 const PATIENT_FOR: u32 = 32;
 
 /// `struct io_uring_getevents_arg` of `linux/io_uring.h`; `min_wait_usec` since Linux 6.12.
