@@ -28,7 +28,8 @@ impl Mapping {
     /// Memory that a fork shares. The kernel holds on to the pages of a ring of buffers, so a copy would be
     /// one that it does not look at.
     pub(crate) fn shared(len: usize) -> io::Result<Self> {
-        Self::new(len, libc::MAP_SHARED)
+        // Miri knows nothing of shared mappings, and does not fork.
+        Self::new(len, if cfg!(miri) { libc::MAP_PRIVATE } else { libc::MAP_SHARED })
     }
 
     fn new(len: usize, kind: libc::c_int) -> io::Result<Self> {
