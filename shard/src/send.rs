@@ -92,8 +92,9 @@ impl UringDriver {
             let to = socket.destination(&train.path, train.ecn, self.turn);
             let Engine { ring, buffers, operands } = &mut self.engine;
             let bytes = bytes_of(source, outbox, buffers);
-            if self.direct.is_some() && outbox.trains().len() <= direct::SENDS && direct::send(fd, &to, bytes)
-            {
+            // Nothing may overtake what the ring is yet to send.
+            let few = outbox.trains().len() <= direct::SENDS && !operands.any_used();
+            if self.direct.is_some() && few && direct::send(fd, &to, bytes) {
                 return Ok(());
             }
             // SAFETY: as in `push_train`.

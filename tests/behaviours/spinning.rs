@@ -75,6 +75,39 @@ fn peers_with_sockets_of_their_own(mut bed: Bed) {
     assert_eq!((stats.received, stats.sent(), stats.handovers_timed_out), (600, 600, 0), "{stats:?}");
 }
 
+/// Answers with a train and a datagram that is no part of it.
+struct TrainAndMore;
+
+impl Handler for TrainAndMore {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Peer(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, _: Datagram<'_>) {
+        for bytes in [&b"first"[..], b"secnd", b"the third"] {
+            cx.io.send(from, bytes).expect("room");
+        }
+    }
+}
+
+fn what_leaves_in_different_ways_leaves_in_order(mut bed: Bed) {
+    for tier in bed.tiers() {
+        let server = bed.serve(spinning(loopback()).tier(*tier), |_| TrainAndMore);
+        let at = bed.address(&server);
+        let peer = bed.peer(at);
+        for round in 0..100 {
+            bed.send(&peer, at, b"go");
+            let came = [(); 3].map(|()| bed.receive(&peer).1);
+            assert_eq!(came, [&b"first"[..], b"secnd", b"the third"], "round {round}");
+        }
+        assert_eq!(bed.drain(server).sent(), 300);
+    }
+}
+
 /// Fails once.
 struct Frail;
 
@@ -112,5 +145,6 @@ on_real_drivers!(
     bursts_come_in_order,
     trains_and_long_datagrams,
     peers_with_sockets_of_their_own,
+    what_leaves_in_different_ways_leaves_in_order,
     handlers_that_fail_are_replaced,
 );

@@ -25,7 +25,7 @@ pub mod user;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use shardgram::{Backend, Config, Handle, Handler, Remote, Server, ShardInfo, Snapshot};
+use shardgram::{Backend, Config, Handle, Handler, Remote, Server, ShardInfo, Snapshot, TierPolicy};
 use shardgram_sim::{NodeId, Sim, SocketKey};
 
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
@@ -129,6 +129,14 @@ impl Bed {
 
     pub fn sim() -> Self {
         Self::Sim(Box::new(Sim::new(1)))
+    }
+
+    /// Both tiers, where there are two.
+    pub fn tiers(&self) -> &'static [TierPolicy] {
+        match self {
+            Self::Real(Backend::Uring) => &[TierPolicy::Listener, TierPolicy::Connected],
+            _ => &[TierPolicy::Listener],
+        }
     }
 
     /// Starts a server on every address of the configuration; port 0 takes a free one.
