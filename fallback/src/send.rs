@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use quinn_udp::is_msg_size_err;
 use shardgram_core::backlog::{Backlog, Waiting};
 use shardgram_core::driver::{SendFailure, SendFault};
-use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
+use shardgram_core::outbox::{Outbox, Source, Train};
 use shardgram_core::{Ecn, Path, PeerError, PeerId};
 
 use crate::buffers::Buffers;
@@ -62,15 +62,7 @@ pub(crate) fn carry_out(
                 reports.refusals.push((train.peer, train.segment));
                 send_singly(train, &pieces().collect::<Vec<_>>().concat(), backlog, sockets, reports);
             }
-            Err(Unsent::Failed(fault)) => {
-                let waits = fault == SendFault::SocketFull && {
-                    sockets.is_now_full(train.via);
-                    backlog.defer(train, pieces())
-                };
-                if !waits {
-                    reports.failed(train.peer, train.datagrams, fault);
-                }
-            }
+            Err(Unsent::Failed(fault)) => not_sent(train, pieces(), fault, backlog, sockets, reports),
         }
     }
 }
@@ -90,13 +82,26 @@ fn send_singly(
             false => send_one(Way { socket, path: &train.path, ecn: train.ecn }, datagram),
         };
         let Err(fault) = outcome else { continue };
-        let waits = fault == SendFault::SocketFull && {
-            sockets.is_now_full(train.via);
-            backlog.defer(&train.one(datagram.len()), std::iter::once(datagram))
-        };
-        if !waits {
-            reports.failed(train.peer, 1, fault);
-        }
+        let one = train.one(datagram.len());
+        not_sent(&one, std::iter::once(datagram), fault, backlog, sockets, reports);
+    }
+}
+
+/// What a full socket refused waits, if it may; everything else has failed.
+fn not_sent<'a>(
+    train: &Train,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    fault: SendFault,
+    backlog: &mut Backlog,
+    sockets: &mut Sockets,
+    reports: &mut Reports,
+) {
+    let full = fault == SendFault::SocketFull;
+    if full {
+        sockets.is_now_full(train.via);
+    }
+    if !(full && backlog.defer(train, pieces)) {
+        reports.failed(train.peer, train.datagrams, fault);
     }
 }
 
@@ -186,13 +191,10 @@ fn send_one(way: Way<'_>, bytes: &[u8]) -> Result<(), SendFault> {
 mod system {
     use std::io::IoSlice;
 
-    use shardgram_sys::{Heading, send_message, socket::traffic_class};
+    pub(crate) use shardgram_sys::TRAIN_LIMITS as LIMITS;
+    use shardgram_sys::{Heading, is_about_trains, send_message, socket::traffic_class};
 
     use super::*;
-
-    /// What the kernel takes as one: 64 segments (UDP_SEGMENT, udp(7); 128 on newer kernels), and no more bytes than
-    /// it cuts apart in one go, which for IPv6 is 65,473 (seen on Linux 6.18).
-    pub(crate) const LIMITS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_473 };
 
     impl Way<'_> {
         fn heading(&self, segment: Option<u16>) -> Heading {
@@ -227,8 +229,7 @@ mod system {
         }
         let send = || send_message(&way.socket.io, &heading, &slices[..used]);
         again(send).map_err(|error| match error.raw_os_error() {
-            // EINVAL, EMSGSIZE: datagrams longer than the path's MTU. EIO: a path that cannot cut trains apart.
-            Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) => Unsent::NotAsTrain,
+            Some(errno) if is_about_trains(errno) => Unsent::NotAsTrain,
             _ => Unsent::Failed(fault(&error, heading.from.is_some())),
         })
     }
@@ -238,6 +239,7 @@ mod system {
 #[cfg(not(target_os = "linux"))]
 mod system {
     use quinn_udp::{EcnCodepoint, Transmit};
+    use shardgram_core::outbox::TrainLimits;
 
     use super::*;
 

@@ -12,10 +12,8 @@
 
 use std::os::fd::RawFd;
 
-use shardgram_sys::addr;
-
 use crate::buf_ring::BufRing;
-use crate::op::{Destination, Sender};
+use crate::op::Destination;
 use crate::recv::{HEADER, Layout, NAME_SPACE};
 
 /// Sockets that are asked, at most.
@@ -31,18 +29,12 @@ pub(crate) const SENDS: usize = 2;
 /// Sends a datagram that has nothing to say but where to; whether it has left. If not, the ring is to send it and to
 /// say why it cannot.
 pub(crate) fn send(fd: RawFd, to: &Destination<'_>, bytes: &[u8]) -> bool {
-    if to.kind == Sender::Wildcard || to.class.is_some() {
+    if !to.is_all() {
         return false;
     }
     // SAFETY: integers, for which all-zero bytes are valid.
     let mut name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let (address, len): (*const libc::sockaddr, _) = match to.kind {
-        Sender::Connected => (std::ptr::null(), 0),
-        Sender::Unconnected | Sender::Wildcard => {
-            let len = addr::write_to(&to.path.remote, &mut name);
-            ((&raw const name).cast(), len)
-        }
-    };
+    let (address, len) = to.write_name(&mut name);
     // SAFETY: bytes and name are borrowed or owned here, of these lengths, and outlive the call, which reads them.
     let sent =
         unsafe { libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, address, len) };

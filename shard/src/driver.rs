@@ -19,14 +19,13 @@ use shardgram_core::outbox::Outbox;
 use shardgram_core::{Config, Endpoint, PeerId, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::socket::{self, SocketOptions};
-use shardgram_sys::{ListenerChange, ListenerSocket};
+use shardgram_sys::{ListenerChange, ListenerSocket, TRAIN_LIMITS};
 
 use crate::addresses::{Addresses, Changes};
 use crate::direct::{self, Direct};
 use crate::engine::Engine;
 use crate::gathering::Gathering;
 use crate::marker::Markers;
-use crate::op::TRAINS;
 use crate::own::Retiring;
 use crate::prepare::Prepared;
 use crate::receive::Completed;
@@ -319,7 +318,7 @@ fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Pl
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
         let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
-        Capabilities::new(TRAINS).connected(connected)
+        Capabilities::new(TRAIN_LIMITS).connected(connected)
     }
 
     fn now(&self) -> Instant {

@@ -12,20 +12,17 @@ use io_uring::opcode;
 use io_uring::squeue::Flags;
 use io_uring::types::{Fd, Fixed, Timespec};
 use shardgram_core::datagram::Path;
-use shardgram_core::outbox::TrainLimits;
 use shardgram_sys::addr;
-use shardgram_sys::cmsg::{ControlBuilder, ControlSpace};
+use shardgram_sys::cmsg::ControlSpace;
+use shardgram_sys::{Heading, TRAIN_LIMITS};
 
 use crate::buf_ring::GROUP;
 use crate::recv::{Layout, Layouts, NAME_SPACE};
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
 
-/// What the kernel takes as one: 64 segments (UDP_SEGMENT, udp(7); 128 on newer kernels), and no more bytes than it
-/// cuts apart in one go, which for IPv6 is 65,473 (seen on Linux 6.18; longer ones cost ten times as much).
-pub(crate) const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_473 };
 /// Pieces of a send, at most: a train has no more datagrams.
-const MAX_PIECES: usize = TRAINS.datagrams as usize;
+const MAX_PIECES: usize = TRAIN_LIMITS.datagrams as usize;
 
 /// `IORING_RECVSEND_POLL_FIRST` (5.19): wait for readiness before the first attempt.
 const POLL_FIRST: u16 = 1;
@@ -95,6 +92,30 @@ pub(crate) struct Destination<'a> {
     pub(crate) kind: Sender,
     /// The byte of DSCP and congestion bits, if it is another than the socket's.
     pub(crate) class: Option<u8>,
+}
+
+impl Destination<'_> {
+    /// Whether a send to it has nothing else to say.
+    #[inline]
+    pub(crate) fn is_all(&self) -> bool {
+        self.kind != Sender::Wildcard && self.class.is_none()
+    }
+
+    /// Writes the address into `name`; gives where it is then and how long, or null for a socket that is connected
+    /// to it.
+    #[inline]
+    pub(crate) fn write_name(
+        &self,
+        name: &mut libc::sockaddr_storage,
+    ) -> (*const libc::sockaddr, libc::socklen_t) {
+        match self.kind {
+            Sender::Connected => (std::ptr::null(), 0),
+            Sender::Unconnected | Sender::Wildcard => {
+                let len = addr::write_to(&self.path.remote, name);
+                ((&raw const *name).cast(), len)
+            }
+        }
+    }
 }
 
 /// What a send has to say beside the payload.
@@ -264,24 +285,17 @@ impl Operands {
         bytes: &[u8],
         name: UserData,
     ) -> io::Result<()> {
-        let plain = to.kind != Sender::Wildcard && to.class.is_none();
-        let Some(operand) = self.sends.get_mut(self.used).filter(|_| plain) else {
+        let Some(operand) = self.sends.get_mut(self.used).filter(|_| to.is_all()) else {
             // SAFETY: passed on to the caller.
             return unsafe { self.push_send(ring, to, Load::one(bytes), name) };
         };
         self.used += 1;
-        let (address, address_len): (*const libc::sockaddr, _) = match to.kind {
-            Sender::Connected => (std::ptr::null(), 0),
-            Sender::Unconnected | Sender::Wildcard => {
-                let len = addr::write_to(&to.path.remote, &mut operand.name);
-                ((&raw const operand.name).cast(), len)
-            }
-        };
+        let (name_at, name_len) = to.write_name(&mut operand.name);
         let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
         let entry = on!(to.target, fd => opcode::Send::new(fd, start, len)
             .flags(libc::MSG_DONTWAIT)
-            .dest_addr(address)
-            .dest_addr_len(address_len)
+            .dest_addr(name_at)
+            .dest_addr_len(name_len)
             .build())
         .flags(Flags::SKIP_SUCCESS)
         .user_data(name.bits());
@@ -305,7 +319,6 @@ impl Operands {
         if !self.has_room() {
             return Err(io::Error::other("more sends than operands"));
         }
-        let Destination { target, path, kind, class } = to;
         let first = self.vectors_used;
         for (vector, piece) in self.vectors[first..].iter_mut().zip(load.pieces) {
             *vector = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
@@ -314,31 +327,19 @@ impl Operands {
         let vectors = &mut self.vectors[first..self.vectors_used];
         let operand = &mut self.sends[self.used];
         self.used += 1;
-        let to_len = match kind {
-            Sender::Connected => 0,
-            Sender::Unconnected | Sender::Wildcard => addr::write_to(&path.remote, &mut operand.name),
-        };
-        let to: *const libc::sockaddr = (&raw const operand.name).cast();
-        let mut control = ControlBuilder::new(&mut operand.control);
-        if kind == Sender::Wildcard {
-            control = control.packet_info(path.local.ip(), 0);
-        }
-        if let Some(segment) = load.segment {
-            control = control.segment_size(segment);
-        }
-        if let Some(class) = class {
-            control = control.traffic_class(class, path.remote.is_ipv6());
-        }
-        let control_len = control.finish();
-        operand.header.msg_name = if to_len == 0 { std::ptr::null_mut() } else { to.cast_mut().cast() };
-        operand.header.msg_namelen = to_len;
+        let (name_at, name_len) = to.write_name(&mut operand.name);
+        let from = (to.kind == Sender::Wildcard).then(|| to.path.local.ip());
+        let heading = Heading { to: to.path.remote, from, segment: load.segment, traffic_class: to.class };
+        let control_len = heading.write_control(&mut operand.control);
+        operand.header.msg_name = name_at.cast_mut().cast();
+        operand.header.msg_namelen = name_len;
         operand.header.msg_iov = vectors.as_mut_ptr();
         operand.header.msg_iovlen = vectors.len() as _;
         operand.header.msg_control = operand.control.as_mut_ptr();
         operand.header.msg_controllen = control_len as _;
         let header = &raw const operand.header;
         let entry =
-            on!(target, fd => opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build())
+            on!(to.target, fd => opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build())
                 .flags(Flags::SKIP_SUCCESS)
                 .user_data(name.bits());
         // SAFETY: name, header, vectors and control lie in what this submission has of the operands, which is not

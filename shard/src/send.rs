@@ -8,6 +8,7 @@ use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
 use shardgram_core::{Ecn, PeerError, PeerId};
+use shardgram_sys::is_about_trains;
 
 use crate::buf_ring::BufRing;
 use crate::credit;
@@ -295,7 +296,10 @@ impl UringDriver {
     /// did.
     fn send_singly(&mut self, outbox: &Outbox, backlog: &mut Backlog, train: &Train) -> io::Result<bool> {
         let bytes: Vec<u8> = pieces(train, outbox, &self.engine.buffers).flatten().copied().collect();
-        let Some(slot) = self.sockets.leaving(train.via, &train.path) else { return Ok(false) };
+        let Some(slot) = self.sockets.leaving(train.via, &train.path) else {
+            self.failed(train, NOT_OPEN);
+            return Ok(false);
+        };
         let mut full = false;
         for datagram in bytes.chunks(train.segment.max(1) as usize) {
             let one = train.one(datagram.len());
@@ -433,13 +437,6 @@ fn overrun(via: SocketId, bytes: usize) {
 /// Whether a send of several datagrams failed by this error because they were to leave as one.
 fn refuses_trains(train: &Train, errno: i32) -> bool {
     train.is_long() && is_about_trains(errno)
-}
-
-/// What the kernel says of a train it cannot send: EINVAL or, since 6.14, EMSGSIZE of datagrams that are longer than
-/// the path's MTU, EINVAL of a socket that sends no checksums, EIO of a path through IPsec (`udp_send_skb` in
-/// net/ipv4/udp.c).
-fn is_about_trains(errno: i32) -> bool {
-    matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE)
 }
 
 /// Where the bytes of a train lie.

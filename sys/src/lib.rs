@@ -66,4 +66,4 @@ pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};
 #[cfg(target_os = "linux")]
-pub use train::{Heading, send_message, send_train};
+pub use train::{Heading, TRAIN_LIMITS, is_about_trains, send_message, send_train};

@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
+use shardgram_core::outbox::TrainLimits;
+
 use crate::addr;
 use crate::cmsg::{ControlBuilder, ControlSpace};
 
@@ -21,27 +23,52 @@ pub struct Heading {
     pub traffic_class: Option<u8>,
 }
 
+impl Heading {
+    /// Writes the control messages and returns their length in bytes.
+    #[inline]
+    #[must_use = "this is the control length"]
+    pub fn write_control(&self, space: &mut ControlSpace) -> usize {
+        let mut control = ControlBuilder::new(space);
+        if let Some(from) = self.from {
+            control = control.packet_info(from, 0);
+        }
+        if let Some(segment) = self.segment {
+            control = control.segment_size(segment);
+        }
+        if let Some(class) = self.traffic_class {
+            control = control.traffic_class(class, self.to.is_ipv6());
+        }
+        control.finish()
+    }
+}
+
+/// What the kernel takes as one: 64 segments (UDP_SEGMENT, udp(7); 128 on newer kernels), and no more bytes than it
+/// cuts apart in one go, which for IPv6 is 65,473 (seen on Linux 6.18; longer ones cost ten times as much).
+pub const TRAIN_LIMITS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_473 };
+
+/// Whether the kernel may say this of datagrams only because they were to leave as one: EINVAL or, since 6.14, EMSGSIZE
+/// where they are longer than the path's MTU, EINVAL of a socket that sends no checksums, EIO of a path through IPsec
+/// (`udp_send_skb` in net/ipv4/udp.c).
+///
+/// ```
+/// assert!(shardgram_sys::is_about_trains(libc::EMSGSIZE));
+/// assert!(!shardgram_sys::is_about_trains(libc::EAGAIN));
+/// ```
+#[must_use]
+pub const fn is_about_trains(errno: i32) -> bool {
+    matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE)
+}
+
 /// Sends the bytes in `pieces`, one after another, as a datagram or as a train.
 ///
 /// It does not block, whatever the socket is set to (MSG_DONTWAIT, send(2)): all datagrams leave, or none.
 ///
 /// # Errors
-/// Those of sendmsg(2). With a segment size EINVAL or EMSGSIZE where a datagram is longer than the path's MTU, EINVAL
-/// beyond 64 datagrams (128 on newer kernels), EIO where the path cannot cut trains apart: then they have to be sent
-/// one by one.
+/// Those of sendmsg(2). With a segment size those of [`is_about_trains`] too: then the datagrams have to be sent one
+/// by one.
 pub fn send_message(socket: &impl AsFd, heading: &Heading, pieces: &[IoSlice<'_>]) -> io::Result<()> {
     let mut control = ControlSpace::new();
-    let mut builder = ControlBuilder::new(&mut control);
-    if let Some(segment) = heading.segment {
-        builder = builder.segment_size(segment);
-    }
-    if let Some(from) = heading.from {
-        builder = builder.packet_info(from, 0);
-    }
-    if let Some(class) = heading.traffic_class {
-        builder = builder.traffic_class(class, heading.to.is_ipv6());
-    }
-    let control_len = builder.finish();
+    let control_len = heading.write_control(&mut control);
     // SAFETY: `sockaddr_storage` and `msghdr` are made of integers and pointers, for which all-zero bytes are valid.
     let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };
     header.msg_namelen = addr::write_to(&heading.to, &mut name);

@@ -70,17 +70,9 @@ fn listens() -> [(SocketAddr, IpAddr); 4] {
         .map(|(at, to)| (SocketAddr::new(at.parse().unwrap(), 0), to.parse().unwrap()))
 }
 
-/// Both tiers, where there are two.
-fn tiers(bed: &Bed) -> &'static [TierPolicy] {
-    match bed {
-        Bed::Real(shardgram::Backend::Uring) => &[TierPolicy::Listener, TierPolicy::Connected],
-        _ => &[TierPolicy::Listener],
-    }
-}
-
 /// Does something with a client of a server, for each address and in each tier.
 fn everywhere(bed: &mut Bed, class: u8, check: impl Fn(&Marker, SocketAddr)) {
-    for &tier in tiers(bed) {
+    for tier in bed.tiers() {
         let config = listens().iter().fold(Config::new().tier(tier), |config, (at, _)| config.listen(*at));
         // Those of a wildcard have listeners of their own, unless there are to be none.
         for config in [config.clone(), config.max_local_addresses(0)] {

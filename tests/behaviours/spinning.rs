@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use shardgram::{Accept, Config, Context, Datagram, Handler, PeerId, TierPolicy, WaitPolicy};
 
 use crate::common::handlers::Echo;
-use crate::common::{Bed, Peer, loopback, pattern, receiving_trains};
+use crate::common::{Bed, Peer, loopback, pattern, receiving_trains, to_loopback};
 
 fn spinning(config: Config) -> Config {
     config.wait(WaitPolicy::Spin)
@@ -19,11 +19,7 @@ fn every_size_comes_back(mut bed: Bed) {
     let server = bed.serve(config, |_| Echo);
     let addresses = bed.addresses(&server);
     for at in addresses {
-        let to = match at {
-            at if !at.ip().is_unspecified() => at,
-            at if at.is_ipv4() => ([127, 0, 0, 1], at.port()).into(),
-            at => ([0_u16, 0, 0, 0, 0, 0, 0, 1], at.port()).into(),
-        };
+        let to = to_loopback(at);
         let peer = bed.peer(to);
         for len in [0, 1, 1_400, 9_000, 65_507, 0, 7] {
             assert_eq!(bed.ask(&peer, to, &pattern(len)), pattern(len), "{len} bytes to {at}");
@@ -96,7 +92,7 @@ impl Handler for TrainAndMore {
 
 fn what_leaves_in_different_ways_leaves_in_order(mut bed: Bed) {
     for tier in bed.tiers() {
-        let server = bed.serve(spinning(loopback()).tier(*tier), |_| TrainAndMore);
+        let server = bed.serve(spinning(loopback()).tier(tier), |_| TrainAndMore);
         let at = bed.address(&server);
         let peer = bed.peer(at);
         for round in 0..100 {

@@ -4,11 +4,9 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use shardgram::{
-    Accept, Backend, Config, Context, Datagram, Handler, Meta, PeerId, ReceivedTrain, TierPolicy,
-};
+use shardgram::{Accept, Config, Context, Datagram, Handler, Meta, PeerId, ReceivedTrain, TierPolicy};
 
-use crate::common::{Bed, PATIENCE, Peer, loopback, pattern, receiving_trains};
+use crate::common::{Bed, PATIENCE, Peer, loopback, pattern, receiving_trains, to_loopback};
 
 /// What a handler was given.
 #[derive(Debug)]
@@ -53,13 +51,9 @@ fn next(given: &Receiver<Given>) -> Given {
 
 /// Tiers and addresses, specific and wildcard.
 fn configs(bed: &Bed) -> Vec<Config> {
-    let tiers = match bed {
-        Bed::Real(Backend::Uring) => &[TierPolicy::Listener, TierPolicy::Connected][..],
-        _ => &[TierPolicy::Listener],
-    };
     let at = |address: &str| Config::new().listen(address.parse().unwrap());
-    let of = |tier: &TierPolicy| ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|place| at(place).tier(*tier));
-    tiers.iter().flat_map(of).collect()
+    let of = |tier| ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|place| at(place).tier(tier));
+    bed.tiers().into_iter().flat_map(of).collect()
 }
 
 /// A server, and a peer it knows, with a socket of its own in the tier where that is so.
@@ -70,8 +64,7 @@ fn begin<const WHOLE: bool>(
     let (sender, given) = channel();
     let connected = config.tier_policy() == TierPolicy::Connected;
     let server = bed.serve(config, move |_| Telling::<WHOLE>(sender.clone()));
-    let at = bed.address(&server);
-    let at = if at.ip().is_unspecified() { ([127, 0, 0, 1], at.port()).into() } else { at };
+    let at = to_loopback(bed.address(&server));
     let peer = Peer::Real(receiving_trains(at.ip()));
     assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
     next(&given);

@@ -1,9 +1,9 @@
 //! Datagrams of equal size that go to one peer in one turn leave as one, in order, and as what they were.
 use rand_pcg::rand_core::{Rng, SeedableRng};
-use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, TierPolicy};
+use shardgram::{Accept, Config, Context, Datagram, Handler, PeerId};
 
 use crate::common::handlers::Echo;
-use crate::common::{Bed, Peer, loopback, pattern, receiving_trains};
+use crate::common::{Bed, Peer, loopback, pattern, receiving_trains, to_loopback};
 
 /// Sends what a datagram lists: lengths, two bytes each, in one turn.
 struct Lengths;
@@ -38,14 +38,6 @@ fn numbered(number: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Both tiers, where there are two.
-fn tiers(bed: &Bed) -> Vec<TierPolicy> {
-    match bed {
-        Bed::Real(Backend::Uring) => vec![TierPolicy::Listener, TierPolicy::Connected],
-        _ => vec![TierPolicy::Listener],
-    }
-}
-
 /// On every address of loopback, so that replies say whence they leave, and on one.
 fn places() -> [Config; 3] {
     ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|at| Config::new().listen(at.parse().unwrap()))
@@ -56,7 +48,7 @@ fn their_lengths_and_order_are_kept(mut bed: Bed) {
     println!("seed {seed}");
     let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(seed);
     let mut pick = |below: u32| (random.next_u32() % below) as usize;
-    for (tier, place) in tiers(&bed).into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
+    for (tier, place) in bed.tiers().into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
         let server = bed.serve(place.tier(tier), |_| Lengths);
         let at = to_loopback(bed.address(&server));
         let peer = bed.peer(at);
@@ -77,13 +69,9 @@ fn their_lengths_and_order_are_kept(mut bed: Bed) {
     }
 }
 
-fn to_loopback(at: std::net::SocketAddr) -> std::net::SocketAddr {
-    if at.ip().is_unspecified() { ([127, 0, 0, 1], at.port()).into() } else { at }
-}
-
 /// A peer that receives trains as they come shows how they left.
 fn they_pass_the_kernel_as_one(mut bed: Bed) {
-    for (tier, place) in tiers(&bed).into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
+    for (tier, place) in bed.tiers().into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
         let server = bed.serve(place.tier(tier), |_| Lengths);
         let at = to_loopback(bed.address(&server));
         let peer = Peer::Real(receiving_trains(at.ip()));

@@ -132,10 +132,10 @@ impl Bed {
     }
 
     /// Both tiers, where there are two.
-    pub fn tiers(&self) -> &'static [TierPolicy] {
+    pub fn tiers(&self) -> Vec<TierPolicy> {
         match self {
-            Self::Real(Backend::Uring) => &[TierPolicy::Listener, TierPolicy::Connected],
-            _ => &[TierPolicy::Listener],
+            Self::Real(Backend::Uring) => vec![TierPolicy::Listener, TierPolicy::Connected],
+            _ => vec![TierPolicy::Listener],
         }
     }
 
@@ -317,6 +317,16 @@ impl Peer {
 /// Bytes that differ from place to place.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+/// Where a server that listens there is reached over loopback.
+pub fn to_loopback(at: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match at.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, at.port())
 }
 
 /// A socket on a free port of this address that is given trains as they come.

@@ -31,14 +31,6 @@ fn add_up(stats: &Snapshot) {
     assert_eq!((stats.queued, stats.submitted), (stats.submitted, outcomes), "{stats:?}");
 }
 
-/// Both tiers, where there are two.
-fn tiers(bed: &Bed) -> Vec<TierPolicy> {
-    match bed {
-        Bed::Real(shardgram::Backend::Uring) => vec![TierPolicy::Listener, TierPolicy::Connected],
-        _ => vec![TierPolicy::Listener],
-    }
-}
-
 /// A client that is known already, and has a socket of its own if there are such.
 fn known(bed: &mut Bed, server: &Server, seen: &Receiver<Seen>, client: Client, tier: TierPolicy) -> Client {
     let promoted = bed.stats(server).promoted;
@@ -52,7 +44,7 @@ fn known(bed: &mut Bed, server: &Server, seen: &Receiver<Seen>, client: Client, 
 
 fn one_peer_gets_all_in_order(mut bed: Bed) {
     let host = slow_cable(50_000);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         let (server, seen) = serve(&mut bed, small().tier(tier));
         for at in bed.addresses(&server) {
             let client = known(&mut bed, &server, &seen, Client::new(&host, at), tier);
@@ -75,7 +67,7 @@ fn one_peer_gets_all_in_order(mut bed: Bed) {
 
 fn many_peers_take_turns(mut bed: Bed) {
     let host = slow_cable(50_000);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         let (server, seen) = serve(&mut bed, small().tier(tier));
         let at = bed.address(&server);
         let greedy = known(&mut bed, &server, &seen, Client::new(&host, at), tier);
@@ -125,7 +117,7 @@ fn endpoints_get_all_in_order(mut bed: Bed) {
 
 fn a_peer_s_bound_is_told_and_nothing_is_lost(mut bed: Bed) {
     let host = slow_cable(50_000);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         let (server, seen) = serve(&mut bed, small().send_queue_bytes(64 << 10).tier(tier));
         let client = Client::new(&host, bed.address(&server));
         let client = known(&mut bed, &server, &seen, client, tier);
@@ -241,7 +233,7 @@ fn answers_without_a_peer_fail_where_they_do_not_fit(mut bed: Bed) {
 
 fn a_drain_waits_for_what_waits(mut bed: Bed) {
     let host = slow_cable(10_000);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
         let client = known(&mut bed, &server, &seen, client, tier);
@@ -257,7 +249,7 @@ fn a_drain_waits_for_what_waits(mut bed: Bed) {
 
 fn at_the_deadline_what_waits_has_failed(mut bed: Bed) {
     let host = slow_cable(300);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         set_rate(300);
         let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
@@ -280,7 +272,7 @@ fn at_the_deadline_what_waits_has_failed(mut bed: Bed) {
 
 fn what_waits_for_a_peer_that_is_closed_or_demoted_still_leaves(mut bed: Bed) {
     let host = slow_cable(2_000);
-    let uring = tiers(&bed).len() == 2;
+    let uring = bed.tiers().len() == 2;
     for (tier, tell) in [
         (TierPolicy::Listener, Tell::ClosePeers),
         (TierPolicy::Listener, Tell::Promote),
@@ -359,7 +351,7 @@ fn room_in_the_outbox_is_told_in_the_next_turn(mut bed: Bed) {
 
 fn a_shard_with_a_full_socket_sleeps(mut bed: Bed) {
     let host = slow_cable(100);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         set_rate(100);
         let (server, seen) = serve(&mut bed, small().tier(tier));
         let client = Client::new(&host, bed.address(&server));
@@ -381,7 +373,7 @@ fn a_shard_with_a_full_socket_sleeps(mut bed: Bed) {
 /// The cable is pulled while something waits.
 fn what_waits_for_a_link_that_goes_down_fails(mut bed: Bed) {
     let host = slow_cable(300);
-    for tier in tiers(&bed) {
+    for tier in bed.tiers() {
         let config = Config::new().listen(format!("{}:7000", HERE[0]).parse().unwrap());
         let (server, seen) = serve(&mut bed, config.send_socket_bytes(16 << 10).tier(tier));
         let client = Client::new(&host, bed.address(&server));

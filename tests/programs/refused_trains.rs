@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use shardgram::{Backend, Config, Server, SocketHook, TierPolicy};
+use shardgram::{Config, Server, SocketHook, TierPolicy};
 
 use crate::common::source::{Client, HERE, Order, Source, done, slow_cable};
 use crate::common::{Bed, Served};
@@ -11,16 +11,9 @@ use crate::common::{Bed, Served};
 /// Fast enough that nothing waits for room.
 const FAST: u32 = 1_000_000;
 
-fn tiers(bed: &Bed) -> Vec<TierPolicy> {
-    match bed {
-        Bed::Real(Backend::Uring) => vec![TierPolicy::Listener, TierPolicy::Connected],
-        _ => vec![TierPolicy::Listener],
-    }
-}
-
 fn configs(bed: &Bed) -> Vec<Config> {
     let listen = |ip: &str| Config::new().listen(std::net::SocketAddr::new(ip.parse().unwrap(), 7_000));
-    tiers(bed).into_iter().flat_map(|tier| HERE.map(|ip| listen(ip).tier(tier))).collect()
+    bed.tiers().into_iter().flat_map(|tier| HERE.map(|ip| listen(ip).tier(tier))).collect()
 }
 
 /// Datagrams longer than the MTU leave in fragments, so not in trains.

@@ -12,4 +12,3 @@ pub const EINVAL: i32 = 10022;
 pub const EIO: i32 = 10107;
 pub const EMFILE: i32 = 10024;
 pub const ENOBUFS: i32 = 10055;
-pub const EMSGSIZE: i32 = 10040;
