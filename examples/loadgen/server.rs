@@ -49,7 +49,20 @@ impl Watch {
 #[derive(Default)]
 pub(crate) struct Known {
     subscribed: bool,
+    /// The flow it is, and what came of it.
+    flow: Option<u32>,
     seen: Seen,
+}
+
+impl Known {
+    /// What came of this flow. It may be a new one that got the port of one that was closed: to the server they are
+    /// one peer, and each has sequences of its own.
+    fn seen_of(&mut self, flow: u32) -> &mut Seen {
+        if self.flow.replace(flow) != Some(flow) {
+            self.seen = Seen::default();
+        }
+        &mut self.seen
+    }
 }
 
 impl Responder {
@@ -74,7 +87,7 @@ impl Responder {
         let timeout_ns = plan.timeout.as_nanos() as u64;
         let books =
             Books { tally, slices: slices.as_mut(), timeout_ns, remember: plan.remembered_arrivals() };
-        arrivals::count(books, &mut known.seen, &header, len, now_ns);
+        arrivals::count(books, known.seen_of(header.flow), &header, len, now_ns);
     }
 
     /// Subscribes the sender, or sends the datagram to all subscribers of all shards.
@@ -192,5 +205,20 @@ impl Handler for Responder {
         if let Some(progress) = watch.shared.progress.get(place) {
             progress.received.store(watch.tally.received, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flow::Kind;
+    use super::*;
+
+    #[test]
+    fn a_flow_that_gets_the_port_of_another_is_another() {
+        let mut known = Known::default();
+        let mut note = |flow, sequence| known.seen_of(flow).note(sequence, 64);
+        let fresh = Kind::Fresh { reordered: false };
+        assert_eq!([note(3, 0), note(3, 1), note(3, 1)], [fresh, fresh, Kind::Duplicate]);
+        assert_eq!([note(11, 0), note(11, 1), note(11, 1)], [fresh, fresh, Kind::Duplicate]);
     }
 }
