@@ -162,7 +162,10 @@ impl Inbox {
         }
         for (&buffer, from) in numbers.iter().zip(&self.metas[..received]) {
             let local = from.dst_ip.filter(|&ip| socket.wildcard && can_answer_from(ip, &self.broadcasts));
-            self.filled.push_back(Filled { socket: socket.id, buffer, from: *from, local });
+            // Where no option says otherwise quinn-udp tells of marks, asked for or not.
+            let mut from = *from;
+            from.ecn = from.ecn.filter(|_| socket.tells_ecn);
+            self.filled.push_back(Filled { socket: socket.id, buffer, from, local });
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),

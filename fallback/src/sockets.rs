@@ -32,6 +32,8 @@ pub(crate) struct Socket {
     /// On other sockets the destination that quinn-udp reports is ignored: on macOS recvmsg(2) is known to
     /// get it wrong there, and the socket's own address says it all.
     pub(crate) wildcard: bool,
+    /// Whether handlers are told how what it receives is marked.
+    pub(crate) tells_ecn: bool,
     /// Receives in a row that failed.
     pub(crate) failures: u32,
     /// Its send buffer is full: nothing is sent until the system says that there is room.
@@ -83,6 +85,7 @@ impl Socket {
             io: mio::net::UdpSocket::from_std(socket),
             state,
             id,
+            tells_ecn: options.ecn,
             wildcard: bound_to.ip().is_unspecified() && id.as_listener().is_some(),
             failures: 0,
             full: Full::No,

@@ -12,17 +12,12 @@ mod completion_queue_overflow;
 mod connected;
 mod connected_caps;
 mod demotion_loses_nothing;
-mod ecn_in;
 mod ecn_out;
 mod foreign_datagrams;
 mod handover_order;
 mod messages;
 mod port_in_use;
-#[cfg(target_os = "linux")]
-mod spinning;
 mod stale_completions;
 mod submission_queue_small;
 mod timestamps;
-#[cfg(target_os = "linux")]
-mod trains_in;
 mod wait_policy;
