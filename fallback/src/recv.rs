@@ -26,6 +26,12 @@ use crate::sockets::{Socket, Sockets};
 /// end by themselves; the bound is for a system that repeats one for ever.
 const FAILURES_IN_A_ROW: u32 = 16;
 
+/// Whether a batch that did not fill its room left the socket empty, so that no receive is needed to learn that.
+/// It does with recvmmsg(2) (quinn-udp's way here), which ends early when nothing is left, or for an error that the
+/// kernel keeps and that came after the last wait: epoll tells of it, and of every later arrival, anew. Elsewhere a
+/// batch is one datagram, or mio has to see the receive that would block.
+const SHORT_BATCH_IS_THE_LAST: bool = cfg!(target_os = "linux");
+
 /// A buffer whose datagrams have not all been handed over.
 #[derive(Debug)]
 struct Filled {
@@ -135,8 +141,8 @@ impl Inbox {
         true
     }
 
-    /// Receives up to `room` datagrams or trains from one socket.
-    fn batch(&mut self, socket: &Socket, buffers: &mut Buffers, room: usize) -> io::Result<()> {
+    /// Receives up to `room` datagrams or trains from one socket, and says whether it may hold more.
+    fn batch(&mut self, socket: &Socket, buffers: &mut Buffers, room: usize) -> io::Result<bool> {
         // Buffers are moved out of the pool while the kernel writes to them, which costs a few words each
         // and spares a split borrow of unknown length.
         let mut numbers = [0; BATCH_SIZE];
@@ -166,17 +172,22 @@ impl Inbox {
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            Ok(_) => Ok(()),
+            Ok(count) => Ok(count == room || !SHORT_BATCH_IS_THE_LAST),
             Err(error) => Err(error),
         }
     }
 
     /// Decides when a socket is tried again. No error of a receive ends the shard, and none makes it spin.
-    fn after(&self, result: io::Result<()>, id: SocketId, sockets: &mut Sockets) -> Visit {
-        let Err(error) = result else {
-            sockets.succeeded(id);
-            sockets.put_back(id);
-            return Visit::Received;
+    fn after(&self, result: io::Result<bool>, id: SocketId, sockets: &mut Sockets) -> Visit {
+        let error = match result {
+            Ok(more) => {
+                sockets.succeeded(id);
+                if more {
+                    sockets.put_back(id);
+                }
+                return Visit::Received;
+            }
+            Err(error) => error,
         };
         if error.kind() == ErrorKind::WouldBlock {
             // Drained: the next arrival is a new readiness.
