@@ -139,8 +139,8 @@ impl BindError {
     /// The error of `socket(2)`.
     pub(crate) fn from_create(address: SocketAddr, source: io::Error) -> Self {
         match source.raw_os_error() {
-            Some(libc::EMFILE) => Self::DescriptorLimit,
-            Some(libc::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
+            Some(errno::EMFILE) => Self::DescriptorLimit,
+            Some(errno::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
             // ENFILE: the whole system is at its limit. ENOBUFS, ENOMEM: no memory. EACCES: a
             // security policy. Nothing to say about them that their text does not.
             _ => Self::System { operation: "create a UDP socket", address, manual: "socket(2)", source },
