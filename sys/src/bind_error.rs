@@ -174,11 +174,21 @@ mod tests {
     fn each_errno_of_bind_has_its_error() {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         let of = |errno| BindError::from_bind(address, io::Error::from_raw_os_error(errno));
-        assert!(matches!(of(libc::EADDRINUSE), BindError::AddressInUse { .. }));
-        assert!(matches!(of(libc::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
-        assert!(matches!(of(libc::EACCES), BindError::PermissionDenied { .. }));
+        assert!(matches!(of(errno::EADDRINUSE), BindError::AddressInUse { .. }));
+        assert!(matches!(of(errno::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
+        assert!(matches!(of(errno::EACCES), BindError::PermissionDenied { .. }));
+        #[cfg(unix)]
         assert!(matches!(of(libc::EPERM), BindError::PermissionDenied { .. }));
-        assert!(matches!(of(libc::ENODEV), BindError::System { .. }));
+        assert!(matches!(of(errno::EINVAL), BindError::System { .. }));
+    }
+
+    #[test]
+    fn each_errno_of_socket_has_its_error() {
+        let address = SocketAddr::from(([0; 8], 80));
+        let of = |errno| BindError::from_create(address, io::Error::from_raw_os_error(errno));
+        assert!(matches!(of(errno::EMFILE), BindError::DescriptorLimit));
+        assert!(matches!(of(errno::EAFNOSUPPORT), BindError::FamilyUnsupported { .. }));
+        assert!(matches!(of(errno::ENOBUFS), BindError::System { .. }));
     }
 
     #[test]
