@@ -14,7 +14,7 @@ use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, RxSlice, SocketId};
 use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
-use shardgram_core::{Config, Ecn, Endpoint, Meta, PeerError};
+use shardgram_core::{Capability, Config, Ecn, Endpoint, Meta, PeerError};
 
 use crate::network::Network;
 use crate::socket::Owner;
@@ -169,9 +169,20 @@ impl Cut {
 /// What a send along a socket that is not open comes to.
 const CLOSED: PeerError = PeerError::NotOpened { errno: NOT_OPEN };
 
+/// What it can do beside that. Its network has an MTU whatever the modes say, and no socket of it is ever full.
+const ABLE: [Capability; 7] = [
+    Capability::TrainsIn,
+    Capability::EcnOut,
+    Capability::EcnIn,
+    Capability::Timestamps,
+    Capability::KernelDrops,
+    Capability::BalancedListeners,
+    Capability::SteeredListeners,
+];
+
 impl Driver for SimDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.trains).without_blocking()
+        Capabilities::new(self.trains).without_blocking().with(&ABLE)
     }
 
     fn now(&self) -> Instant {
