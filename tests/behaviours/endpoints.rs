@@ -2,10 +2,11 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
 
+use crate::common::caller::{self, Call};
 use crate::common::{Bed, Peer, loopback};
 use shardgram::{
-    Accept, Backend, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, OpenError,
-    PeerError, PeerId, Via,
+    Accept, Backend, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, Interface,
+    OpenError, PeerError, PeerId, Via,
 };
 
 #[derive(Debug, PartialEq)]
@@ -144,6 +145,21 @@ fn a_socket_that_cannot_be_opened_is_reported_to_its_peers(mut bed: Bed) {
     expect(&mut bed, &seen, &Seen::Closed(CloseReason::EndpointClosed));
     let stats = bed.drain(client);
     assert_eq!((stats.send_failed_other, stats.sent()), (1, 0));
+}
+
+fn an_interface_that_is_not_there_is_reported(bed: Bed) {
+    let mut call = Call::start(bed, Config::new());
+    let names = [Interface::named("no-such-one").unwrap(), Interface::index(u32::MAX).unwrap()];
+    for interface in names {
+        let endpoint = Endpoint::bound("127.0.0.1:0".parse().unwrap()).on_interface(interface);
+        let (_, lost) = call.open(endpoint, ([127, 0, 0, 1], 9).into(), b"hello");
+        // ENODEV, then EBADF for what was sent along it.
+        for errno in [19, 9] {
+            let error = PeerError::NotOpened { errno };
+            assert_eq!(call.next(), caller::Seen::Error { peer: lost, error });
+        }
+    }
+    assert_eq!(call.drain().send_failed_other, 2);
 }
 
 /// Keeps an endpoint on one port: opens it at its start, and again whenever it is closed.
@@ -303,6 +319,7 @@ fn quiet_addresses(bed: &Bed, count: usize) -> Vec<SocketAddr> {
 }
 
 on_all_drivers!(
+    an_interface_that_is_not_there_is_reported,
     a_turn_in_which_an_opening_failed_has_an_end,
     a_port_is_opened_anew_after_its_close_and_after_a_restart,
     an_endpoint_speaks_and_hears_its_peer_only,

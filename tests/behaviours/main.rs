@@ -22,6 +22,7 @@ mod endpoints;
 mod foreign_datagrams;
 mod handover_order;
 mod idle_peers;
+mod listener_peers;
 mod messages;
 mod panic;
 mod port_in_use;

@@ -12,3 +12,6 @@ pub const EINVAL: i32 = 10022;
 pub const EIO: i32 = 10107;
 pub const EMFILE: i32 = 10024;
 pub const ENOBUFS: i32 = 10055;
+pub const EOPNOTSUPP: i32 = 10045;
+/// There is no number for a missing device: WSAEADDRNOTAVAIL.
+pub const ENODEV: i32 = EADDRNOTAVAIL;
