@@ -14,8 +14,7 @@ use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
 use shardgram_sys::SocketOptions;
 use shardgram_sys::socket::{
-    drop_count, endpoint as open_endpoint, keeping_path_mtu, set_receive_ecn, set_receive_timestamps,
-    set_receive_trains,
+    drop_count, keeping_path_mtu, open_endpoint, set_receive_ecn, set_receive_timestamps, set_receive_trains,
 };
 
 use shardgram_sys::errno;
@@ -214,7 +213,7 @@ impl Sockets {
         options: &SocketOptions,
     ) -> Result<SocketAddr, i32> {
         let address = endpoint.bind_address();
-        let socket = open_endpoint(Some(address), address, options).map_err(|error| {
+        let socket = open_endpoint(endpoint, options).map_err(|error| {
             tracing::debug!(%address, %error, "an endpoint was not opened");
             error.errno()
         })?;

@@ -16,6 +16,8 @@ mod ecn_in;
 mod ecn_out;
 mod foreign_datagrams;
 mod handover_order;
+mod interface_not_there;
+mod listener_peers;
 mod messages;
 mod port_in_use;
 #[cfg(target_os = "linux")]
