@@ -421,6 +421,24 @@ impl<H: Handler> Context<'_, H> {
     ///     }
     /// }
     /// ```
+    ///
+    /// With several shards a peer of a listener is opened by the one that will hear it:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::{Context, Handler, OpenError, Via};
+    /// /// Called with what `on_message` brings as well as where the wish arises.
+    /// fn notify<H>(cx: &mut Context<'_, H>, via: Via, to: SocketAddr)
+    /// where
+    ///     H: Handler<Peer = (), Message = (Via, SocketAddr)>,
+    /// {
+    ///     match cx.open(via, to, ()) {
+    ///         Ok(peer) => drop(cx.io.send(peer, b"NOTIFY")),
+    ///         Err(OpenError::NotHere { shard }) => drop(cx.io.tell(shard, (via, to))),
+    ///         Err(error) => eprintln!("{to} is not notified: {error}"),
+    ///     }
+    /// }
+    /// ```
     pub fn open(&mut self, via: Via, remote: SocketAddr, state: H::Peer) -> Result<PeerId, OpenError> {
         if remote.port() == 0 {
             return Err(OpenError::PortZero);

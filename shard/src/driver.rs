@@ -341,8 +341,10 @@ impl Driver for UringDriver {
     fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let errno = |e: io::Error| e.raw_os_error().unwrap_or(libc::EIO);
         let slot = self.sockets.slot_of(id).ok_or(libc::EMFILE)?;
-        let bind = endpoint.bind_address();
-        let socket = socket::endpoint(Some(bind), bind, &self.options).map_err(|e| e.errno())?;
+        let socket = socket::open_endpoint(endpoint, &self.options).map_err(|error| {
+            tracing::debug!(%error, "an endpoint was not opened");
+            error.errno()
+        })?;
         let local = socket.local_addr().map_err(errno)?;
         self.install(slot, Socket::new(socket, id, local)).map_err(errno)?;
         Ok(local)

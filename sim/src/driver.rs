@@ -21,6 +21,8 @@ use crate::socket::Owner;
 
 /// What Linux gives for a descriptor that is not open (EBADF, errno(3)).
 const NOT_OPEN: i32 = 9;
+/// What Linux gives for an interface that is not there (ENODEV, errno(3)); hosts here have none with a name or index.
+const NO_INTERFACE: i32 = 19;
 
 /// Where a shard stands in the simulation.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +193,9 @@ impl Driver for SimDriver {
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let slot = socket.as_endpoint().ok_or(NOT_OPEN)? as usize;
+        if endpoint.interface().is_some() {
+            return Err(NO_INTERFACE);
+        }
         let bind = endpoint.bind_address();
         // An endpoint's paths have its bound address for their local one, so arrivals must not report any.
         let owner = Owner::Shard { shard: self.position.shard, id: socket, reports_local: false };

@@ -15,6 +15,8 @@ mod demotion_loses_nothing;
 mod ecn_out;
 mod foreign_datagrams;
 mod handover_order;
+mod interface_not_there;
+mod listener_peers;
 mod messages;
 mod port_in_use;
 mod stale_completions;

@@ -28,6 +28,7 @@ fn refused(bed: &Bed, at: SocketAddr) {
 
 fn a_holder_that_would_share_is_refused_too(bed: Bed) {
     let holder = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    #[cfg(unix)]
     holder.set_reuse_port(true).unwrap();
     holder.set_reuse_address(true).unwrap();
     holder.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
