@@ -85,7 +85,11 @@ macro_rules! conformance {
             fairness: { a_flood_on_one_listener_leaves_the_others_theirs }
             idle_peers: { silence_closes_a_peer, a_panic_over_one_idle_peer_hides_no_other }
             kernel_drops: { all_is_received_or_counted }
-            messages: { every_sender_is_heard_in_order, a_sleeping_shard_hears_a_handle_at_once }
+            messages: {
+                every_sender_is_heard_in_order,
+                a_handle_is_heard_in_order,
+                a_sleeping_shard_hears_a_handle_at_once,
+            }
             panic: {
                 the_shard_goes_on_with_a_fresh_handler,
                 too_many_panics_stop_the_server,
@@ -124,6 +128,8 @@ macro_rules! conformance {
                 they_come_whole_to_who_wants_that,
                 a_stranger_may_begin_with_one,
                 long_ones_are_cut_one_by_one,
+                long_ones_outlast_a_budget_of_one,
+                they_say_where_they_were_sent_to,
                 they_can_be_turned_off,
             }
             trains_out: { their_lengths_and_order_are_kept, they_leave_as_one, they_can_be_turned_off }

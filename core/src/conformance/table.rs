@@ -339,6 +339,7 @@ pub struct Elsewhere {
 
 const URING: &[Driver] = &[Driver::Uring];
 const MIO: &[Driver] = &[Driver::Mio];
+const ALL: &[Driver] = &[Driver::Uring, Driver::Mio, Driver::Sim];
 const REAL: &[Driver] = &[Driver::Uring, Driver::Mio];
 
 const fn elsewhere(drivers: &'static [Driver], file: &'static str, shows: &'static str) -> Elsewhere {
@@ -427,6 +428,21 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/behaviours/wait_policy.rs",
         "a shard that blocks does not run, one that spins does, one that spins for a while sleeps then",
+    ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/interface_not_there.rs",
+        "an endpoint on an interface that is not there is reported to its peers",
+    ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/listener_peers.rs",
+        "peers opened from a listener's own port hear answers, whichever shard opened them",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/interfaces.rs",
+        "an endpoint on an interface sends by it and hears nothing else",
     ),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(

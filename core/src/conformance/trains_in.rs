@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{Accept, Config, Context, Datagram, Handler, Meta, PeerId, ReceivedTrain, TierPolicy};
 
-use super::{Bed, Sending, loopback, pattern, tiers, to_loopback};
+use super::{Bed, Echo, Sending, loopback, pattern, tiers, to_loopback};
 
 /// What a handler was given.
 #[derive(Debug)]
@@ -151,3 +151,37 @@ pub fn they_can_be_turned_off<B: Bed>(mut bed: B) {
     assert_eq!((stats.trains_received, stats.trains_sent), (0, 0), "{stats:?}");
 }
 
+
+/// With a budget of one, several turns are spent on datagrams that came at once.
+pub fn long_ones_outlast_a_budget_of_one<B: Bed>(mut bed: B) {
+    let config = loopback().max_datagram(1_000).turn_budget(1).trains(true);
+    let (server, at, peer, given) = begin::<false, B>(&mut bed, config);
+    let bytes = pattern(10 * 1_001);
+    for _ in 0..3 {
+        send_train(&mut bed, &peer, at, &bytes, 1_001);
+    }
+    for round in 0..3 {
+        for part in bytes.chunks(1_001) {
+            let Given::One(_, got) = bed.hear(&given) else { panic!("a train") };
+            assert_eq!(got, part[..1_000], "round {round}");
+        }
+    }
+    let stats = bed.drain(server);
+    assert_eq!((stats.truncated, stats.sent()), (30, 31), "{stats:?}");
+}
+
+pub fn they_say_where_they_were_sent_to<B: Bed>(mut bed: B) {
+    let wildcards = ["0.0.0.0:0", "[::]:0"].map(|at| at.parse().unwrap());
+    let config = wildcards.iter().fold(Config::new(), |config, at| config.listen(*at));
+    let server = bed.serve(config, |_| Echo);
+    let addresses = bed.addresses(&server);
+    for ip in bed.loopback_addresses() {
+        let to = SocketAddr::new(ip, addresses[usize::from(ip.is_ipv6())].port());
+        let peer = bed.peer(to);
+        send_train(&mut bed, &peer, to, &pattern(3_000), 1_000);
+        for part in pattern(3_000).chunks(1_000) {
+            assert_eq!(bed.receive(&peer), (to, part.to_vec()));
+        }
+    }
+    bed.drain(server);
+}
