@@ -42,6 +42,7 @@ mod error;
 mod handle;
 #[cfg_attr(not(target_os = "linux"), path = "local_addresses/other.rs")]
 mod local_addresses;
+mod resolver;
 mod server;
 #[cfg_attr(unix, path = "signals/unix.rs")]
 #[cfg_attr(not(unix), path = "signals/other.rs")]
@@ -50,13 +51,14 @@ mod threads;
 
 pub use error::{ServeError, StartError};
 pub use handle::{Handle, Remote, Report, ShardReport};
+pub use resolver::SystemResolver;
 pub use server::Server;
 pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
-    Accept, AcceptChoice, Backend, CloseReason, Config, ConfigError, Context, Datagram, Drain, Ecn, Endpoint,
-    EndpointId, Full, Handler, Interface, InterfaceError, Io, Meta, OpenError, Origin, Path, PathMtu,
-    PeerError, PeerId, Peers, ReceivedTrain, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy,
-    TimerId, Via, WaitPolicy,
+    Accept, AcceptChoice, AttemptFault, Backend, CloseReason, Config, ConfigError, Context, Datagram, Dial,
+    DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError, Interface, InterfaceError, Io,
+    Lookup, LookupError, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId, Peers, ReceivedTrain,
+    Resolver, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

@@ -51,6 +51,7 @@ mod error;
 mod event_log;
 mod flight;
 mod link;
+mod names;
 mod network;
 mod node;
 mod schedule;

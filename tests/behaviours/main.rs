@@ -14,6 +14,7 @@ mod connected;
 mod connected_caps;
 mod counters;
 mod demotion_loses_nothing;
+mod dialing;
 mod drain;
 mod echo_sizes;
 mod ecn_in;
