@@ -354,7 +354,8 @@ settings! {
     max_endpoints: u32 = 16_384, 0 => 1 << 20;
     /// Lookups of names under way per shard. Default 256, range 1 to 65,536. Further ones are refused as
     /// [`crate::DialError::LookupsFull`]. One that takes too long stays on the count until its resolver lets it go.
-    /// Each has room for its answer, 56 bytes, from the first lookup on.
+    /// Room for
+    /// their answers, about 50 bytes each, is made with the first one.
     max_lookups: u32 = 256, 1 => 65_536;
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
     /// may grant less; the server then warns and names the limit (net.core.rmem_max).

@@ -13,7 +13,7 @@ use crate::clock::CoarseClock;
 use crate::config::TierPolicy;
 use crate::cookie::CookieJar;
 use crate::datagram::{Path, SocketId};
-use crate::dialing::Dials;
+use crate::dials::Dials;
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;

@@ -13,164 +13,24 @@
 //!                                          Done: NoAnswer
 //! ```
 //!
-//! What is kept of a dialed peer lies here, so a peer that was not dialed costs four bytes of its route and
+//! What is kept of a dialed peer lies in `dials.rs`, so a peer that was not dialed costs four bytes of its route and
 //! nothing else. That something came is seen by the route's stamp of the last datagram, and only when the time of
 //! an attempt is over or a send of it fails: so no datagram pays for it.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
-
-use slab::Slab;
 
 use crate::context::{Context, Io};
 use crate::datagram::{Path, SocketId};
 use crate::dial::{Dial, Host, Origin};
+use crate::dials::{Dialed, Dials, Due, Stage};
 use crate::dispatch::Dispatch;
 use crate::endpoints::{Endpoint, EndpointId};
 use crate::error::{AttemptFault, DialError, PeerError};
 use crate::handler::Handler;
-use crate::mailbox::Bell;
 use crate::peers::PeerId;
-use crate::resolver::{Answer, Lookup, LookupError, Resolver, WayBack, in_turn};
-use crate::sync::{Receiver, Sender, bounded};
-use crate::timers::{TimerId, TimerWheel};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    /// The name is being looked up.
-    Resolving,
-    /// The next address is tried in the next turn.
-    Queued,
-    /// An address is being tried. The peer's stamp says `quiet` until something comes from it.
-    Trying { quiet: u32 },
-    /// Something came, or nothing is left to try.
-    Done,
-}
-
-/// What is kept of a dialed peer.
-struct Dialed {
-    peer: PeerId,
-    dial: Dial,
-    stage: Stage,
-    /// Of the lookup or the attempt under way; what has another is over.
-    serial: u32,
-    addresses: Vec<SocketAddr>,
-    next: usize,
-    /// What became of the last attempt.
-    last: AttemptFault,
-    timer: Option<TimerId>,
-    /// The endpoint that was made for it, and whether it could not be opened.
-    own: Option<EndpointId>,
-    own_failed: bool,
-    /// Alive while the answer of a lookup is waited for.
-    wanted: Option<Arc<()>>,
-}
-
-/// Whose time is over.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    peer: PeerId,
-    entry: u32,
-    serial: u32,
-}
-
-/// The dialed peers of a shard, and its lookups.
-pub(crate) struct Dials {
-    entries: Slab<Dialed>,
-    timers: TimerWheel<Due>,
-    queue: VecDeque<PeerId>,
-    resolver: Option<Arc<dyn Resolver>>,
-    bell: Arc<Bell>,
-    /// Made with the first lookup. It has room for an answer to each that may be under way.
-    answers: Option<(Sender<Answer>, Receiver<Answer>)>,
-    under_way: usize,
-    most_lookups: usize,
-}
-
-impl Dials {
-    pub(crate) fn new(
-        resolver: Option<Arc<dyn Resolver>>,
-        bell: Arc<Bell>,
-        most_lookups: usize,
-        now: Instant,
-    ) -> Self {
-        Self {
-            entries: Slab::new(),
-            timers: TimerWheel::unreserved(now),
-            queue: VecDeque::new(),
-            resolver,
-            bell,
-            answers: None,
-            under_way: 0,
-            most_lookups,
-        }
-    }
-
-    /// Whether a turn has something to do here.
-    #[inline]
-    pub(crate) fn has_work(&self) -> bool {
-        !self.queue.is_empty()
-            || (self.under_way > 0 && self.answers.as_ref().is_some_and(|(_, answers)| !answers.is_empty()))
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next_deadline()
-    }
-
-    fn take_answer(&mut self) -> Option<Answer> {
-        if self.under_way == 0 {
-            return None;
-        }
-        let answer = self.answers.as_ref()?.1.try_recv().ok()?;
-        self.under_way -= 1;
-        Some(answer)
-    }
-
-    fn has_room(&self) -> bool {
-        self.under_way < self.most_lookups
-    }
-
-    /// Sets the one timer of an entry. A time beyond all times is never over.
-    fn set_timer(&mut self, entry: u32, now: Instant, after: std::time::Duration) {
-        let Some(dialed) = self.entries.get_mut(entry as usize) else { return };
-        if let Some(timer) = dialed.timer.take() {
-            self.timers.cancel(timer, None);
-        }
-        if let Some(at) = now.checked_add(after) {
-            let due = Due { peer: dialed.peer, entry, serial: dialed.serial };
-            dialed.timer = self.timers.set(now, at, due, None).ok();
-        }
-    }
-
-    /// What is under way of an entry is over.
-    fn end_stage(&mut self, entry: u32, stage: Stage) {
-        let Some(dialed) = self.entries.get_mut(entry as usize) else { return };
-        if let Some(timer) = dialed.timer.take() {
-            self.timers.cancel(timer, None);
-        }
-        dialed.serial = dialed.serial.wrapping_add(1);
-        dialed.wanted = None;
-        dialed.stage = stage;
-        if stage == Stage::Done {
-            dialed.addresses = Vec::new();
-        }
-    }
-
-    fn enqueue(&mut self, entry: u32) {
-        let Some(dialed) = self.entries.get(entry as usize) else { return };
-        if dialed.stage != Stage::Queued {
-            self.queue.push_back(dialed.peer);
-        }
-        self.end_stage(entry, Stage::Queued);
-    }
-
-    /// Whether the entry is in this stage of the same lookup or attempt.
-    fn is_current(&self, entry: u32, peer: PeerId, serial: u32) -> bool {
-        self.entries.get(entry as usize).is_some_and(|d| d.peer == peer && d.serial == serial)
-    }
-}
+use crate::resolver::{Answer, Lookup, LookupError, WayBack, in_turn};
+use crate::sync::bounded;
 
 impl<H: Handler> Context<'_, H> {
     /// Makes a peer of a host that is known by its name. The name is looked up off the shards; then each of its
@@ -243,19 +103,7 @@ impl<H: Handler> Context<'_, H> {
             return Err(DialError::TableFull);
         }
         let peer = self.peers.insert(state).map_err(|_| DialError::TableFull)?;
-        let entry = self.io.dials.entries.insert(Dialed {
-            peer,
-            dial,
-            stage: Stage::Done,
-            serial: 0,
-            addresses: Vec::new(),
-            next: 0,
-            last: AttemptFault::Silence,
-            timer: None,
-            own: None,
-            own_failed: false,
-            wanted: None,
-        }) as u32;
+        let entry = self.io.dials.entries.insert(Dialed::new(peer, dial)) as u32;
         self.io.routes.insert_without_path(peer, self.io.stamp, entry);
         self.io.validated(peer);
         self.io.stats.peers_opened.add(1);
@@ -450,14 +298,6 @@ impl<H: Handler> Io<H> {
             self.endpoints.close(old);
         }
         Some(new)
-    }
-}
-
-impl Dialed {
-    fn start_with(&mut self, addresses: Vec<SocketAddr>) {
-        self.addresses = addresses;
-        self.next = 0;
-        self.last = AttemptFault::Silence;
     }
 }
 

@@ -31,6 +31,7 @@ mod bell;
 mod cookie;
 mod dial;
 mod dialing;
+mod dials;
 mod dispatch;
 mod ecn;
 mod endpoints;

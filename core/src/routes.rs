@@ -636,6 +636,38 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_without_a_path_is_sure_to_get_one() {
+        // Nine records for eight peers.
+        let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(0, 8, 4, (1, 2)));
+        let dialed: Vec<_> = (0..2).map(|_| peers.insert(()).expect("room")).collect();
+        dialed.iter().for_each(|peer| routes.insert_without_path(*peer, 0, 7));
+        let others: Vec<_> = (0..6).map(|_| peers.insert(()).expect("room")).collect();
+        for (n, peer) in (0..).zip(&others) {
+            assert!(!routes.is_full());
+            assert!(routes.insert(*peer, path(n), 0));
+        }
+        assert_eq!(routes.add_path(others[0], path(100)), AddPath::Added { lost: None });
+        assert!(routes.is_full(), "the other two are kept free");
+        assert!(matches!(routes.add_path(others[0], path(101)), AddPath::Added { lost: Some(_) }));
+        assert_eq!(routes.add_path(dialed[0], path(102)), AddPath::Gone);
+        assert_eq!(routes.active_path(dialed[0]), None);
+        assert_eq!(routes.get(dialed[0]).and_then(Route::dial), Some(7));
+
+        assert!(routes.remove(dialed[1], |_| panic!("it has no path")).is_some());
+        assert!(!routes.is_full());
+        routes.replace_paths(dialed[0], path(103), 5, |_| panic!("it has no path"));
+        assert_eq!(routes.active_path(dialed[0]), Some(path(103)));
+        let mut left = 0;
+        routes.replace_paths(dialed[0], path(104), 6, |_| left += 1);
+        assert_eq!(
+            (left, routes.find(&path(103)), routes.find(&path(104))),
+            (1, None, Some(dialed[0].slot()))
+        );
+        assert_eq!(routes.get(dialed[0]).map(|route| route.last_seen), Some(6));
+        assert!(!routes.is_full());
+    }
+
+    #[test]
     fn a_peer_costs_at_most_256_bytes_beside_its_state() {
         // A table entry is four bytes, and there are at most 8/3 of them to a record.
         let per_path = size_of::<PathRecord>() + size_of::<u32>() + 4 * 8 / 3;

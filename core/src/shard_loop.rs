@@ -16,7 +16,7 @@ use crate::context::Io;
 use crate::control::Control;
 use crate::cookie::CookieJar;
 use crate::datagram::SocketId;
-use crate::dialing::Dials;
+use crate::dials::Dials;
 use crate::dispatch::{Dispatch, guarded};
 use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
@@ -309,7 +309,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
         self.driver.receive(self.budget, &mut self.stage);
         self.messages();
-        self.stage.dial_on(self.event_budget);
+        if !self.stage.io.dials.are_none() {
+            self.stage.dial_on(self.event_budget);
+        }
         self.timers();
         self.sweep_idle();
         self.sweep_gone();

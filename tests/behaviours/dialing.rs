@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::common::caller::{Call, HELLO, Seen};
 use crate::common::{Bed, Peer};
 use shardgram::{
-    AttemptFault, Config, Dial, DialError, Endpoint, Interface, LookupError, PeerError, PeerId, SendError,
-    Via,
+    AttemptFault, CloseReason, Config, Dial, DialError, Endpoint, Interface, LookupError, PeerError, PeerId,
+    SendError, Via,
 };
 
 const NAME: &str = "game.test";
@@ -88,7 +88,7 @@ fn families_take_turns_from_endpoints_of_their_own(bed: Bed) {
     call.bed.send(&six, from, b"welcome");
     call.hears(peer, b"welcome");
     // The endpoint of the other family is closed: there is room for another.
-    call.run(0, |cx| drop(cx.io.endpoint(Endpoint::bound((HERE, 0).into())).expect("room for one more")));
+    call.run(0, |cx| cx.io.endpoint(Endpoint::bound((HERE, 0).into())).expect("room for one more"));
     // And its own is closed with the peer.
     call.run(0, move |cx| cx.io.close(peer));
     assert!(matches!(call.next(), Seen::Closed { .. }));
@@ -219,7 +219,7 @@ fn an_attempt_that_fails_makes_room_for_the_next(bed: Bed) {
     call.meets(peer, PeerError::NoAnswer { addresses: 2, last: AttemptFault::NotOpened { errno: 19 } });
     // The other peer of an endpoint that is shared has the address; the next is free.
     let id = call.run(0, |cx| cx.io.endpoint(Endpoint::bound((HERE, 0).into())).unwrap());
-    call.run(0, move |cx| drop(cx.open(Via::Endpoint(id), here, ()).unwrap()));
+    call.run(0, move |cx| cx.open(Via::Endpoint(id), here, ()).unwrap());
     let peer = call.dial(dial(here).try_for(TINY).via(id));
     call.tries(peer, at(dead(1), here));
     call.meets(peer, silence(2));
@@ -312,6 +312,28 @@ fn a_drain_does_not_wait_for_names(bed: Bed) {
     assert_eq!((stats.peers_closed, stats.lookups, stats.attempts), (1, 1, 0));
 }
 
+fn a_handler_that_panics_loses_its_dials(bed: Bed) {
+    let mut call = Call::start(bed, Config::new().max_endpoints(1));
+    let (friend, here) = friend(&mut call);
+    call.names.set(&mut call.bed, NAME, Ok(vec![HERE]), SHORT);
+    call.name("here.test", &[HERE]);
+    let looked_up = call.dial(dial(here));
+    let tried = call.dial(Dial::to("here.test", here.port()).unwrap().try_for(LONG));
+    call.tries(tried, here);
+    is_greeted(&mut call, &friend);
+    call.bed.tell(&call.server, 0, Box::new(|_| panic!("as the test asks")));
+    for peer in [looked_up, tried] {
+        assert_eq!(call.next(), Seen::Closed { peer, why: CloseReason::Restarted });
+    }
+    // The one endpoint there may be is free again, and what the name came to is nobody's.
+    let again = call.dial(Dial::to("here.test", here.port()).unwrap().try_for(LONG));
+    call.tries(again, here);
+    is_greeted(&mut call, &friend);
+    call.bed.until("the answer has come", |bed| bed.stats(&call.server).lookups_stale == 1);
+    let stats = call.drain();
+    assert_eq!((stats.restarts, stats.attempts, stats.lookups), (1, 2, 3));
+}
+
 fn only_what_was_dialed_is_dialed_again(bed: Bed) {
     let mut call = Call::start(bed, Config::new().max_peers(2));
     let (_, opened) = call.open(Endpoint::bound((HERE, 0).into()), (HERE, 9).into(), b"hello");
@@ -340,7 +362,7 @@ fn the_system_knows_this_host(bed: Bed) {
     call.bed.send(&friend, from, b"welcome");
     call.hears(peer, b"welcome");
     // RFC 2606 section 2: nobody has a name under .invalid. Without a name server there is nobody to say so.
-    let nobody = call.dial(Dial::to("nobody.invalid", 9).unwrap());
+    let nobody = call.dial(Dial::to("nobody.invalid", 9).unwrap().look_up_within(SHORT));
     match call.next() {
         Seen::Error { peer, error: PeerError::Unresolved { why } } => {
             assert_eq!(peer, nobody);
@@ -371,5 +393,6 @@ on_all_drivers!(
     an_answer_that_nobody_waits_for_changes_nothing,
     lookups_under_way_are_bounded,
     a_drain_does_not_wait_for_names,
+    a_handler_that_panics_loses_its_dials,
     only_what_was_dialed_is_dialed_again,
 );

@@ -31,7 +31,7 @@ impl Resolver for Names {
         let (addresses, takes) = found.unwrap_or((Err(LookupError::NotFound), Duration::ZERO));
         let port = lookup.port();
         let answer = move || {
-            lookup.answer(addresses.map(|all| all.into_iter().map(move |ip| SocketAddr::new(ip, port))))
+            lookup.answer(addresses.map(|all| all.into_iter().map(move |ip| SocketAddr::new(ip, port))));
         };
         if takes.is_zero() {
             return answer();
