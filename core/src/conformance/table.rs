@@ -208,26 +208,12 @@ pub const CAPABILITIES: [(Capability, [Expected; 7]); 12] = [
     (Capability::EcnOut, [Yes, Yes, WHOLE_BYTE, WHOLE_BYTE, NO_V4_MARKS, WHOLE_BYTE, Yes]),
     (Capability::EcnIn, [Yes, Yes, Yes, Yes, NO_V4_MARKS, Yes, Yes]),
     (Capability::Timestamps, [Yes, Yes, NO_TIMES, NO_TIMES, NO_TIMES, NO_TIMES, Yes]),
-    (
-        Capability::Connected,
-        [
-            Yes,
-            PEERS_SHARE,
-            PEERS_SHARE,
-            PEERS_SHARE,
-            PEERS_SHARE,
-            PEERS_SHARE,
-            No("its network has no sockets of that kind"),
-        ],
-    ),
-    (
-        Capability::PathMtu,
-        [Yes, Yes, FORBIDS, FORBIDS, FORBIDS, FORBIDS, No("a link has an MTU, and refuses what is longer")],
-    ),
+    (Capability::Connected, [Yes, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, Yes]),
+    (Capability::PathMtu, [Yes, Yes, FORBIDS, FORBIDS, FORBIDS, FORBIDS, Yes]),
     (Capability::KernelDrops, [Yes, Yes, NO_COUNTER, NO_COUNTER, NO_COUNTER, NO_COUNTER, Yes]),
     (Capability::BalancedListeners, [Yes, Yes, Yes, ONE_LISTENER, ONE_LISTENER, ONE_LISTENER, Yes]),
     (Capability::SteeredListeners, [Yes, Yes, KERNELS_HASH, ONE_LISTENER, ONE_LISTENER, ONE_LISTENER, Yes]),
-    (Capability::Backlog, [Yes, Yes, Yes, Yes, Yes, Yes, No("no socket is ever full: sends leave at once")]),
+    (Capability::Backlog, [Yes, Yes, Yes, Yes, Yes, Yes, Yes]),
     (
         Capability::Blocking,
         [Yes, Yes, Yes, Yes, Yes, Yes, No("its time is virtual and passes when all shards rest")],
@@ -444,6 +430,17 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/programs/interfaces.rs",
         "an endpoint on an interface sends by it and hears nothing else",
     ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/dialing.rs",
+        "a host is dialed by name, its addresses in turn until one answers",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/dial_example.rs",
+        "the dial example: an answer by name, and an end where there is none",
+    ),
+    elsewhere(REAL, "tests/programs/dialing.rs", "addresses without a route are passed over at once"),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(
         URING,
