@@ -54,6 +54,13 @@ macro_rules! conformance {
                 a_cookie_proves_the_address_it_was_sent_to_and_no_other,
             }
             capabilities: { are_those_of_the_table }
+            connected: {
+                promoted_and_demoted_again_and_again,
+                accepted_with_one,
+                by_the_policy_as_soon_as_they_are_made,
+                the_last_word_counts,
+                nothing_is_lost_on_the_way,
+            }
             copies: { replies_are_not_copied, what_many_get_is_copied_once }
             counters: { each_datagram_has_one_outcome, source_port_zero_is_dropped_and_counted }
             drain: {
@@ -106,6 +113,7 @@ macro_rules! conformance {
                 a_drained_servers_port_is_free_at_once,
             }
             refusals: { what_is_missing_is_refused }
+            short_queues: { many_endpoints_and_wake_ups }
             source_address: { of_a_wildcard, of_one_peer_that_asks_at_each, of_a_specific_listener }
             spinning: {
                 every_size_comes_back,

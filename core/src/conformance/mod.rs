@@ -67,6 +67,7 @@ macro_rules! behaviours {
 behaviours!(
     accept,
     capabilities,
+    connected,
     copies,
     counters,
     drain,
@@ -83,6 +84,7 @@ behaviours!(
     panic,
     ports,
     refusals,
+    short_queues,
     source_address,
     spinning,
     spinning_trains,

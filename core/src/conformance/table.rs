@@ -244,6 +244,11 @@ const fn row(behaviour: &'static str, shows: &'static str, needs: &'static [Capa
 pub const ROWS: &[Row] = &[
     row("accept", "what `accept` decides is what happens, and each decision has its counter", &[]),
     row("capabilities", "the driver says of itself what this table says", &[]),
+    row(
+        "connected",
+        "a peer moves to a socket of its own and back: the same peer, path and order, nothing lost",
+        &[Capability::Connected],
+    ),
     row("copies", "a reply is not copied, and what many get is copied once", &[]),
     row("counters", "each datagram has one outcome, and the outcomes add up", &[]),
     row(
@@ -276,6 +281,7 @@ pub const ROWS: &[Row] = &[
     row("panic", "a handler that panics loses its peers and nothing else; too often stops the server", &[]),
     row("ports", "port 0 is one port for all shards; a held port is refused; a drained one is free", &[]),
     row("refusals", "who asks for what the driver cannot do is served without it", &[]),
+    row("short_queues", "short queues lose nothing", &[]),
     row(
         "source_address",
         "replies leave from the address written to, by listeners on one address and on all",
