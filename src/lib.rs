@@ -103,9 +103,10 @@ pub use server::Server;
 pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
-    Accept, AcceptChoice, AttemptFault, Backend, CloseReason, Config, ConfigError, Context, Datagram, Dial,
-    DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError, Interface, InterfaceError, Io,
-    Lookup, LookupError, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId, Peers, ReceivedTrain,
-    Resolver, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
+    Accept, AcceptChoice, AttemptFault, Backend, Capability, CloseReason, Config, ConfigError, Context,
+    Datagram, Dial, DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError, Interface,
+    InterfaceError, Io, Lookup, LookupError, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId,
+    Peers, ReceivedTrain, Resolver, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId,
+    Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

@@ -14,6 +14,7 @@ use crate::config::TierPolicy;
 use crate::cookie::CookieJar;
 use crate::datagram::{Path, SocketId};
 use crate::dials::Dials;
+use crate::driver::Capabilities;
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
@@ -104,6 +105,7 @@ pub struct Io<H: Handler> {
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplification_limit: u32,
     pub(crate) thrift: Thrift,
+    pub(crate) capabilities: Capabilities,
     /// Bytes of a datagram that handlers are given, at most.
     pub(crate) max_datagram: usize,
     /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.
@@ -141,6 +143,18 @@ impl<H: Handler> Io<H> {
     /// ```
     pub fn shard(&self) -> u16 {
         self.shard
+    }
+
+    /// What the driver under this shard can do, on this system.
+    ///
+    /// ```
+    /// use shardgram_core::{Capability, Handler, Io};
+    /// fn paces<H: Handler>(io: &Io<H>) -> bool {
+    ///     !io.capabilities().has(Capability::EcnIn) // without marks it has to guess
+    /// }
+    /// ```
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     /// How many shards the server has.

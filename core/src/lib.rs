@@ -13,6 +13,8 @@ pub mod backlog;
 pub mod bench_support;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod context;
 pub mod control;
 pub mod datagram;
@@ -28,6 +30,7 @@ pub mod shard_loop;
 pub mod stats;
 
 mod bell;
+mod capability;
 mod cookie;
 mod dial;
 mod dialing;
@@ -46,6 +49,7 @@ mod sending;
 mod sync;
 mod timers;
 
+pub use capability::Capability;
 pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};
 pub use context::{Context, Io, Tier};
 pub use datagram::{Datagram, Meta, Path, ReceivedTrain};

@@ -16,7 +16,7 @@ use shardgram_core::driver::{
 };
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_core::{Config, Endpoint, PeerId, WaitPolicy};
+use shardgram_core::{Capability, Config, Endpoint, PeerId, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::socket::{self, SocketOptions};
 use shardgram_sys::{ListenerChange, ListenerSocket, TRAIN_LIMITS};
@@ -315,10 +315,23 @@ fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Pl
     }
 }
 
+/// What it can do beside that, on every kernel it runs on.
+const ABLE: [Capability; 9] = [
+    Capability::TrainsIn,
+    Capability::EcnOut,
+    Capability::EcnIn,
+    Capability::Timestamps,
+    Capability::PathMtu,
+    Capability::KernelDrops,
+    Capability::BalancedListeners,
+    Capability::SteeredListeners,
+    Capability::Backlog,
+];
+
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
         let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
-        Capabilities::new(TRAIN_LIMITS).connected(connected)
+        Capabilities::new(TRAIN_LIMITS).connected(connected).with(&ABLE)
     }
 
     fn now(&self) -> Instant {

@@ -11,11 +11,14 @@ use shardgram_core::shard_loop::{Ending, Turn};
 use shardgram_core::{Config, Ecn, Handler, LookupError, ShardInfo, Snapshot};
 
 use crate::error::{RangeError, SimError};
+use crate::flood::Running;
 use crate::link::LinkConfig;
 use crate::names::Names;
 use crate::network::{Counts, Network, Received, SocketKey};
 use crate::node::{Node, NodeId, Runner, Site};
+use crate::plan::Plan;
 use crate::seed::{Dice, Probability, Stream};
+use crate::seeds::trace_asked;
 
 /// Trains as the kernel takes them: 64 datagrams and what fits below its own limit.
 const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_000 };
@@ -36,8 +39,8 @@ struct Shard {
 /// Time stands still while anything can run, but for the cost of turns, and then jumps to the next event.
 /// See the [crate's page](crate) for an example.
 pub struct Sim {
-    network: Rc<RefCell<Network>>,
-    nodes: Vec<Node>,
+    pub(crate) network: Rc<RefCell<Network>>,
+    pub(crate) nodes: Vec<Node>,
     shards: Vec<Shard>,
     names: Names,
     secrets: Dice,
@@ -45,6 +48,10 @@ pub struct Sim {
     turn_least_ns: u64,
     turn_spread_ns: u64,
     trains: TrainLimits,
+    seed: u64,
+    pub(crate) plan: Plan,
+    pub(crate) floods: Vec<Running>,
+    pub(crate) flood_dice: Dice,
 }
 
 impl std::fmt::Debug for Sim {
@@ -57,8 +64,10 @@ impl std::fmt::Debug for Sim {
 impl Sim {
     /// An empty one. Everything left to chance in it follows from the seed.
     pub fn new(seed: u64) -> Self {
+        let mut network = Network::new(seed);
+        network.log.trace(trace_asked());
         Self {
-            network: Rc::new(RefCell::new(Network::new(seed))),
+            network: Rc::new(RefCell::new(network)),
             nodes: Vec::new(),
             shards: Vec::new(),
             names: Names::default(),
@@ -67,7 +76,16 @@ impl Sim {
             turn_least_ns: TURN_NS,
             turn_spread_ns: 0,
             trains: TRAINS,
+            seed,
+            plan: Plan::default(),
+            floods: Vec::new(),
+            flood_dice: Dice::new(seed, Stream::Floods),
         }
+    }
+
+    /// The seed it was made with.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How all links behave from now on, but for those of [`Sim::link_between`].
@@ -189,6 +207,7 @@ impl Sim {
         F: Fn(ShardInfo) -> H + Clone + 'static,
     {
         config.validate().map_err(SimError::Config)?;
+        self.network.borrow_mut().hosts.extend(addresses);
         let first = self.shards.len() as u32;
         let index = self.nodes.len();
         let ringers: Vec<_> = (0..config.shard_count())
@@ -201,7 +220,7 @@ impl Sim {
         let site = Site {
             network: &self.network,
             secrets: &mut self.secrets,
-            host: addresses.into(),
+            host: Rc::new(RefCell::new(addresses.to_vec())),
             config,
             trains: self.trains,
             resolver: self.names.resolver(),
@@ -332,23 +351,56 @@ impl Sim {
     /// # Panics
     /// If `segment` is 0 or the train is longer than one send can carry.
     pub fn send_train(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8], segment: usize) {
+        self.send_train_marked(key, to, bytes, segment, Ecn::NotEct);
+    }
+
+    /// The same with this mark on each datagram.
+    ///
+    /// # Panics
+    /// If `segment` is 0 or the train is longer than one send can carry.
+    pub fn send_train_marked(
+        &mut self,
+        key: SocketKey,
+        to: SocketAddr,
+        bytes: &[u8],
+        segment: usize,
+        ecn: Ecn,
+    ) {
         assert!(segment > 0, "datagrams of a train are not empty");
         check_length(to, bytes.len());
         let from = self.socket_addr(key);
         let whole = self.network.borrow().carries_trains(from, to);
         if whole && bytes.len() > segment {
-            self.launch((from, to), bytes, segment as u32, Ecn::NotEct);
+            self.launch((from, to), bytes, segment as u32, ecn);
         } else {
-            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, Ecn::NotEct));
+            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, ecn));
         }
     }
 
-    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself.
+    /// Whether trains come to a raw socket as they are, from now on. Default: no, each of their datagrams comes by itself.
+    pub fn receive_trains(&mut self, key: SocketKey, yes: bool) {
+        self.network.borrow_mut().receive_trains_raw(key, yes);
+    }
+
+    /// A socket as [`Sim::socket`] makes it, or `None` if the address is in use.
+    pub fn try_socket(&mut self, address: SocketAddr) -> Option<SocketKey> {
+        let bound = self.network.borrow_mut().bind_raw(address);
+        bound.ok()
+    }
+
+    /// Closes a raw socket. Its address is free, what waits in it is discarded, and what comes for it later meets nobody:
+    /// the host answers with an ICMP error. The key is good for nothing more.
+    pub fn close(&mut self, key: SocketKey) {
+        self.network.borrow_mut().close_raw(key);
+    }
+
+    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself, unless
+    /// [`Sim::receive_trains`] said otherwise.
     pub fn receive(&mut self, key: SocketKey) -> Option<Received> {
         self.network.borrow_mut().receive_raw(key)
     }
 
-    fn launch(&mut self, way: (SocketAddr, SocketAddr), bytes: &[u8], segment: u32, ecn: Ecn) {
+    pub(crate) fn launch(&mut self, way: (SocketAddr, SocketAddr), bytes: &[u8], segment: u32, ecn: Ecn) {
         let mut network = self.network.borrow_mut();
         let flight = network.draft();
         network.write(flight, bytes);
@@ -356,7 +408,7 @@ impl Sim {
     }
 }
 
-fn check_length(to: SocketAddr, len: usize) {
+pub(crate) fn check_length(to: SocketAddr, len: usize) {
     let max = if to.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 };
     assert!(len <= max, "{len} bytes are more than the {max} that UDP can carry");
 }
@@ -388,27 +440,34 @@ impl Sim {
         false
     }
 
-    fn end_of(&self, duration: Duration) -> u64 {
+    pub(crate) fn end_of(&self, duration: Duration) -> u64 {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.network.borrow().now_ns().saturating_add(ns)
     }
 
     /// One step, if there is one that begins by `end_ns`.
-    fn step_until(&mut self, end_ns: u64) -> bool {
+    pub(crate) fn step_until(&mut self, end_ns: u64) -> bool {
         let mut network = self.network.borrow_mut();
         let now_ns = network.now_ns();
         // Before those who hear of it are looked for.
         self.names.answer(now_ns);
         network.advance_to(now_ns);
+        if self.plan.next().is_some_and(|at| at <= now_ns) {
+            drop(network);
+            return self.carry_out_due(now_ns);
+        }
         if let Some(shard) = network.schedule.next() {
             drop(network);
             self.turn(shard);
             return true;
         }
-        let next = [network.next_arrival(), network.schedule.next_wake(), self.names.next_answer()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            network.next_arrival(),
+            network.schedule.next_wake(),
+            self.plan.next(),
+            self.names.next_answer(),
+        ];
+        let next = next.into_iter().flatten().min();
         match next {
             Some(at) if at <= end_ns => {
                 network.advance_to(at);

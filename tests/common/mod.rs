@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_macros, reason = "each test program uses a part of it")]
 
 pub mod caller;
+pub mod conformance;
 pub mod gate;
 pub mod handlers;
 pub mod icmp;
