@@ -71,6 +71,10 @@ mod send;
 mod sim;
 mod socket;
 
+/// How handlers are tested: a bug that a seed finds, what can go wrong, and what the simulator cannot tell.
+#[doc = include_str!("../guide.md")]
+pub mod guide {}
+
 pub use error::{RangeError, SimError};
 pub use flood::{Flood, FloodId};
 pub use link::LinkConfig;
