@@ -16,6 +16,7 @@ use crate::context::Io;
 use crate::control::Control;
 use crate::cookie::CookieJar;
 use crate::datagram::SocketId;
+use crate::dials::Dials;
 use crate::dispatch::{Dispatch, guarded};
 use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
@@ -28,6 +29,7 @@ use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::Peers;
 use crate::promotion::Thrift;
 use crate::refused::Refused;
+use crate::resolver::Resolver;
 use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::timers::TimerWheel;
@@ -69,11 +71,11 @@ pub struct Secrets {
 ///     control: Arc::default(),
 ///     stats: Arc::default(),
 ///     secrets: Secrets { table: (1, 2), cookies: (3, 4) }, // of random bits, outside of tests
+///     resolver: None,
 ///     start: Instant::now(),
 /// };
 /// assert_eq!(setup.postboxes.len(), usize::from(setup.info.shards));
 /// ```
-#[derive(Debug)]
 pub struct Setup<M> {
     /// Which shard.
     pub info: ShardInfo,
@@ -89,8 +91,19 @@ pub struct Setup<M> {
     pub stats: Arc<Stats>,
     /// Its keys.
     pub secrets: Secrets,
+    /// Who looks names up; `None` if nobody does ([`crate::LookupError::NoResolver`]).
+    pub resolver: Option<Arc<dyn Resolver>>,
     /// When the server began: the same on every shard, so that cookies agree.
     pub start: Instant,
+}
+
+impl<M> std::fmt::Debug for Setup<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup")
+            .field("info", &self.info)
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a shard ended.
@@ -216,6 +229,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
             endpoints: Endpoints::new(config.max_endpoints as usize),
+            dials: Dials::new(
+                setup.resolver,
+                Arc::clone(setup.mailbox.bell()),
+                config.max_lookups as usize,
+                now,
+            ),
             listeners: setup.listeners,
             closing: Vec::new(),
             postboxes: setup.postboxes,
@@ -225,6 +244,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             amplification_limit: config.amplification_limit,
             max_datagram: config.max_datagram as usize,
             thrift: Thrift::new(now),
+            capabilities,
             stranger: None,
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;
@@ -290,6 +310,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
         self.driver.receive(self.budget, &mut self.stage);
         self.messages();
+        if !self.stage.io.dials.are_none() {
+            self.stage.dial_on(self.event_budget);
+        }
         self.timers();
         self.sweep_idle();
         self.sweep_gone();
@@ -417,6 +440,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             more || asked
                 || self.stage.panicked
                 || io.endpoints.has_requests()
+                || io.dials.has_work()
                 || io.has_promotions()
                 || io.refused.any_to_look_at()
         };
@@ -450,7 +474,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             if d.reported { poll.min(d.deadline) } else { d.deadline }
         });
         let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.extent()));
-        [self.stage.io.timers.next_deadline(), idle, drain].into_iter().flatten().min()
+        let io = &self.stage.io;
+        [io.timers.next_deadline(), io.dials.next_deadline(), idle, drain].into_iter().flatten().min()
     }
 
     fn messages(&mut self) {
@@ -584,6 +609,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             && self.stage.gone.is_empty()
             && io.wakes.is_empty()
             && !io.endpoints.has_requests()
+            && !io.dials.has_work()
             && self.mailbox.is_empty()
             && self.driver.is_settled();
         if idle && self.may_end(draining) { draining.quiet.saturating_add(1) } else { 0 }

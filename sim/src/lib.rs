@@ -60,6 +60,7 @@ mod faults;
 mod flight;
 mod flood;
 mod link;
+mod names;
 mod nat;
 mod network;
 mod node;
