@@ -465,13 +465,19 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn must_not_sleep(&self) -> bool {
-        !self.stage.gone.is_empty() || self.draining.is_some_and(|d| d.quiet < QUIET_TURNS && self.may_end(d))
+        let not_quiet = |d: Draining| d.quiet < QUIET_TURNS && self.may_end(d) && !self.waits_for_driver();
+        !self.stage.gone.is_empty() || self.draining.is_some_and(not_quiet)
+    }
+
+    /// Whether sends wait for room, or sockets for their end: the driver wakes the shard when there is something to do.
+    fn waits_for_driver(&self) -> bool {
+        !self.stage.io.backlog.is_empty() || !self.driver.is_settled()
     }
 
     fn deadline(&self) -> Option<Instant> {
         let drain = self.draining.map(|d| {
             let poll = self.stage.io.now + DRAIN_POLL;
-            if d.reported { poll.min(d.deadline) } else { d.deadline }
+            if d.reported || self.waits_for_driver() { poll.min(d.deadline) } else { d.deadline }
         });
         let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.extent()));
         let io = &self.stage.io;
