@@ -17,6 +17,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta};
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
+use shardgram_sys::errno;
 use shardgram_sys::interfaces::local_addresses;
 
 use crate::buffers::Buffers;
@@ -155,8 +156,7 @@ impl Inbox {
         });
         let mut slices = owned.each_mut().map(|bytes| IoSliceMut::new(bytes));
         let metas = &mut self.metas[..];
-        // try_io, because mio must see WouldBlock on Windows to watch the socket again.
-        let result = socket.io.try_io(|| socket.state.recv((&socket.io).into(), &mut slices[..room], metas));
+        let result = socket.receive(&mut slices[..room], metas);
         let received = result.as_ref().map_or(0, |&n| n.min(room));
 
         // Backwards, so that the hottest of the unused ones is on top of the pool again.
@@ -218,7 +218,7 @@ fn is_about_a_peer(error: &io::Error) -> bool {
             | ErrorKind::ConnectionReset
             | ErrorKind::HostUnreachable
             | ErrorKind::NetworkUnreachable
-    )
+    ) || error.raw_os_error() == Some(errno::ENETRESET)
 }
 
 /// Whether an answer may leave from the address a datagram was sent to. RFC 1122 section 3.2.1.3 on
@@ -266,7 +266,6 @@ impl Filled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardgram_sys::errno;
 
     #[test]
     fn trains_say_how_long_their_datagrams_are() {

@@ -139,8 +139,8 @@ impl BindError {
     /// The error of `socket(2)`.
     pub(crate) fn from_create(address: SocketAddr, source: io::Error) -> Self {
         match source.raw_os_error() {
-            Some(libc::EMFILE) => Self::DescriptorLimit,
-            Some(libc::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
+            Some(errno::EMFILE) => Self::DescriptorLimit,
+            Some(errno::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
             // ENFILE: the whole system is at its limit. ENOBUFS, ENOMEM: no memory. EACCES: a
             // security policy. Nothing to say about them that their text does not.
             _ => Self::System { operation: "create a UDP socket", address, manual: "socket(2)", source },
@@ -174,11 +174,21 @@ mod tests {
     fn each_errno_of_bind_has_its_error() {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         let of = |errno| BindError::from_bind(address, io::Error::from_raw_os_error(errno));
-        assert!(matches!(of(libc::EADDRINUSE), BindError::AddressInUse { .. }));
-        assert!(matches!(of(libc::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
-        assert!(matches!(of(libc::EACCES), BindError::PermissionDenied { .. }));
+        assert!(matches!(of(errno::EADDRINUSE), BindError::AddressInUse { .. }));
+        assert!(matches!(of(errno::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
+        assert!(matches!(of(errno::EACCES), BindError::PermissionDenied { .. }));
+        #[cfg(unix)]
         assert!(matches!(of(libc::EPERM), BindError::PermissionDenied { .. }));
-        assert!(matches!(of(libc::ENODEV), BindError::System { .. }));
+        assert!(matches!(of(errno::EINVAL), BindError::System { .. }));
+    }
+
+    #[test]
+    fn each_errno_of_socket_has_its_error() {
+        let address = SocketAddr::from(([0; 8], 80));
+        let of = |errno| BindError::from_create(address, io::Error::from_raw_os_error(errno));
+        assert!(matches!(of(errno::EMFILE), BindError::DescriptorLimit));
+        assert!(matches!(of(errno::EAFNOSUPPORT), BindError::FamilyUnsupported { .. }));
+        assert!(matches!(of(errno::ENOBUFS), BindError::System { .. }));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use shardgram_core::PathMtu;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::BindError;
+use crate::{BindError, winsock};
 
 pub use platform::{
     drop_count, keeping_path_mtu, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
@@ -152,6 +152,7 @@ fn configure(
         // IPv4 on Windows, and OpenBSD does not have dual-stack sockets at all.
         socket.set_only_v6(true).map_err(option("set IPV6_V6ONLY"))?;
     }
+    winsock::ignore_icmp_errors(socket);
     if options.receive_buffer != 0 {
         let granted = platform::set_receive_buffer(socket, options.receive_buffer)
             .map_err(option("set the receive buffer"))?;

@@ -37,6 +37,7 @@ fn a_held_port_is_refused(bed: Bed) {
 
 fn a_holder_that_would_share_is_refused_as_well(bed: Bed) {
     let holder = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    #[cfg(unix)]
     holder.set_reuse_port(true).unwrap();
     holder.set_reuse_address(true).unwrap();
     holder.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

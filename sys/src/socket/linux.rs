@@ -173,11 +173,11 @@ pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result
         Ok(value.cast_signed())
     };
     let before: Vec<c_int> = options.iter().map(read).collect::<io::Result<_>>()?;
-    let result = call()?;
+    let result = call();
     for (&(level, name), value) in options.iter().zip(before) {
         sockopt::set_int(socket.as_fd(), level, name, value)?;
     }
-    Ok(result)
+    result
 }
 
 /// The byte that a socket writes into the headers of what it sends: DSCP and congestion bits (`IP_TOS` in
