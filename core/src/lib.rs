@@ -35,6 +35,7 @@ mod idle;
 mod links;
 mod path_mtu;
 mod promotion;
+mod receivers;
 mod refused;
 mod routes;
 mod sending;
@@ -50,6 +51,7 @@ pub use error::{CloseReason, ConfigError, Full, OpenError, PeerError, SendError}
 pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};
 pub use path_mtu::PathMtu;
 pub use peers::{PeerId, Peers};
+pub use receivers::Receivers;
 pub use sending::{Shared, Slot};
 pub use stats::{Snapshot, Stats};
 pub use timers::TimerId;

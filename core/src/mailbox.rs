@@ -2,6 +2,7 @@
 //!
 //! Data goes through a bounded channel; the wake-up is a separate thing that carries none: see [`Bell`].
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 pub use crate::bell::{Bell, WakeFn};
@@ -11,9 +12,9 @@ use crate::handler::Origin;
 use crate::peers::PeerId;
 use crate::sync::{AtomicU64, Ordering, Receiver, Sender, TrySendError, bounded};
 
-/// Forwarded datagrams that may wait for a shard, and their bytes. They are bounded apart from messages, so
+/// Forwarded arrivals that may wait for a shard, and their bytes. They are bounded apart from messages, so
 /// that a flood that reaches the wrong shard leaves messages their room and memory its bound.
-const FORWARDS: usize = 1024;
+const FORWARDS: usize = 4096;
 const FORWARD_BYTES: u64 = 8 << 20;
 
 /// What travels between shards.
@@ -23,12 +24,14 @@ pub(crate) enum Mail<M> {
     Forward(Box<Forwarded>),
 }
 
-/// A datagram that reached the wrong shard; with a peer if it is one more path of that one.
+/// A datagram or a train that reached the wrong shard; with a peer if it is one more path of that one.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) path: Path,
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
+    /// Bytes of each datagram of a train but the last; 0 for a single one.
+    pub(crate) segment: usize,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -158,6 +161,8 @@ pub struct Mailbox<M> {
     forward_bytes: Arc<AtomicU64>,
     in_flight: InFlight,
     bell: Arc<Bell>,
+    /// The last item that was taken was a forwarded one.
+    message_next: Cell<bool>,
 }
 
 impl<M> std::fmt::Debug for Mailbox<M> {
@@ -167,7 +172,7 @@ impl<M> std::fmt::Debug for Mailbox<M> {
 }
 
 /// The mailboxes of a server's shards, for `len` messages each, and the ways into them. Forwarded datagrams
-/// have bounds of their own beside: 1,024 of them and 8 MiB.
+/// have bounds of their own beside: 4,096 of them and 8 MiB.
 ///
 /// ```
 /// use shardgram_core::mailbox::mailboxes;
@@ -186,6 +191,7 @@ pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<
             forward_bytes: Arc::clone(&forward_bytes),
             in_flight: in_flight.clone(),
             bell: Arc::clone(&bell),
+            message_next: Cell::new(false),
         };
         (Postbox { messages, forwards, forward_bytes, in_flight: in_flight.clone(), bell }, mailbox)
     };
@@ -219,17 +225,26 @@ impl<M> Mailbox<M> {
         &self.in_flight
     }
 
-    /// The next item, forwarded datagrams first: they are the older traffic. [`Mailbox::handled`] has to
-    /// follow.
+    /// The next item; where both wait, a forwarded datagram and a message in turn, so that neither keeps the other
+    /// waiting. [`Mailbox::handled`] has to follow.
     pub(crate) fn take(&self) -> Option<Mail<M>> {
         // Looking is cheaper than trying, and mostly there is nothing.
         if self.is_empty() {
             return None;
         }
+        let message_next = self.message_next.replace(false);
+        if message_next && let Some(mail) = self.take_message() {
+            return Some(mail);
+        }
         if let Ok(forwarded) = self.forwards.try_recv() {
+            self.message_next.set(true);
             self.forward_bytes.fetch_sub(forwarded.bytes.len() as u64, Ordering::Relaxed);
             return Some(Mail::Forward(forwarded));
         }
+        self.take_message()
+    }
+
+    fn take_message(&self) -> Option<Mail<M>> {
         let (origin, message) = self.messages.try_recv().ok()?;
         Some(Mail::Message(origin, message))
     }
@@ -263,7 +278,7 @@ mod tests {
     fn forwarded(len: usize) -> Forwarded {
         let any = ([127, 0, 0, 1], 9).into();
         let path = Path { local: any, remote: any, socket: SocketId::listener(0) };
-        Forwarded { path, meta: Meta::default(), peer: None, bytes: vec![0; len] }
+        Forwarded { path, meta: Meta::default(), peer: None, segment: 0, bytes: vec![0; len] }
     }
 
     fn one<M>(len: usize) -> (Postbox<M>, Mailbox<M>) {
@@ -281,6 +296,17 @@ mod tests {
         assert!(matches!(mailbox.take(), Some(Mail::Forward(_))));
         assert!(matches!(mailbox.take(), Some(Mail::Message(Origin::Handle, 7))));
         assert!(mailbox.take().is_none());
+    }
+
+    #[test]
+    fn messages_and_forwarded_datagrams_take_turns() {
+        let (postbox, mailbox) = one(8);
+        (0..3).for_each(|n| postbox.post(n).expect("room"));
+        assert!((0..5).all(|_| postbox.put_forward(forwarded(1))));
+        let order: String = std::iter::from_fn(|| mailbox.take())
+            .map(|mail| if matches!(mail, Mail::Forward(_)) { 'f' } else { 'm' })
+            .collect();
+        assert_eq!(order, "fmfmfmff");
     }
 
     #[test]

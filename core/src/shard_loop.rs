@@ -171,6 +171,8 @@ pub struct ShardLoop<D, H: Handler, F> {
     restarts: Vec<Instant>,
     max_restarts: usize,
     draining: Option<Draining>,
+    /// All shards have drained, and this one receives no more.
+    deaf: bool,
     refreshed: u64,
     policy: WaitPolicy,
     /// When something last happened, as far as a shard that spins wants to know.
@@ -245,6 +247,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             restarts: Vec::new(),
             max_restarts: config.max_restarts_per_minute as usize,
             draining: None,
+            deaf: false,
             refreshed: 0,
             policy: if capabilities.blocks { config.wait } else { WaitPolicy::Block },
             last_active: now,
@@ -288,7 +291,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if self.stage.io.refused.any_to_look_at() {
             self.stage.writable();
         }
-        self.driver.receive(self.budget, &mut self.stage);
+        let budget = if self.deaf { 0 } else { self.budget };
+        self.driver.receive(budget, &mut self.stage);
         self.messages();
         self.timers();
         self.sweep_idle();
@@ -566,8 +570,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let quiet = self.quiet(draining);
         self.draining = Some(Draining { quiet, ..draining });
         self.report(quiet >= QUIET_TURNS);
-        let drained = self.control.all_drained(self.stage.io.shards(), self.mailbox.in_flight());
-        if !drained && self.stage.io.now < deadline {
+        let shards = self.stage.io.shards();
+        let drained = self.control.all_drained(shards, self.mailbox.in_flight());
+        if drained && !std::mem::replace(&mut self.deaf, true) {
+            self.control.receives_no_more();
+        }
+        // Others may have received something since, and forwarded it to this shard.
+        let over = drained && self.control.all_receive_no_more(shards);
+        if !over && self.stage.io.now < deadline {
             return None;
         }
         self.finish();

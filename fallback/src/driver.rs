@@ -1,7 +1,7 @@
 //! The driver: the contract, put together from the rest.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use shardgram_core::outbox::Outbox;
 use shardgram_sys::SocketOptions;
 
 use crate::buffers::Buffers;
+use crate::listener::Listener;
 use crate::recv::Inbox;
 use crate::send::{self, Reports};
 use crate::sockets::Sockets;
@@ -47,8 +48,8 @@ pub struct MioDriver {
 impl MioDriver {
     /// The driver of shard number `shard`.
     ///
-    /// `listeners` are bound, in the order of [`shardgram_core::Config::listen`], with `options`; they are made
-    /// non-blocking. Endpoints are opened with `options` too. `bell` is the one of the shard's mailbox, and
+    /// `listeners` are in the order of [`shardgram_core::Config::listen`]; of those that only send, another shard hands
+    /// on what arrives. Endpoints are opened with `options`, as listeners were. `bell` is the one of the shard's mailbox, and
     /// `fleet` is shared by all shards.
     ///
     /// # Errors
@@ -56,13 +57,13 @@ impl MioDriver {
     /// for this shard, [`ErrorKind::AlreadyExists`] if a driver was made for it before.
     pub fn new(
         shard: u16,
-        listeners: Vec<UdpSocket>,
+        listeners: Vec<Listener>,
         options: &SocketOptions,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let sockets = Sockets::new(poll.registry(), listeners, options)?;
+        let sockets = Sockets::new(poll.registry(), listeners)?;
         let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);

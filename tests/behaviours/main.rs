@@ -23,6 +23,8 @@ mod foreign_datagrams;
 mod handover_order;
 mod idle_peers;
 mod messages;
+#[cfg(target_os = "linux")]
+mod one_receiver;
 mod panic;
 mod port_in_use;
 mod port_zero;
