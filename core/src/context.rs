@@ -13,6 +13,7 @@ use crate::clock::CoarseClock;
 use crate::config::TierPolicy;
 use crate::cookie::CookieJar;
 use crate::datagram::{Path, SocketId};
+use crate::driver::Capabilities;
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
@@ -102,6 +103,7 @@ pub struct Io<H: Handler> {
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplification_limit: u32,
     pub(crate) thrift: Thrift,
+    pub(crate) capabilities: Capabilities,
     /// Bytes of a datagram that handlers are given, at most.
     pub(crate) max_datagram: usize,
     /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.
@@ -139,6 +141,18 @@ impl<H: Handler> Io<H> {
     /// ```
     pub fn shard(&self) -> u16 {
         self.shard
+    }
+
+    /// What the driver under this shard can do, on this system.
+    ///
+    /// ```
+    /// use shardgram_core::{Capability, Handler, Io};
+    /// fn paces<H: Handler>(io: &Io<H>) -> bool {
+    ///     !io.capabilities().has(Capability::EcnIn) // without marks it has to guess
+    /// }
+    /// ```
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     /// How many shards the server has.
@@ -404,6 +418,24 @@ impl<H: Handler> Context<'_, H> {
     ///     match cx.open(Via::Listener(*cx.io.listeners().first()?), to, ()) {
     ///         Err(OpenError::InUse(peer)) => Some(peer), // it spoke first
     ///         outcome => outcome.ok(),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// With several shards a peer of a listener is opened by the one that will hear it:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::{Context, Handler, OpenError, Via};
+    /// /// Called with what `on_message` brings as well as where the wish arises.
+    /// fn notify<H>(cx: &mut Context<'_, H>, via: Via, to: SocketAddr)
+    /// where
+    ///     H: Handler<Peer = (), Message = (Via, SocketAddr)>,
+    /// {
+    ///     match cx.open(via, to, ()) {
+    ///         Ok(peer) => drop(cx.io.send(peer, b"NOTIFY")),
+    ///         Err(OpenError::NotHere { shard }) => drop(cx.io.tell(shard, (via, to))),
+    ///         Err(error) => eprintln!("{to} is not notified: {error}"),
     ///     }
     /// }
     /// ```

@@ -13,6 +13,8 @@ pub mod backlog;
 pub mod bench_support;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod context;
 pub mod control;
 pub mod datagram;
@@ -27,11 +29,13 @@ pub mod shard_loop;
 pub mod stats;
 
 mod bell;
+mod capability;
 mod cookie;
 mod dispatch;
 mod ecn;
 mod endpoints;
 mod idle;
+mod interface;
 mod links;
 mod path_mtu;
 mod promotion;
@@ -42,6 +46,7 @@ mod sending;
 mod sync;
 mod timers;
 
+pub use capability::Capability;
 pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};
 pub use context::{Context, Io, Tier};
 pub use datagram::{Datagram, Meta, Path, ReceivedTrain};
@@ -49,6 +54,7 @@ pub use ecn::Ecn;
 pub use endpoints::{Endpoint, EndpointId, Via};
 pub use error::{CloseReason, ConfigError, Full, OpenError, PeerError, SendError};
 pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};
+pub use interface::{Interface, InterfaceError};
 pub use path_mtu::PathMtu;
 pub use peers::{PeerId, Peers};
 pub use receivers::Receivers;

@@ -227,6 +227,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             amplification_limit: config.amplification_limit,
             max_datagram: config.max_datagram as usize,
             thrift: Thrift::new(now),
+            capabilities,
             stranger: None,
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;

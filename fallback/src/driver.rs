@@ -12,7 +12,7 @@ use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_sys::SocketOptions;
+use shardgram_sys::{Os, Sharing, SocketOptions};
 
 use crate::buffers::Buffers;
 use crate::listener::Listener;
@@ -42,6 +42,8 @@ pub struct MioDriver {
     reports: Reports,
     /// What endpoints are opened with.
     options: SocketOptions,
+    /// Whether every shard receives.
+    sharing: Sharing,
     fleet: Arc<Fleet>,
 }
 
@@ -63,6 +65,7 @@ impl MioDriver {
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let sharing = crate::listener::sharing(&listeners);
         let sockets = Sockets::new(poll.registry(), listeners)?;
         let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
@@ -76,6 +79,7 @@ impl MioDriver {
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),
+            sharing,
             fleet,
         })
     }
@@ -121,7 +125,7 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(send::LIMITS)
+        Capabilities::new(send::LIMITS).with(&Os::HERE.able(self.sharing))
     }
 
     fn now(&self) -> Instant {

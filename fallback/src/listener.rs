@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use quinn_udp::UdpSocketState;
 use shardgram_sys::socket::{keeping_path_mtu, set_receive_ecn, set_receive_timestamps, set_receive_trains};
-use shardgram_sys::{SocketOptions, errno};
+use shardgram_sys::{Sharing, SocketOptions, errno};
 
 /// What is told once a socket where quinn-udp cannot be used.
 const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard answers from the address that routing \
@@ -22,7 +22,7 @@ const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard an
 /// use shardgram_sys::SocketOptions;
 /// # fn main() -> std::io::Result<()> {
 /// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
-/// let receiver = Listener::new(socket, &SocketOptions::default())?;
+/// let receiver = Listener::for_all(socket, &SocketOptions::default())?;
 /// let other_shard = receiver.to_send_by()?;
 /// assert!(receiver.receives() && !other_shard.receives());
 /// assert_eq!(other_shard.local_addr()?, receiver.local_addr()?);
@@ -33,17 +33,37 @@ const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard an
 pub struct Listener {
     pub(crate) socket: UdpSocket,
     pub(crate) state: Option<Arc<UdpSocketState>>,
-    pub(crate) receives: bool,
+    part: Part,
+}
+
+/// What its shard has to do with what arrives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    /// It receives what the system gives it.
+    Own,
+    /// It receives, for all shards.
+    ForAll,
+    /// Another shard receives.
+    SendsOnly,
 }
 
 impl Listener {
-    /// Takes over a socket that is bound, and was opened with `options`.
+    /// Takes over a socket that is bound, and was opened with `options`: one of several, each of which a shard receives
+    /// by.
     ///
     /// # Errors
     /// The system's, if it refuses an option that cannot be done without.
     pub fn new(socket: UdpSocket, options: &SocketOptions) -> io::Result<Self> {
         let state = take_over(&socket, options)?;
-        Ok(Self { socket, state, receives: true })
+        Ok(Self { socket, state, part: Part::Own })
+    }
+
+    /// As [`Listener::new`], the one by which its shard receives for all.
+    ///
+    /// # Errors
+    /// As for [`Listener::new`].
+    pub fn for_all(socket: UdpSocket, options: &SocketOptions) -> io::Result<Self> {
+        Ok(Self { part: Part::ForAll, ..Self::new(socket, options)? })
     }
 
     /// A duplicate by which another shard sends (`dup(2)`, `WSADuplicateSocketW`).
@@ -51,13 +71,13 @@ impl Listener {
     /// # Errors
     /// The system's: no descriptor is left.
     pub fn to_send_by(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, state: self.state.clone(), receives: false })
+        Ok(Self { socket: self.socket.try_clone()?, state: self.state.clone(), part: Part::SendsOnly })
     }
 
     /// Whether its shard receives by it.
     #[must_use]
     pub fn receives(&self) -> bool {
-        self.receives
+        self.part != Part::SendsOnly
     }
 
     /// The address it is bound to.
@@ -67,6 +87,12 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
+}
+
+/// Whether these are listeners of a shard of which each receives.
+pub(crate) fn sharing(listeners: &[Listener]) -> Sharing {
+    let own = listeners.iter().all(|listener| listener.part == Part::Own);
+    if own { Sharing::PerShard } else { Sharing::OneReceiver }
 }
 
 /// Sets what quinn-udp needs on a socket. `None` where the system lacks something that it cannot do without.

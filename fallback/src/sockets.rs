@@ -14,10 +14,10 @@ use quinn_udp::{RecvMeta, UdpSocketState};
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
 use shardgram_sys::plan::Os;
-use shardgram_sys::socket::{drop_count, endpoint as open_endpoint};
+use shardgram_sys::socket::{drop_count, open_endpoint};
 use shardgram_sys::{SocketOptions, errno};
 
-use crate::listener::{Listener, take_over};
+use crate::listener::Listener;
 
 /// A socket with what quinn-udp knows of it.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ impl Drops {
 
 impl Socket {
     fn new(listener: Listener, id: SocketId) -> io::Result<Self> {
-        let Listener { socket, state, receives } = listener;
-        let bound_to = socket.local_addr()?;
+        let (bound_to, receives) = (listener.local_addr()?, listener.receives());
+        let Listener { socket, state, .. } = listener;
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),
             state,
@@ -191,13 +191,12 @@ impl Sockets {
         options: &SocketOptions,
     ) -> Result<SocketAddr, i32> {
         let address = endpoint.bind_address();
-        let socket = open_endpoint(Some(address), address, options).map_err(|error| {
+        let socket = open_endpoint(endpoint, options).map_err(|error| {
             tracing::debug!(%address, %error, "an endpoint was not opened");
             error.errno()
         })?;
         let add = || {
-            let state = take_over(&socket, options)?;
-            let socket = Socket::new(Listener { socket, state, receives: true }, id)?;
+            let socket = Socket::new(Listener::new(socket, options)?, id)?;
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
             Ok(bound)
@@ -409,7 +408,8 @@ mod tests {
     #[test]
     fn a_duplicate_is_watched_for_room_only() {
         let mut poll = mio::Poll::new().expect("poll");
-        let receiver = listener();
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let receiver = Listener::for_all(socket, &SocketOptions::default()).expect("taken over");
         let to = receiver.local_addr().expect("its address");
         let duplicate = receiver.to_send_by().expect("a duplicate");
         let mut sockets = Sockets::new(poll.registry(), vec![duplicate]).expect("sockets");

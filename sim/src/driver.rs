@@ -14,13 +14,15 @@ use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, RxSlice, SocketId};
 use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
-use shardgram_core::{Config, Ecn, Endpoint, Meta, PeerError};
+use shardgram_core::{Capability, Config, Ecn, Endpoint, Meta, PeerError};
 
 use crate::network::Network;
 use crate::socket::Owner;
 
 /// What Linux gives for a descriptor that is not open (EBADF, errno(3)).
 const NOT_OPEN: i32 = 9;
+/// What Linux gives for an interface that is not there (ENODEV, errno(3)); hosts here have none with a name or index.
+const NO_INTERFACE: i32 = 19;
 
 /// Where a shard stands in the simulation.
 #[derive(Clone, Copy, Debug)]
@@ -169,9 +171,20 @@ impl Cut {
 /// What a send along a socket that is not open comes to.
 const CLOSED: PeerError = PeerError::NotOpened { errno: NOT_OPEN };
 
+/// What it can do beside that. Its network has an MTU whatever the modes say, and no socket of it is ever full.
+const ABLE: [Capability; 7] = [
+    Capability::TrainsIn,
+    Capability::EcnOut,
+    Capability::EcnIn,
+    Capability::Timestamps,
+    Capability::KernelDrops,
+    Capability::BalancedListeners,
+    Capability::SteeredListeners,
+];
+
 impl Driver for SimDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.trains).without_blocking()
+        Capabilities::new(self.trains).without_blocking().with(&ABLE)
     }
 
     fn now(&self) -> Instant {
@@ -180,6 +193,9 @@ impl Driver for SimDriver {
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let slot = socket.as_endpoint().ok_or(NOT_OPEN)? as usize;
+        if endpoint.interface().is_some() {
+            return Err(NO_INTERFACE);
+        }
         let bind = endpoint.bind_address();
         // An endpoint's paths have its bound address for their local one, so arrivals must not report any.
         let owner = Owner::Shard { shard: self.position.shard, id: socket, reports_local: false };

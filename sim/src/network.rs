@@ -47,6 +47,9 @@ pub struct Received {
     pub to: SocketAddr,
     /// How it is marked.
     pub ecn: Ecn,
+    /// Bytes of each datagram but the last, if it is a train, which comes only where
+    /// [`Sim::receive_trains`](crate::Sim::receive_trains) asked for that.
+    pub segment: Option<usize>,
     /// The bytes.
     pub bytes: Vec<u8>,
 }
@@ -237,7 +240,7 @@ impl Network {
 
     /// A socket of a test.
     pub(crate) fn bind_raw(&mut self, bind: SocketAddr) -> Result<SocketKey, BindFault> {
-        let owner = std::iter::once(Owner::Raw(VecDeque::new()));
+        let owner = std::iter::once(Owner::Raw { waiting: VecDeque::new(), trains: false });
         let (_, sockets) = self.bind(bind, &[bind.ip()], u64::MAX, owner)?;
         Ok(SocketKey(sockets[0]))
     }
@@ -248,13 +251,35 @@ impl Network {
         SocketAddr::new(place.addresses[0], place.port)
     }
 
+    /// Closes a test's socket.
+    pub(crate) fn close_raw(&mut self, key: SocketKey) {
+        let socket = &mut self.sockets[key.0 as usize];
+        let Owner::Raw { waiting, .. } = &mut socket.owner else { return };
+        for flight in std::mem::take(waiting) {
+            self.counts.discarded += self.flights.get(flight).datagrams();
+            self.flights.free(flight);
+        }
+        socket.owner = Owner::Closed;
+        self.bindings.unbind(&socket.place, key.0);
+        self.free_sockets.push(key.0);
+    }
+
+    /// Whether trains come to a test's socket as they are.
+    pub(crate) fn receive_trains_raw(&mut self, key: SocketKey, yes: bool) {
+        if let Owner::Raw { trains, .. } = &mut self.sockets[key.0 as usize].owner {
+            *trains = yes;
+        }
+    }
+
     /// The next datagram that waits in a test's socket.
     pub(crate) fn receive_raw(&mut self, key: SocketKey) -> Option<Received> {
-        let Owner::Raw(waiting) = &mut self.sockets[key.0 as usize].owner else { return None };
+        let Owner::Raw { waiting, .. } = &mut self.sockets[key.0 as usize].owner else { return None };
         let at = waiting.pop_front()?;
         let flight = self.flights.get_mut(at);
         let bytes = std::mem::take(&mut flight.bytes);
-        let received = Received { from: flight.from, to: flight.to, ecn: flight.ecn, bytes };
+        let segment = (flight.segment as usize > 0 && bytes.len() > flight.segment as usize)
+            .then_some(flight.segment as usize);
+        let received = Received { from: flight.from, to: flight.to, ecn: flight.ecn, segment, bytes };
         self.flights.free(at);
         Some(received)
     }
@@ -400,10 +425,10 @@ impl Network {
         (arrived.socket, arrived.arrived_ns) = (at, at_ns);
         let socket = &mut sockets[at as usize];
         match &mut socket.owner {
-            Owner::Raw(_) if count > 1 => self.cut(flight, at, at_ns),
-            Owner::Raw(waiting) => {
+            Owner::Raw { trains: false, .. } if count > 1 => self.cut(flight, at, at_ns),
+            Owner::Raw { waiting, .. } => {
                 waiting.push_back(flight);
-                self.counts.delivered += 1;
+                self.counts.delivered += count;
                 self.note(Kind::Delivered, flight, at_ns, NO_SHARD);
             }
             &mut Owner::Shard { shard, .. } => {

@@ -313,18 +313,50 @@ impl Sim {
     /// # Panics
     /// If `segment` is 0 or the train is longer than one send can carry.
     pub fn send_train(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8], segment: usize) {
+        self.send_train_marked(key, to, bytes, segment, Ecn::NotEct);
+    }
+
+    /// The same with this mark on each datagram.
+    ///
+    /// # Panics
+    /// If `segment` is 0 or the train is longer than one send can carry.
+    pub fn send_train_marked(
+        &mut self,
+        key: SocketKey,
+        to: SocketAddr,
+        bytes: &[u8],
+        segment: usize,
+        ecn: Ecn,
+    ) {
         assert!(segment > 0, "datagrams of a train are not empty");
         check_length(to, bytes.len());
         let from = self.socket_addr(key);
         let whole = self.network.borrow().carries_trains(from, to);
         if whole && bytes.len() > segment {
-            self.launch((from, to), bytes, segment as u32, Ecn::NotEct);
+            self.launch((from, to), bytes, segment as u32, ecn);
         } else {
-            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, Ecn::NotEct));
+            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, ecn));
         }
     }
 
-    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself.
+    /// Whether trains come to a raw socket as they are, from now on. Default: no, each of their datagrams comes by itself.
+    pub fn receive_trains(&mut self, key: SocketKey, yes: bool) {
+        self.network.borrow_mut().receive_trains_raw(key, yes);
+    }
+
+    /// A socket as [`Sim::socket`] makes it, or `None` if the address is in use.
+    pub fn try_socket(&mut self, address: SocketAddr) -> Option<SocketKey> {
+        let bound = self.network.borrow_mut().bind_raw(address);
+        bound.ok()
+    }
+
+    /// Closes a raw socket. Its address is free, what waits in it is discarded, and the key is good for nothing more.
+    pub fn close(&mut self, key: SocketKey) {
+        self.network.borrow_mut().close_raw(key);
+    }
+
+    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself, unless
+    /// [`Sim::receive_trains`] said otherwise.
     pub fn receive(&mut self, key: SocketKey) -> Option<Received> {
         self.network.borrow_mut().receive_raw(key)
     }

@@ -107,11 +107,16 @@ fn mio_listeners(
     for (shard, of_shard) in sockets.into_iter().enumerate() {
         // None is bound beside a wildcard's for this driver.
         for ListenerSocket { listen, socket, .. } in of_shard.into_iter().filter(|one| one.local.is_none()) {
-            let listener = Listener::new(socket, options)?;
-            let others = (0..shards).filter(|other| sharing == Sharing::OneReceiver && *other != shard);
-            for other in others {
-                all[other].push((listen, listener.to_send_by()?));
-            }
+            let listener = match sharing {
+                Sharing::PerShard => Listener::new(socket, options)?,
+                Sharing::OneReceiver => {
+                    let receiver = Listener::for_all(socket, options)?;
+                    for other in (0..shards).filter(|other| *other != shard) {
+                        all[other].push((listen, receiver.to_send_by()?));
+                    }
+                    receiver
+                }
+            };
             all[shard].push((listen, listener));
         }
     }

@@ -8,7 +8,9 @@
 //! | `plan/rows.rs` | one function for each fact, with the reason beside each answer |
 //! | `plan/sockets.rs` | [`ListeningPlan`]: which sockets an address takes, and the steps to open each |
 //! | `plan/settings.rs` | what a configuration asks for and a system cannot do |
+//! | `plan/able.rs` | what the mio driver can do because of all that |
 
+mod able;
 mod rows;
 mod settings;
 mod sockets;

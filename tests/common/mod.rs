@@ -1,6 +1,8 @@
 //! A bed to test behaviours in: the same test runs over io_uring, over mio, and in the simulator.
 #![allow(dead_code, unused_macros, reason = "each test program uses a part of it")]
 
+pub mod caller;
+pub mod conformance;
 pub mod gate;
 pub mod handlers;
 pub mod icmp;

@@ -19,6 +19,7 @@ mod emfile_in_accept;
 mod forged_errors;
 mod full_send_socket;
 mod idle;
+mod interfaces;
 mod local_addresses;
 mod marks_that_wait;
 mod memlock;

@@ -239,17 +239,32 @@ impl Os {
 
 /// What drivers can make use of.
 impl Os {
-    /// Whether datagrams pass through the kernel in trains.
+    /// Whether datagrams leave in trains.
     ///
     /// ```
     /// use shardgram_sys::plan::Os;
-    /// assert!(Os::Linux.trains().is);
+    /// assert!(Os::Linux.trains_out().is);
     /// ```
     #[must_use]
-    pub const fn trains(self) -> Fact<bool> {
+    pub const fn trains_out(self) -> Fact<bool> {
         match self {
-            Linux => fact(true, "UDP_SEGMENT and UDP_GRO, udp(7)"),
+            Linux => fact(true, "UDP_SEGMENT, udp(7)"),
             Windows => fact(false, "UDP_SEND_MSG_SIZE is there, and not used: it wants a train in one piece"),
+            _ => fact(false, "the system has no such option"),
+        }
+    }
+
+    /// Whether datagrams are received in trains.
+    ///
+    /// ```
+    /// use shardgram_sys::plan::Os;
+    /// assert!(Os::Windows.trains_in().is && !Os::FreeBsd.trains_in().is);
+    /// ```
+    #[must_use]
+    pub const fn trains_in(self) -> Fact<bool> {
+        match self {
+            Linux => fact(true, "UDP_GRO, udp(7)"),
+            Windows => fact(true, "UDP_RECV_MAX_COALESCED_SIZE, which quinn-udp sets"),
             _ => fact(false, "the system has no such option"),
         }
     }

@@ -91,7 +91,7 @@ impl Os {
     }
 
     /// Whether only what the interface itself cannot carry fails.
-    const fn probes(self, ipv6: bool) -> Fact<bool> {
+    pub(super) const fn probes(self, ipv6: bool) -> Fact<bool> {
         match self {
             Self::Linux => Fact { is: true, because: "IP_PMTUDISC_PROBE, ip(7)" },
             Self::OpenBsd | Self::NetBsd if !ipv6 => {
@@ -103,7 +103,7 @@ impl Os {
     }
 
     /// Whether the kernel refuses what is longer than the path it learned of.
-    const fn learns_path_mtu(self) -> Fact<bool> {
+    pub(super) const fn learns_path_mtu(self) -> Fact<bool> {
         match self {
             Self::Linux => Fact { is: true, because: "IP_PMTUDISC_DO, ip(7)" },
             _ => Fact {

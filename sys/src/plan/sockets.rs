@@ -85,7 +85,7 @@ const fn listener(steps: &'static [Step]) -> SocketPlan {
 }
 
 impl Os {
-    /// How many shards receive at one address. One shard is every shard.
+    /// How many shards receive at one address. One shard is every shard, unless one receiver is asked for.
     ///
     /// # Errors
     /// What was asked for cannot be had.
@@ -93,8 +93,8 @@ impl Os {
         let balancing = self.balancing();
         let balanced = balancing.is != Balancing::Nobody;
         match asked {
-            _ if shards <= 1 => Ok(Sharing::PerShard),
             Receivers::One => Ok(Sharing::OneReceiver),
+            _ if shards <= 1 => Ok(Sharing::PerShard),
             Receivers::PerShard if !balanced => Err(Unsupported {
                 setting: "receivers",
                 value: asked.to_string(),
