@@ -25,6 +25,12 @@ pub(crate) enum Kind {
     Unclaimed = 6,
     Overflowed = 7,
     Turn = 8,
+    TailDropped = 9,
+    /// An ICMP error arrived: from whom it speaks of, to whom it speaks.
+    Told = 10,
+    /// A translator gave it these addresses, or let it not pass.
+    Translated = 11,
+    Filtered = 12,
 }
 
 /// One event.

@@ -45,21 +45,38 @@
 //! addresses to sockets; `schedule` knows who sleeps until when; `event_log` hashes what happened.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod bindings;
+mod buffers;
 mod driver;
 mod error;
 mod event_log;
+mod faults;
 mod flight;
+mod flood;
 mod link;
+mod nat;
 mod network;
 mod node;
+mod notice;
+mod own;
+mod own_sockets;
+mod partition;
+mod pipe;
+mod plan;
 mod schedule;
 mod seed;
+mod seeds;
+mod send;
 mod sim;
 mod socket;
 
 pub use error::{RangeError, SimError};
+pub use flood::{Flood, FloodId};
 pub use link::LinkConfig;
+pub use nat::{NatBehaviour, NatConfig, NatId};
 pub use network::{Counts, Received, SocketKey};
 pub use node::NodeId;
+pub use partition::PartitionId;
+pub use seeds::seeds;
 pub use sim::Sim;

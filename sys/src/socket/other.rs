@@ -9,6 +9,8 @@ use std::net::UdpSocket;
 use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
 
+use crate::winsock;
+
 /// The BSD family and macOS cap both buffers by one setting. Windows has no cap that is set so.
 pub(super) const RECEIVE_BUFFER_CAP: &str = "kern.ipc.maxsockbuf";
 pub(super) const SEND_BUFFER_CAP: &str = RECEIVE_BUFFER_CAP;
@@ -122,11 +124,12 @@ pub fn set_path_mtu<S>(_socket: &S, _ipv6: bool, _mode: PathMtu) -> io::Result<(
     Ok(())
 }
 
-/// The call and nothing else: what quinn-udp sets on these systems is left alone.
+/// Keeps path-MTU handling as it is over a call that changes it, such as that of quinn-udp, on Windows. Elsewhere what
+/// quinn-udp sets is left alone: it forbids fragmentation.
 ///
 /// # Errors
 ///
-/// Those of the call.
-pub fn keeping_path_mtu<T>(_socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    call()
+/// Those of the call; on Windows also of reading the socket's name and of setting the option.
+pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    winsock::keeping_path_mtu(socket, call)
 }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::mem::size_of;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket};
 use std::ptr;
 
 use socket2::Socket;
 use windows_sys::Win32::Networking::WinSock::{
-    SIO_UDP_CONNRESET, SIO_UDP_NETRESET, SO_EXCLUSIVEADDRUSE, SOCKET, SOL_SOCKET, WSAIoctl, setsockopt,
+    IP_DONTFRAGMENT, IPPROTO_IP, IPPROTO_IPV6, IPV6_DONTFRAG, SIO_UDP_CONNRESET, SIO_UDP_NETRESET,
+    SO_EXCLUSIVEADDRUSE, SOCKET, SOL_SOCKET, WSAIoctl, getsockopt, setsockopt,
 };
 
 /// Has the port to itself, once it is bound. Without that, any process that sets `SO_REUSEADDR` takes the
@@ -17,19 +19,7 @@ use windows_sys::Win32::Networking::WinSock::{
 ///
 /// `WSAEINVAL` if the socket is bound, or has `SO_REUSEADDR`.
 pub(crate) fn set_exclusive(socket: &Socket) -> io::Result<()> {
-    let on: i32 = 1;
-    // SAFETY: the socket is open for the borrow, and the four bytes of a live i32, the option's BOOL, are read.
-    let code = unsafe {
-        let value = (&raw const on).cast();
-        setsockopt(
-            number(socket.as_socket()),
-            SOL_SOCKET,
-            SO_EXCLUSIVEADDRUSE,
-            value,
-            size_of::<i32>() as i32,
-        )
-    };
-    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_int(socket.as_socket(), SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1)
 }
 
 /// Has receives say nothing of ICMP errors about datagrams sent earlier, which would fail with
@@ -63,6 +53,42 @@ fn switch_off(socket: BorrowedSocket<'_>, code: u32) -> io::Result<()> {
         )
     };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps the "don't fragment" bit as it is over a call that changes it (`IP_DONTFRAGMENT`, "IPPROTO_IP Socket Options",
+/// and `IPV6_DONTFRAG`, "IPPROTO_IPV6 Socket Options"); left alone where the system does not tell it.
+///
+/// # Errors
+///
+/// Those of the call, of reading the socket's name and of setting the option.
+pub(crate) fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let (level, name) = match socket.local_addr()? {
+        SocketAddr::V4(_) => (IPPROTO_IP, IP_DONTFRAGMENT),
+        SocketAddr::V6(_) => (IPPROTO_IPV6, IPV6_DONTFRAG),
+    };
+    let before = get_int(socket.as_socket(), level, name);
+    let result = call();
+    if let Ok(before) = before {
+        set_int(socket.as_socket(), level, name, before)?;
+    }
+    result
+}
+
+/// Sets an option whose value is a `DWORD` or a `BOOL`.
+fn set_int(socket: BorrowedSocket<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the socket is open for the borrow, and the four bytes of a live i32 are read.
+    let code = unsafe {
+        setsockopt(number(socket), level, name, (&raw const value).cast(), size_of::<i32>() as i32)
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads such an option. Bytes that the system does not write are 0.
+fn get_int(socket: BorrowedSocket<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let (mut value, mut len) = (0_i32, size_of::<i32>() as i32);
+    // SAFETY: the socket is open for the borrow; at most `len` bytes are written into a live i32, which is that long.
+    let code = unsafe { getsockopt(number(socket), level, name, (&raw mut value).cast(), &raw mut len) };
+    if code == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 fn number(socket: BorrowedSocket<'_>) -> SOCKET {
