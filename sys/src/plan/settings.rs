@@ -97,8 +97,9 @@ impl Os {
             Self::OpenBsd | Self::NetBsd if !ipv6 => {
                 Fact { is: false, because: "IPv4 sockets have no option that forbids fragmentation" }
             }
+            Self::Windows => Fact { is: false, because: "fragmentation is left as the system has it" },
             Self::Other => Fact { is: false, because: "the system is not known to forbid fragmentation" },
-            _ => Fact { is: true, because: "IP_DONTFRAG, IP_DONTFRAGMENT or IPV6_DONTFRAG" },
+            _ => Fact { is: true, because: "IP_DONTFRAG and IPV6_DONTFRAG" },
         }
     }
 
