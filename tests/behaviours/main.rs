@@ -16,6 +16,8 @@ mod ecn_in;
 mod ecn_out;
 mod foreign_datagrams;
 mod handover_order;
+#[cfg(target_os = "linux")]
+mod impossible_settings;
 mod interface_not_there;
 mod listener_peers;
 mod messages;

@@ -356,6 +356,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     elsewhere(
         REAL,
+        "tests/behaviours/impossible_settings.rs",
+        "settings that cannot be had are refused at bind, with the reason and a remedy",
+    ),
+    elsewhere(
+        REAL,
         "tests/behaviours/messages.rs",
         "a message that comes while a shard is in the kernel sending is heard",
     ),
