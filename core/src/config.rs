@@ -324,8 +324,8 @@ settings! {
     /// nothing is lost: the kernel keeps the rest in memory of its own and ends the receives, which are armed
     /// again. Each costs 16 bytes, locked.
     completion_entries: u32 = 0, 0 => 65_536;
-    /// Receives handled in a turn before sends leave; a train received whole is one. Default 64, range 1 to
-    /// 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
+    /// Receives handled in a turn before sends leave; a train received whole is one. As many that other shards have
+    /// forwarded are handled beside them. Default 64, range 1 to 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
     turn_budget: u32 = 64, 1 => 65_536;
     /// Microseconds that a shard gives peers to send more, with io_uring on Linux 6.12 and later. Default 100, range 0
     /// to 10,000; 0 turns it off. When a peer has sent several datagrams in a row, the shard's next sleep lasts until

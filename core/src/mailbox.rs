@@ -17,6 +17,13 @@ use crate::sync::{AtomicU64, Ordering, Receiver, Sender, TrySendError, bounded};
 const FORWARDS: usize = 4096;
 const FORWARD_BYTES: u64 = 8 << 20;
 
+/// How much mail may still be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) forwards: usize,
+    pub(crate) messages: usize,
+}
+
 /// What travels between shards.
 #[derive(Debug)]
 pub(crate) enum Mail<M> {
@@ -225,27 +232,39 @@ impl<M> Mailbox<M> {
         &self.in_flight
     }
 
-    /// The next item; where both wait, a forwarded datagram and a message in turn, so that neither keeps the other
-    /// waiting. [`Mailbox::handled`] has to follow.
-    pub(crate) fn take(&self) -> Option<Mail<M>> {
+    /// The next item that the budget allows; where both wait, a forwarded datagram and a message in turn, so that neither
+    /// keeps the other waiting. [`Mailbox::handled`] has to follow.
+    pub(crate) fn take(&self, budget: &mut Budget) -> Option<Mail<M>> {
         // Looking is cheaper than trying, and mostly there is nothing.
         if self.is_empty() {
             return None;
         }
         let message_next = self.message_next.replace(false);
-        if message_next && let Some(mail) = self.take_message() {
+        if message_next && let Some(mail) = self.take_message(budget) {
             return Some(mail);
         }
-        if let Ok(forwarded) = self.forwards.try_recv() {
+        if budget.forwards > 0
+            && let Ok(forwarded) = self.forwards.try_recv()
+        {
+            budget.forwards -= 1;
             self.message_next.set(true);
             self.forward_bytes.fetch_sub(forwarded.bytes.len() as u64, Ordering::Relaxed);
             return Some(Mail::Forward(forwarded));
         }
-        self.take_message()
+        self.take_message(budget)
     }
 
-    fn take_message(&self) -> Option<Mail<M>> {
-        let (origin, message) = self.messages.try_recv().ok()?;
+    /// The next item, whatever it is. [`Mailbox::handled`] has to follow.
+    pub(crate) fn take_any(&self) -> Option<Mail<M>> {
+        self.take(&mut Budget { forwards: 1, messages: 1 })
+    }
+
+    fn take_message(&self, budget: &mut Budget) -> Option<Mail<M>> {
+        budget.messages = budget.messages.checked_sub(1)?;
+        let Ok((origin, message)) = self.messages.try_recv() else {
+            budget.messages += 1;
+            return None;
+        };
         Some(Mail::Message(origin, message))
     }
 
@@ -260,7 +279,7 @@ impl<M> Drop for Mailbox<M> {
         // What nobody will handle any more must not keep the other shards waiting. What is put in between this
         // and the end of the channel stays on the count, and does no harm: when a shard ends, the server has
         // drained, or is past the deadline, or is told to stop, and then nobody asks for the count.
-        while self.take().is_some() {
+        while self.take_any().is_some() {
             self.handled();
         }
     }
@@ -287,15 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_bounds_each_kind_apart() {
+        let (postbox, mailbox) = one(8);
+        (0..5).for_each(|n| postbox.post(n).expect("room"));
+        assert!((0..5).all(|_| postbox.put_forward(forwarded(1))));
+        let taken = |forwards, messages| {
+            let mut budget = Budget { forwards, messages };
+            std::iter::from_fn(|| mailbox.take(&mut budget)).count()
+        };
+        assert_eq!([taken(1, 0), taken(0, 1), taken(0, 0), taken(1, 2)], [1, 1, 0, 3]);
+        assert_eq!((mailbox.forwards.len(), mailbox.messages.len()), (3, 2));
+        assert_eq!(taken(9, 9), 5);
+    }
+
+    #[test]
     fn forwarded_datagrams_come_first_and_have_room_of_their_own() {
         let (postbox, mailbox) = one(1);
         assert_eq!(postbox.post(7), Ok(()));
         assert_eq!(postbox.post(8), Err(Full(8)));
         assert!(postbox.put_forward(forwarded(1)));
         assert_eq!(mailbox.len(), 2);
-        assert!(matches!(mailbox.take(), Some(Mail::Forward(_))));
-        assert!(matches!(mailbox.take(), Some(Mail::Message(Origin::Handle, 7))));
-        assert!(mailbox.take().is_none());
+        assert!(matches!(mailbox.take_any(), Some(Mail::Forward(_))));
+        assert!(matches!(mailbox.take_any(), Some(Mail::Message(Origin::Handle, 7))));
+        assert!(mailbox.take_any().is_none());
     }
 
     #[test]
@@ -303,7 +336,7 @@ mod tests {
         let (postbox, mailbox) = one(8);
         (0..3).for_each(|n| postbox.post(n).expect("room"));
         assert!((0..5).all(|_| postbox.put_forward(forwarded(1))));
-        let order: String = std::iter::from_fn(|| mailbox.take())
+        let order: String = std::iter::from_fn(|| mailbox.take_any())
             .map(|mail| if matches!(mail, Mail::Forward(_)) { 'f' } else { 'm' })
             .collect();
         assert_eq!(order, "fmfmfmff");
@@ -318,7 +351,7 @@ mod tests {
         assert!(postbox.put_forward(forwarded(half)));
         assert!(!postbox.put_forward(forwarded(1)), "full");
         assert!(postbox.put_forward(forwarded(0)), "nothing fits");
-        assert!(mailbox.take().is_some());
+        assert!(mailbox.take_any().is_some());
         assert!(postbox.put_forward(forwarded(half)), "room again");
     }
 
@@ -328,7 +361,7 @@ mod tests {
         assert!((0..FORWARDS).all(|_| postbox.put_forward(forwarded(1))));
         assert!(!postbox.put_forward(forwarded(1)));
         assert_eq!(postbox.forward_bytes.load(Ordering::Relaxed), FORWARDS as u64, "what did not fit is off");
-        while mailbox.take().is_some() {}
+        while mailbox.take_any().is_some() {}
         assert_eq!(postbox.forward_bytes.load(Ordering::Relaxed), 0);
     }
 
@@ -339,7 +372,7 @@ mod tests {
         assert!(in_flight.is_none());
         assert_eq!(postbox.post(1), Ok(()));
         assert_eq!(postbox.post(2), Err(Full(2)));
-        assert!(mailbox.take().is_some());
+        assert!(mailbox.take_any().is_some());
         assert!(!in_flight.is_none(), "taken is not handled");
         mailbox.handled();
         assert!(in_flight.is_none(), "the refused one was not counted");
@@ -384,7 +417,7 @@ mod tests {
             }
             let mut handled = 0;
             while handled < SENDERS * EACH {
-                while mailbox.take().is_some() {
+                while mailbox.take_any().is_some() {
                     handled += 1;
                     mailbox.handled();
                 }

@@ -23,7 +23,7 @@ use crate::error::CloseReason;
 use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
 use crate::links::Links;
-use crate::mailbox::{Mailbox, Postbox};
+use crate::mailbox::{Budget, Mailbox, Postbox};
 use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::Peers;
 use crate::promotion::Thrift;
@@ -459,11 +459,10 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn messages(&mut self) {
-        for _ in 0..self.event_budget {
-            if self.stage.panicked {
-                return;
-            }
-            let Some(mail) = self.mailbox.take() else { return };
+        // What was forwarded is as good as received here: as much of it, since its answers have the same outbox.
+        let mut budget = Budget { forwards: self.budget, messages: self.event_budget as usize };
+        while !self.stage.panicked {
+            let Some(mail) = self.mailbox.take(&mut budget) else { return };
             // Said before the mail counts as handled, so that nobody finds all quiet in between.
             self.report(false);
             self.stage.arrivals += 1;
@@ -619,7 +618,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     fn finish(&mut self) {
         // Only what is there now: handling it may bring more, without end.
         for _ in 0..self.mailbox.len() {
-            let Some(mail) = self.mailbox.take() else { break };
+            let Some(mail) = self.mailbox.take_any() else { break };
             self.stage.mail(mail);
             self.mailbox.handled();
         }

@@ -351,6 +351,35 @@ fn a_shard_that_stands_still_loses_only_its_own_and_all_of_that_is_counted() {
     assert_eq!(stats.delivered + stats.dropped_forward_full, stats.received, "{stats:?}");
 }
 
+/// What a turn takes from the mailbox is no more than its outbox has room to answer.
+#[test]
+fn trains_that_waited_are_all_answered() {
+    const TRAINS: u64 = 120;
+    let mut room = Room::new::<true>(listening(&["127.0.0.1:0"]).receive_socket_bytes(64 << 20));
+    let at = room.bed.address(&room.server);
+    let peer = train_peer(1, at.ip());
+    let Peer::Real(socket) = &peer else { unreachable!("a real peer") };
+    room.bed.ask(&peer, at, b"hello");
+    let (begin, begun) = mpsc::channel();
+    let (release, until) = mpsc::channel();
+    room.bed.tell(&room.server, 1, Order::Wait(begin, until));
+    begun.recv_timeout(PATIENCE).expect("the shard is held");
+    // More than the outbox of a turn holds, and less than a mailbox does.
+    let bytes = pattern(50 * 1_200);
+    for n in 0..TRAINS {
+        send_train(socket, at, &bytes, 1_200);
+        // One by one, so that the kernel has room for them.
+        let Served::Real(handle) = &room.server else { unreachable!("a real server") };
+        let remote = handle.remote();
+        // The counters as they are: a shard that is held answers no question.
+        room.bed.until("it is received", |_| remote.shard_stats()[0].received == 1 + 50 * (n + 1));
+    }
+    drop(release);
+    let stats = room.drain();
+    assert_eq!((stats.forwarded_in, stats.dropped_forward_full), (1 + 50 * TRAINS, 0), "{stats:?}");
+    assert_eq!((stats.sent(), stats.restarts), (1 + 50 * TRAINS, 0), "{stats:?}");
+}
+
 #[test]
 fn what_the_kernel_drops_is_counted_once() {
     const SENT: u64 = 30_000;
