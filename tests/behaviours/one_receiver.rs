@@ -354,7 +354,7 @@ fn a_shard_that_stands_still_loses_only_its_own_and_all_of_that_is_counted() {
 /// What a turn takes from the mailbox is no more than its outbox has room to answer.
 #[test]
 fn trains_that_waited_are_all_answered() {
-    const TRAINS: u64 = 120;
+    const TRAINS: u64 = 80;
     let mut room = Room::new::<true>(listening(&["127.0.0.1:0"]).receive_socket_bytes(64 << 20));
     let at = room.bed.address(&room.server);
     let peer = train_peer(1, at.ip());
@@ -368,11 +368,10 @@ fn trains_that_waited_are_all_answered() {
     let bytes = pattern(50 * 1_200);
     for n in 0..TRAINS {
         send_train(socket, at, &bytes, 1_200);
-        // One by one, so that the kernel has room for them.
-        let Served::Real(handle) = &room.server else { unreachable!("a real server") };
-        let remote = handle.remote();
-        // The counters as they are: a shard that is held answers no question.
-        room.bed.until("it is received", |_| remote.shard_stats()[0].received == 1 + 50 * (n + 1));
+        // Few at a time, so that the kernel has room for them.
+        if n % 2 == 1 {
+            room.bed.until("it is received", |bed| bed.stats(&room.server).received == 1 + 50 * (n + 1));
+        }
     }
     drop(release);
     let stats = room.drain();
