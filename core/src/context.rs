@@ -13,6 +13,7 @@ use crate::clock::CoarseClock;
 use crate::config::TierPolicy;
 use crate::cookie::CookieJar;
 use crate::datagram::{Path, SocketId};
+use crate::dials::Dials;
 use crate::driver::Capabilities;
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
@@ -95,6 +96,7 @@ pub struct Io<H: Handler> {
     pub(crate) routes: Routes,
     pub(crate) timers: TimerWheel<H::Timer>,
     pub(crate) endpoints: Endpoints,
+    pub(crate) dials: Dials,
     pub(crate) listeners: Arc<[SocketAddr]>,
     pub(crate) closing: Vec<PeerId>,
     pub(crate) postboxes: Arc<[Postbox<H::Message>]>,
@@ -181,7 +183,7 @@ impl<H: Handler> Io<H> {
         &self.listeners
     }
 
-    /// The path answers to this peer take.
+    /// The path answers to this peer take; `None` if it is gone, or was dialed and has no address yet.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -512,7 +514,7 @@ impl<H: Handler> Context<'_, H> {
 }
 
 /// As received datagrams name it: without a flow label, and with a scope only where it means something.
-fn canonical(remote: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(remote: SocketAddr) -> SocketAddr {
     match remote {
         SocketAddr::V6(v6) => {
             let scope = if v6.ip().is_unicast_link_local() { v6.scope_id() } else { 0 };

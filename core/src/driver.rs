@@ -120,6 +120,7 @@
 //!     control: Arc::default(),
 //!     stats: Arc::default(),
 //!     secrets: Secrets { table: (1, 2), cookies: (3, 4) },
+//!     resolver: None,
 //!     start: Instant::now(),
 //! };
 //! let client: SocketAddr = "192.0.2.7:4000".parse().unwrap();

@@ -100,6 +100,12 @@ impl Endpoint {
         self.interface
     }
 
+    /// The same on another address.
+    pub(crate) fn rebound(mut self, bind: SocketAddr) -> Self {
+        self.bind = bind;
+        self
+    }
+
     /// The address asked for.
     ///
     /// ```

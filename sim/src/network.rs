@@ -348,12 +348,28 @@ impl Network {
     #[inline]
     pub(crate) fn has_waiting(&self, shard: u32) -> bool {
         let inbox = &self.inboxes[shard as usize];
-        !inbox.waiting.is_empty() || !inbox.ready.is_empty() || !inbox.news.is_empty()
+        inbox.others > 0 || !inbox.waiting.is_empty()
+    }
+
+    /// Whether a shard is to be told something beside arrivals.
+    pub(crate) fn has_news(&self, shard: u32) -> bool {
+        !self.inboxes[shard as usize].news.is_empty()
+    }
+
+    /// Has a shard told something.
+    pub(crate) fn bring_news(&mut self, shard: u32, news: News) {
+        let inbox = &mut self.inboxes[shard as usize];
+        inbox.news.push_back(news);
+        inbox.others += 1;
+        self.schedule.run(shard);
     }
 
     /// The next thing a shard is to be told beside arrivals.
     pub(crate) fn next_news(&mut self, shard: u32) -> Option<News> {
-        self.inboxes[shard as usize].news.pop_front()
+        let inbox = &mut self.inboxes[shard as usize];
+        let news = inbox.news.pop_front();
+        inbox.others -= u32::from(news.is_some());
+        news
     }
 
     pub(crate) fn overflowed(&self, shard: u32) -> u64 {
@@ -365,7 +381,7 @@ impl Network {
     #[inline(never)]
     pub(crate) fn take(&mut self, shard: u32, buffer: &mut Vec<u8>) -> Option<Taken> {
         let inbox = &mut self.inboxes[shard as usize];
-        let at = if inbox.ready.is_empty() && inbox.held == 0 {
+        let at = if inbox.others == 0 && inbox.held == 0 {
             inbox.waiting.pop_front()?
         } else {
             self.next_of_several(shard)?

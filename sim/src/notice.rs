@@ -128,10 +128,9 @@ impl Network {
         match socket.map(|at| (at, &self.sockets[at as usize].owner)) {
             Some((_, Owner::Own(own))) => {
                 shard = own.shard;
-                let news = &mut self.inboxes[shard as usize].news;
-                if news.len() < MOST_WAITING {
-                    news.push_back(News::Error(own.id, error));
-                    self.schedule.run(shard);
+                let news = News::Error(own.id, error);
+                if self.inboxes[shard as usize].news.len() < MOST_WAITING {
+                    self.bring_news(shard, news);
                 }
             }
             Some((at, Owner::Raw { .. })) => {

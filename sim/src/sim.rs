@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use shardgram_core::datagram::{MAX_PAYLOAD_V4, MAX_PAYLOAD_V6};
 use shardgram_core::outbox::TrainLimits;
 use shardgram_core::shard_loop::{Ending, Turn};
-use shardgram_core::{Config, Ecn, Handler, ShardInfo, Snapshot};
+use shardgram_core::{Config, Ecn, Handler, LookupError, ShardInfo, Snapshot};
 
 use crate::error::{RangeError, SimError};
 use crate::flood::Running;
 use crate::link::LinkConfig;
+use crate::names::Names;
 use crate::network::{Counts, Network, Received, SocketKey};
 use crate::node::{Node, NodeId, Runner, Site};
 use crate::plan::Plan;
@@ -41,6 +42,7 @@ pub struct Sim {
     pub(crate) network: Rc<RefCell<Network>>,
     pub(crate) nodes: Vec<Node>,
     shards: Vec<Shard>,
+    names: Names,
     secrets: Dice,
     turn_dice: Dice,
     turn_least_ns: u64,
@@ -68,6 +70,7 @@ impl Sim {
             network: Rc::new(RefCell::new(network)),
             nodes: Vec::new(),
             shards: Vec::new(),
+            names: Names::default(),
             secrets: Dice::new(seed, Stream::Secrets),
             turn_dice: Dice::new(seed, Stream::TurnCost),
             turn_least_ns: TURN_NS,
@@ -123,6 +126,21 @@ impl Sim {
     /// bytes; [`TrainLimits::SINGLE`] stands for a system without segmentation offload.
     pub fn train_limits(&mut self, limits: TrainLimits) {
         self.trains = limits;
+    }
+
+    /// What becomes of lookups of this name from now on, and how long each takes: its addresses, or why there are
+    /// none. A name that was never set is [`LookupError::NotFound`] after a millisecond. Handlers ask by
+    /// [`shardgram_core::Context::dial`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::LookupError;
+    /// let mut sim = shardgram_sim::Sim::new(1);
+    /// sim.name("game.test", Ok(vec!["10.0.0.1".parse().unwrap()]), Duration::from_millis(20));
+    /// sim.name("down.test", Err(LookupError::Temporary), Duration::from_secs(5));
+    /// ```
+    pub fn name(&mut self, name: &str, addresses: Result<Vec<IpAddr>, LookupError>, takes: Duration) {
+        self.names.set(name, addresses, takes);
     }
 
     /// The virtual time.
@@ -205,6 +223,7 @@ impl Sim {
             host: Rc::new(RefCell::new(addresses.to_vec())),
             config,
             trains: self.trains,
+            resolver: self.names.resolver(),
             shards: first..self.shards.len() as u32,
             ringers,
         };
@@ -415,7 +434,7 @@ impl Sim {
         let end_ns = self.end_of(limit);
         while self.network.borrow().now_ns() <= end_ns {
             if !self.step_until(end_ns) {
-                return self.network.borrow().next_arrival().is_none();
+                return self.network.borrow().next_arrival().is_none() && self.names.next_answer().is_none();
             }
         }
         false
@@ -430,6 +449,8 @@ impl Sim {
     pub(crate) fn step_until(&mut self, end_ns: u64) -> bool {
         let mut network = self.network.borrow_mut();
         let now_ns = network.now_ns();
+        // Before those who hear of it are looked for.
+        self.names.answer(now_ns);
         network.advance_to(now_ns);
         if self.plan.next().is_some_and(|at| at <= now_ns) {
             drop(network);
@@ -440,7 +461,12 @@ impl Sim {
             self.turn(shard);
             return true;
         }
-        let next = [network.next_arrival(), network.schedule.next_wake(), self.plan.next()];
+        let next = [
+            network.next_arrival(),
+            network.schedule.next_wake(),
+            self.plan.next(),
+            self.names.next_answer(),
+        ];
         let next = next.into_iter().flatten().min();
         match next {
             Some(at) if at <= end_ns => {

@@ -12,6 +12,7 @@ mod completion_queue_overflow;
 mod connected;
 mod connected_caps;
 mod demotion_loses_nothing;
+mod dialing;
 mod ecn_in;
 mod ecn_out;
 mod foreign_datagrams;

@@ -1,12 +1,17 @@
 //! A client of which a test has anything done, on every driver: a handler that tells all it sees.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use shardgram::{Accept, CloseReason, Config, Context, Datagram, Handler, Origin, Path, PeerError, PeerId};
-use shardgram::{Endpoint, EndpointId, Snapshot, Via};
+use shardgram::{Dial, Endpoint, EndpointId, Server, Snapshot, Via};
 
+use super::names::Names;
 use super::{Bed, Served};
+
+/// What the handler says to each address that is tried.
+pub const HELLO: &[u8] = b"hello";
 
 /// What the handler is told to do.
 pub type Order = Box<dyn FnOnce(&mut Context<'_, Caller>) + Send>;
@@ -14,6 +19,7 @@ pub type Order = Box<dyn FnOnce(&mut Context<'_, Caller>) + Send>;
 /// What the handler saw.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Seen {
+    Attempt { peer: PeerId, remote: SocketAddr },
     Datagram { peer: PeerId, path: Path, bytes: Vec<u8> },
     Stranger { remote: SocketAddr },
     Error { peer: PeerId, error: PeerError },
@@ -39,6 +45,11 @@ impl Handler for Caller {
         let _ = self.0.send(seen);
     }
 
+    fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, remote: SocketAddr) {
+        cx.io.send(peer, HELLO).expect("room");
+        let _ = self.0.send(Seen::Attempt { peer, remote });
+    }
+
     fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, order: Order) {
         order(cx);
     }
@@ -57,13 +68,43 @@ pub struct Call {
     pub bed: Bed,
     pub server: Served<Order>,
     pub seen: Receiver<Seen>,
+    pub names: Names,
 }
 
 impl Call {
     pub fn start(mut bed: Bed, config: Config) -> Self {
+        let ((tell, seen), names) = (mpsc::channel(), Names::default());
+        let server = bed.serve_with_names(config, &names, move |_| Caller(tell.clone()));
+        Self { bed, server, seen, names }
+    }
+
+    /// With names as this host knows them.
+    pub fn start_with_the_systems_names(bed: Bed) -> Self {
+        let Bed::Real(backend) = bed else { unreachable!("a real driver") };
         let (tell, seen) = mpsc::channel();
-        let server = bed.serve(config, move |_| Caller(tell.clone()));
-        Self { bed, server, seen }
+        let server = Server::bind(Config::new().backend(backend)).expect("it binds");
+        let server = Served::Real(server.spawn(move |_| Caller(tell.clone())).expect("it starts"));
+        Self { bed, server, seen, names: Names::default() }
+    }
+
+    /// What a name comes to from now on, at once.
+    pub fn name(&mut self, name: &str, addresses: &[IpAddr]) {
+        self.names.set(&mut self.bed, name, Ok(addresses.to_vec()), Duration::ZERO);
+    }
+
+    /// Dials on shard 0.
+    pub fn dial(&mut self, dial: Dial) -> PeerId {
+        self.run(0, move |cx| cx.dial(dial, ()).expect("room"))
+    }
+
+    /// The next address that is tried is this one.
+    pub fn tries(&mut self, peer: PeerId, remote: SocketAddr) {
+        assert_eq!(self.next(), Seen::Attempt { peer, remote });
+    }
+
+    /// This peer meets this error next.
+    pub fn meets(&mut self, peer: PeerId, error: PeerError) {
+        assert_eq!(self.next(), Seen::Error { peer, error });
     }
 
     /// Has a shard do something and gives what came of it.

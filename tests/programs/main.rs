@@ -12,6 +12,8 @@
 mod common;
 
 mod daemon;
+mod dial_example;
+mod dialing;
 mod drop_privileges;
 mod echo_example;
 mod emfile;
