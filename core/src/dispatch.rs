@@ -227,9 +227,14 @@ impl<H: Handler> Dispatch<H> {
     }
 
     fn forwarded(&mut self, mut forwarded: Forwarded) {
-        self.io.stats.forwarded_in.add(1);
-        let Forwarded { path, meta, peer, .. } = forwarded;
-        let datagram = Datagram { path: &path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
+        let Forwarded { path, meta, peer, segment, .. } = forwarded;
+        self.io.stats.forwarded_in.add(datagrams_in(forwarded.bytes.len(), segment) as u64);
+        let bytes = &mut forwarded.bytes[..];
+        if segment != 0 {
+            return self
+                .each_of(None, ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at: None });
+        }
+        let datagram = Datagram { path: &path, meta, peer: None, bytes, at: None };
         match (self.known(&path), peer) {
             (Some(known), _) => self.deliver(known, datagram),
             (None, Some(peer)) => self.join_path(peer, datagram),
@@ -285,14 +290,19 @@ impl<H: Handler> Dispatch<H> {
                 self.io.stats.dropped_foreign.add(1);
                 return;
             }
-        } else {
-            let owner = flow_shard(datagram.path.remote, self.io.shards());
-            if owner != self.io.shard {
-                self.forward(owner, None, &datagram);
-                return;
-            }
+        } else if let Some(owner) = self.owner_elsewhere(datagram.path) {
+            let Datagram { path: &path, meta, .. } = datagram;
+            let bytes = datagram.bytes.to_vec();
+            return self.forward(owner, Forwarded { path, meta, peer: None, segment: 0, bytes });
         }
         self.admit(datagram);
+    }
+
+    /// The shard that owns a path, if it is another one. Paths of endpoints are the endpoint's shard's.
+    #[inline]
+    fn owner_elsewhere(&self, path: &Path) -> Option<u16> {
+        let owner = flow_shard(path.remote, self.io.shards());
+        (owner != self.io.shard && path.socket.as_endpoint().is_none()).then_some(owner)
     }
 
     fn admit(&mut self, mut datagram: Datagram<'_>) {
@@ -356,7 +366,9 @@ impl<H: Handler> Dispatch<H> {
         }
         let endpoint = datagram.path.socket.as_endpoint();
         if peer.shard() != self.io.shard && endpoint.is_none() {
-            return self.forward(peer.shard(), Some(peer), &datagram);
+            let Datagram { path: &path, meta, .. } = datagram;
+            let bytes = datagram.bytes.to_vec();
+            return self.forward(peer.shard(), Forwarded { path, meta, peer: Some(peer), segment: 0, bytes });
         }
         // An endpoint of one shard means nothing on another, so there such a path cannot be.
         match self.io.routes.add_path(peer, *datagram.path) {
@@ -373,16 +385,15 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
-    /// Hands a datagram to the shard it belongs to.
-    fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
-        let Datagram { path: &path, meta, .. } = *datagram;
-        let forwarded = Forwarded { path, meta, peer, bytes: datagram.bytes.to_vec() };
+    /// Hands a datagram or a train to the shard it belongs to.
+    fn forward(&mut self, shard: u16, forwarded: Forwarded) {
+        let count = datagrams_in(forwarded.bytes.len(), forwarded.segment) as u64;
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
-            self.io.stats.forwarded_out.add(1);
+            self.io.stats.forwarded_out.add(count);
             self.io.wake(shard);
         } else {
-            self.io.stats.dropped_forward_full.add(1);
+            self.io.stats.dropped_forward_full.add(count);
         }
     }
 
@@ -439,17 +450,29 @@ impl<H: Handler> Dispatch<H> {
 
     /// Each datagram of an arrival in turn, or what is left of it at once if its peer takes it so. A peer is looked
     /// up once for the whole train.
-    fn train(&mut self, path: Path, mut known: Option<PeerId>, arrival: Arrival<'_>) {
+    fn train(&mut self, path: Path, known: Option<PeerId>, arrival: Arrival<'_>) {
         let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
         let at = Some(RxSlice { buffer, start, len: bytes.len() as u32 });
         if segment == 0 {
             let known = known.filter(|peer| self.peers.contains(*peer)).or_else(|| self.known(&path));
             return self.one(known, Datagram { path: &path, meta, peer: None, bytes, at });
         }
-        let mut train = ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at };
+        self.each_of(known, ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at });
+    }
+
+    fn each_of(&mut self, mut known: Option<PeerId>, mut train: ReceivedTrain<'_>) {
+        let path = *train.path;
         loop {
             if known.is_none_or(|peer| !self.peers.contains(peer)) {
                 known = self.known(&path);
+            }
+            if known.is_none()
+                && !self.panicked
+                && let Some(owner) = self.owner_elsewhere(&path)
+            {
+                let ReceivedTrain { meta, segment, bytes, .. } = train;
+                let bytes = bytes.to_vec();
+                return self.forward(owner, Forwarded { path, meta, peer: None, segment, bytes });
             }
             if let Some(peer) = known.filter(|_| H::WHOLE_TRAINS && self.takes_whole(&train)) {
                 return self.deliver_train(peer, train);

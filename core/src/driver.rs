@@ -18,6 +18,7 @@
 //! | sends are marked as [`Train::ecn`] and [`Waiting::ecn`] say | yes; the DSCP stays | yes; the DSCP stays on Linux | yes |
 //! | [`Meta::ecn`] and [`Meta::kernel_time`] are told where they are asked for | yes | marks where the system has them, times on Linux | yes, by the virtual clock |
 //! | endpoints can be bound to an interface ([`Endpoint::on_interface`]) | yes | Linux, macOS; else EOPNOTSUPP | hosts have none: ENODEV |
+//! | several shards receive at one address | yes | where the system divides what comes to it; else one receives, and others send by duplicates | yes |
 //! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | yes |
 //!
 //! [`Bell`]: crate::mailbox::Bell

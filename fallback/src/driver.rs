@@ -1,7 +1,7 @@
 //! The driver: the contract, put together from the rest.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_sys::SocketOptions;
+use shardgram_sys::{Os, Sharing, SocketOptions};
 
-use crate::able::ABLE;
 use crate::buffers::Buffers;
+use crate::listener::Listener;
 use crate::recv::Inbox;
 use crate::send::{self, Reports};
 use crate::sockets::Sockets;
@@ -42,14 +42,16 @@ pub struct MioDriver {
     reports: Reports,
     /// What endpoints are opened with.
     options: SocketOptions,
+    /// Whether every shard receives.
+    sharing: Sharing,
     fleet: Arc<Fleet>,
 }
 
 impl MioDriver {
     /// The driver of shard number `shard`.
     ///
-    /// `listeners` are bound, in the order of [`shardgram_core::Config::listen`], with `options`; they are made
-    /// non-blocking. Endpoints are opened with `options` too. `bell` is the one of the shard's mailbox, and
+    /// `listeners` are in the order of [`shardgram_core::Config::listen`]; of those that only send, another shard hands
+    /// on what arrives. Endpoints are opened with `options`, as listeners were. `bell` is the one of the shard's mailbox, and
     /// `fleet` is shared by all shards.
     ///
     /// # Errors
@@ -57,13 +59,14 @@ impl MioDriver {
     /// for this shard, [`ErrorKind::AlreadyExists`] if a driver was made for it before.
     pub fn new(
         shard: u16,
-        listeners: Vec<UdpSocket>,
+        listeners: Vec<Listener>,
         options: &SocketOptions,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let sockets = Sockets::new(poll.registry(), listeners, options)?;
+        let sharing = crate::listener::sharing(&listeners);
+        let sockets = Sockets::new(poll.registry(), listeners)?;
         let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
@@ -76,6 +79,7 @@ impl MioDriver {
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),
+            sharing,
             fleet,
         })
     }
@@ -121,7 +125,7 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(send::LIMITS).with(ABLE)
+        Capabilities::new(send::LIMITS).with(&Os::HERE.able(self.sharing))
     }
 
     fn now(&self) -> Instant {

@@ -280,7 +280,7 @@ pub const ROWS: &[Row] = &[
     row("messages", "messages come in the order of each sender, and wake the shard", &[]),
     row("panic", "a handler that panics loses its peers and nothing else; too often stops the server", &[]),
     row("ports", "port 0 is one port for all shards; a held port is refused; a drained one is free", &[]),
-    row("refusals", "who asks for what the driver cannot do is served without it", &[]),
+    row("refusals", "who asks for what the driver cannot do is refused, or served without it", &[]),
     row("short_queues", "short queues lose nothing", &[]),
     row(
         "source_address",
@@ -447,6 +447,16 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "the dial example: an answer by name, and an end where there is none",
     ),
     elsewhere(REAL, "tests/programs/dialing.rs", "addresses without a route are passed over at once"),
+    elsewhere(
+        REAL,
+        "tests/behaviours/impossible_settings.rs",
+        "settings that cannot be had are refused at bind, with the reason and a remedy",
+    ),
+    elsewhere(
+        MIO,
+        "tests/behaviours/one_receiver.rs",
+        "one shard receives for all: each flow has its shard, and nothing is lost or counted twice on the way",
+    ),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(
         URING,
