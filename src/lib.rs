@@ -55,7 +55,8 @@ pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
     Accept, AcceptChoice, Backend, CloseReason, Config, ConfigError, Context, Datagram, Drain, Ecn, Endpoint,
-    EndpointId, Full, Handler, Io, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId, Peers,
-    ReceivedTrain, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
+    EndpointId, Full, Handler, Interface, Io, JoinError, Membership, Meta, OpenError, Origin, Path, PathMtu,
+    PeerError, PeerId, Peers, ReceivedTrain, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy,
+    TimerId, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

@@ -16,6 +16,7 @@ use crate::datagram::{Path, SocketId};
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
+use crate::groups::Groups;
 use crate::handler::{Handler, Origin};
 use crate::links::Links;
 use crate::mailbox::Postbox;
@@ -94,6 +95,7 @@ pub struct Io<H: Handler> {
     pub(crate) routes: Routes,
     pub(crate) timers: TimerWheel<H::Timer>,
     pub(crate) endpoints: Endpoints,
+    pub(crate) groups: Groups,
     pub(crate) listeners: Arc<[SocketAddr]>,
     pub(crate) closing: Vec<PeerId>,
     pub(crate) postboxes: Arc<[Postbox<H::Message>]>,

@@ -15,6 +15,7 @@ use crate::handler::{Accept, Handler, Origin};
 use crate::idle::Gone;
 use crate::links::State;
 use crate::mailbox::{Forwarded, Mail};
+use crate::multicast::is_for_many;
 use crate::peers::{PeerId, Peers};
 use crate::routes::AddPath;
 
@@ -275,13 +276,19 @@ impl<H: Handler> Dispatch<H> {
     }
 
     fn stranger(&mut self, datagram: Datagram<'_>) {
+        if is_for_many(datagram.path.remote.ip()) {
+            // RFC 1122 section 4.1.3.6: "A UDP datagram received with an invalid IP source address (e.g., a broadcast or
+            // multicast address) must be discarded by UDP or by the IP layer". An answer would go to all of them.
+            self.io.stats.dropped_malformed.add(1);
+            return;
+        }
         if let Some(slot) = datagram.path.socket.as_endpoint() {
             let welcome = self.io.endpoints.in_slot(slot).is_some_and(|e| e.takes_any_source());
             if !welcome {
                 self.io.stats.dropped_foreign.add(1);
                 return;
             }
-        } else {
+        } else if !datagram.meta.group.is_some_and(|group| self.io.groups.stays_here(group)) {
             let owner = flow_shard(datagram.path.remote, self.io.shards());
             if owner != self.io.shard {
                 self.forward(owner, None, &datagram);
@@ -393,6 +400,15 @@ impl<H: Handler> Dispatch<H> {
         (local.is_ipv4() == arrival.remote.is_ipv4()).then_some(local)
     }
 
+    /// Whether it is a copy of a broadcast that another shard has too, and handles.
+    #[cold]
+    fn is_for_another(&self, group: IpAddr, arrival: &Arrival<'_>) -> bool {
+        self.io.groups.copies
+            && !group.is_multicast()
+            && arrival.socket.as_listener().is_some()
+            && flow_shard(arrival.remote, self.io.shards()) != self.io.shard
+    }
+
     /// What came by a peer's own socket. Whoever else it is from, it goes where it belongs: sockets that share
     /// a port catch others' datagrams for a moment on some systems.
     #[inline]
@@ -497,6 +513,12 @@ impl<H: Handler> Sink for Dispatch<H> {
         let count = datagrams_in(arrival.bytes.len(), arrival.segment) as u64;
         self.arrivals += count;
         let stats = &self.io.stats;
+        if let Some(group) = arrival.meta.group
+            && self.is_for_another(group, &arrival)
+        {
+            stats.broadcast_copies.add(count);
+            return Fate { kept: 0, stop: false };
+        }
         stats.received.add(count);
         stats.received_bytes.add(arrival.bytes.len() as u64);
         if count > 1 {

@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, guarded};
 use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
 use crate::error::CloseReason;
+use crate::groups::{self, Groups};
 use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
 use crate::links::Links;
@@ -216,6 +217,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
             endpoints: Endpoints::new(config.max_endpoints as usize),
+            groups: Groups::new(config.memberships(), capabilities.copies),
             listeners: setup.listeners,
             closing: Vec::new(),
             postboxes: setup.postboxes,
@@ -324,8 +326,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// Sends what is queued, waits, and reads the clock.
     fn carry_out(&mut self) -> io::Result<Turned> {
         let (closes, failures) = self.carry_out_requests();
+        let ungrouped = self.carry_out_groups();
         self.wake_neighbours();
-        let to_tell = !closes.is_empty() || !failures.is_empty() || self.stage.io.links.has_retired();
+        let to_tell = !closes.is_empty()
+            || !failures.is_empty()
+            || !ungrouped.is_empty()
+            || self.stage.io.links.has_retired();
         let wait = if to_tell { Wait::Poll } else { self.wait() };
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
@@ -336,6 +342,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             io.stamp = io.clock.stamp(io.now);
             for (slot, errno) in failures {
                 self.stage.endpoint_failed(slot, errno);
+            }
+            for (via, group, error) in ungrouped {
+                self.stage.call(|handler, cx| handler.on_group_error(cx, via, group, error));
             }
             self.close_endpoints(&closes);
             for (slot, peer) in self.stage.io.links.take_retired() {
@@ -386,6 +395,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         (closes, failures)
     }
 
+    /// Joins and leaves the groups that were asked for, once their sockets are open. Gives back what failed, of which
+    /// handlers hear in the turn.
+    fn carry_out_groups(&mut self) -> Vec<groups::Failed> {
+        if !self.stage.io.groups.has_requests() {
+            return Vec::new();
+        }
+        self.stage.io.carry_out_groups(&mut self.driver)
+    }
+
     fn close_endpoints(&mut self, slots: &[u32]) {
         for &slot in slots {
             self.driver.close(SocketId::endpoint(slot));
@@ -417,6 +435,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             more || asked
                 || self.stage.panicked
                 || io.endpoints.has_requests()
+                || io.groups.has_requests()
                 || io.has_promotions()
                 || io.refused.any_to_look_at()
         };
@@ -540,6 +559,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.lose_waiting(slot);
             self.stage.io.endpoints.vacate(slot);
         }
+        self.stage.io.groups.begin_anew(&mut self.driver);
         self.stage.orphan_all_peers();
         self.stage.drop_timers();
         self.stage.panicked = false;

@@ -19,6 +19,7 @@ use shardgram_core::PathMtu;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::BindError;
+use crate::multicast::{self, SendToMany};
 
 pub use platform::{
     drop_count, keeping_path_mtu, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
@@ -78,6 +79,8 @@ pub struct SocketOptions {
     pub receive_timestamps: bool,
     /// What becomes of datagrams longer than the path's MTU. Not touched by default. Linux.
     pub path_mtu: PathMtu,
+    /// How datagrams to multicast groups and to broadcast addresses leave; not touched by default.
+    pub to_many: SendToMany,
     /// Called before each bind; none by default.
     pub hook: Option<SocketHook>,
 }
@@ -92,6 +95,7 @@ impl fmt::Debug for SocketOptions {
             .field("ecn", &self.ecn)
             .field("receive_timestamps", &self.receive_timestamps)
             .field("path_mtu", &self.path_mtu)
+            .field("to_many", &self.to_many)
             .field("hook", &self.hook.is_some())
             .finish()
     }
@@ -169,6 +173,10 @@ fn configure(
         set_receive_trains(socket, true).map_err(option("turn UDP_GRO on"))?;
     }
     set_marks_times_and_mtu(socket, address, options)?;
+    if address.ip().is_unspecified() {
+        multicast::hear_own_groups_only(socket, address.is_ipv6());
+    }
+    options.to_many.set_on(socket, address)?;
     match &options.hook {
         Some(hook) => hook(socket, address).map_err(|source| BindError::Hook { address, source }),
         None => Ok(()),
@@ -225,8 +233,7 @@ pub(crate) fn bound_address(socket: &Socket, asked: SocketAddr) -> Result<Socket
 /// Opens an unconnected socket for a client that talks to `peer` and others of its family.
 ///
 /// Bound to `bind`, or to any address and port: then routing picks the source per send, which
-/// survives a change of network. Packet info is off whatever `options` says. A buffer smaller
-/// than asked for is logged.
+/// survives a change of network. A buffer smaller than asked for is logged.
 ///
 /// ```
 /// use shardgram_sys::{SocketOptions, socket};
@@ -253,8 +260,7 @@ pub fn endpoint(
         (None, SocketAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let mut warnings = Vec::new();
-    let options = SocketOptions { packet_info: false, ..options.clone() };
-    let socket = open(address, &options, &mut warnings)?;
+    let socket = open(address, options, &mut warnings)?;
     bind(&socket, address)?;
     for warning in warnings {
         tracing::warn!(%address, "{warning}");
