@@ -77,7 +77,13 @@ impl Endpoint {
         self.bind
     }
 
-    pub(crate) fn takes_any_source(&self) -> bool {
+    /// Whether datagrams from any address are welcome.
+    ///
+    /// ```
+    /// use shardgram_core::Endpoint;
+    /// assert!(!Endpoint::bound(([0, 0, 0, 0], 5353).into()).takes_any_source());
+    /// ```
+    pub fn takes_any_source(&self) -> bool {
         self.any_source
     }
 }

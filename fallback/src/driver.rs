@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use shardgram_core::Endpoint;
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_sys::SocketOptions;
+use shardgram_core::{Endpoint, JoinError, Membership};
+use shardgram_sys::{SocketOptions, multicast};
 
 use crate::buffers::Buffers;
 use crate::recv::Inbox;
@@ -63,7 +63,6 @@ impl MioDriver {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let sockets = Sockets::new(poll.registry(), listeners, options)?;
-        let inbox = Inbox::new(sockets.any_wildcard_v4());
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
         bell.connect(Box::new(move || others.wake(shard)));
@@ -71,7 +70,7 @@ impl MioDriver {
             poll,
             events: Events::with_capacity(EVENTS),
             sockets,
-            inbox,
+            inbox: Inbox::default(),
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),
@@ -120,7 +119,7 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(send::LIMITS)
+        Capabilities::new(send::LIMITS).with_copies(multicast::EACH_HAS_A_COPY)
     }
 
     fn now(&self) -> Instant {
@@ -134,6 +133,14 @@ impl Driver for MioDriver {
     fn close(&mut self, socket: SocketId) {
         self.sockets.close(self.poll.registry(), socket);
         self.inbox.forget(socket, &mut self.buffers);
+    }
+
+    fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        multicast::join(&self.sockets.get(socket).ok_or(JoinError::NoSuchSocket)?.io, membership)
+    }
+
+    fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        multicast::leave(&self.sockets.get(socket).ok_or(JoinError::NoSuchSocket)?.io, membership)
     }
 
     fn wake(&mut self, shard: u16) {

@@ -18,15 +18,13 @@ const FRESH: Duration = Duration::from_secs(1);
 ///
 /// ```
 /// use shardgram_sys::interfaces::AnswerAddresses;
-/// use std::time::Instant;
 ///
 /// let mut addresses = AnswerAddresses::default();
-/// let now = Instant::now();
 /// let (sender, group) = ("127.0.0.1".parse().unwrap(), "224.0.0.251".parse().unwrap());
-/// assert!(addresses.is_for_many(group, now));
-/// assert!(!addresses.is_for_many(sender, now));
+/// assert!(addresses.is_for_many(group));
+/// assert!(!addresses.is_for_many(sender));
 /// // It came from this host, so this host's own address answers, by whatever interface it came.
-/// assert_eq!(addresses.answering(0, sender, now), Some(sender));
+/// assert_eq!(addresses.answering(0, sender), Some(sender));
 /// ```
 #[derive(Debug, Default)]
 pub struct AnswerAddresses {
@@ -45,8 +43,8 @@ impl AnswerAddresses {
     /// A link-local sender is answered from a link-local address, any other from one of its own network, or else from
     /// that with the longest common prefix (RFC 6724 section 5, rules 2 and 8). An IPv6 address may be listed a second
     /// or two before it is usable (RFC 4862 section 5.4).
-    pub fn answering(&mut self, interface: u32, sender: IpAddr, now: Instant) -> Option<IpAddr> {
-        self.refresh(now);
+    pub fn answering(&mut self, interface: u32, sender: IpAddr) -> Option<IpAddr> {
+        self.refresh();
         let on_it = |one: &&InterfaceAddress| interface == 0 || one.index == interface;
         best(self.listed.iter().filter(on_it), interface != 0, sender)
     }
@@ -54,18 +52,18 @@ impl AnswerAddresses {
     /// Whether an address stands for many hosts or none: a group, a broadcast address of this host's networks, or the
     /// unspecified address.
     #[inline]
-    pub fn is_for_many(&mut self, ip: IpAddr, now: Instant) -> bool {
+    pub fn is_for_many(&mut self, ip: IpAddr) -> bool {
         if self.last_unicast == Some(ip) {
             return false;
         }
-        let many = self.look_up(ip, now);
+        let many = self.look_up(ip);
         if !many {
             self.last_unicast = Some(ip);
         }
         many
     }
 
-    fn look_up(&mut self, ip: IpAddr, now: Instant) -> bool {
+    fn look_up(&mut self, ip: IpAddr) -> bool {
         let IpAddr::V4(v4) = ip else { return ip.is_multicast() || ip.is_unspecified() };
         if v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() {
             return true;
@@ -74,11 +72,12 @@ impl AnswerAddresses {
             return false;
         }
         // It may have come with an interface that is not listed yet.
-        self.refresh(now);
+        self.refresh();
         self.broadcasts.contains(&v4)
     }
 
-    fn refresh(&mut self, now: Instant) {
+    fn refresh(&mut self) {
+        let now = Instant::now();
         if self.read.is_some_and(|read| now.saturating_duration_since(read) < FRESH) {
             return;
         }
@@ -192,8 +191,8 @@ mod tests {
 
     #[test]
     fn addresses_of_many_hosts_are_known() {
-        let (mut addresses, now) = (AnswerAddresses::default(), Instant::now());
-        let mut is_for_many = |text: &str| addresses.is_for_many(text.parse().expect("an address"), now);
+        let mut addresses = AnswerAddresses::default();
+        let mut is_for_many = |text: &str| addresses.is_for_many(text.parse().expect("an address"));
         for many in ["127.255.255.255", "255.255.255.255", "224.0.0.251", "ff02::fb", "0.0.0.0", "::"] {
             assert!(is_for_many(many), "{many}");
         }
