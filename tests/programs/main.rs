@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod broadcast;
 mod daemon;
 mod drop_privileges;
 mod echo_example;
@@ -20,6 +21,7 @@ mod local_addresses;
 mod marks_that_wait;
 mod memlock;
 mod memory;
+mod multicast;
 mod path_mtu;
 mod peer_errors;
 mod refused_trains;
