@@ -14,8 +14,9 @@ use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, RxSlice, SocketId};
 use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
-use shardgram_core::{Config, Ecn, Endpoint, Meta, PeerError};
+use shardgram_core::{Config, Ecn, Endpoint, JoinError, Membership, Meta, PeerError};
 
+use crate::groups::is_broadcast;
 use crate::network::Network;
 use crate::socket::Owner;
 
@@ -50,6 +51,8 @@ pub(crate) struct SimDriver {
     /// Whether arrivals say how they are marked, and when they came.
     reports: (bool, bool),
     failures: Vec<SendFailure>,
+    /// Whether it may send broadcasts.
+    broadcasts: bool,
 }
 
 impl SimDriver {
@@ -71,12 +74,21 @@ impl SimDriver {
             socket_bytes: config.socket_bytes().0 as u64,
             reports: (config.reports_ecn(), config.reports_time()),
             failures: Vec::new(),
+            broadcasts: config.sends_broadcasts(),
         }
     }
 
     /// Gives it the socket of its next listener.
     pub(crate) fn listens(&mut self, socket: u32, address: SocketAddr) {
         self.listeners.push(Local { socket, address });
+    }
+
+    /// The number of a socket in the network.
+    fn socket(&self, id: SocketId) -> Result<u32, JoinError> {
+        let listener = id.as_listener().and_then(|index| self.listeners.get(usize::from(index)));
+        let endpoint = || self.endpoints.get(id.as_endpoint()? as usize)?.as_ref();
+        let local = listener.or_else(endpoint).ok_or(JoinError::NoSuchSocket)?;
+        Ok(local.socket)
     }
 
     /// How many receive buffers queued sends refer to.
@@ -103,6 +115,9 @@ impl SimDriver {
     fn send(&mut self, network: &mut Network, outbox: &Outbox, train: &Train) {
         let to = train.path.remote;
         let source = self.source(&train.path).and_then(|from| {
+            if is_broadcast(to.ip()) && !self.broadcasts {
+                return Err(PeerError::Forbidden);
+            }
             let obstacle = network.obstacle(from, to, train.segment as usize);
             obstacle.map_or(Ok(from), Err)
         });
@@ -171,7 +186,7 @@ const CLOSED: PeerError = PeerError::NotOpened { errno: NOT_OPEN };
 
 impl Driver for SimDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.trains).without_blocking()
+        Capabilities::new(self.trains).without_blocking().with_copies(true)
     }
 
     fn now(&self) -> Instant {
@@ -200,6 +215,16 @@ impl Driver for SimDriver {
         if let Some(local) = slot.and_then(Option::take) {
             self.network.borrow_mut().close(local.socket);
         }
+    }
+
+    fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        let socket = self.socket(socket)?;
+        self.network.borrow_mut().groups.join(socket, &self.host, membership)
+    }
+
+    fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        let socket = self.socket(socket)?;
+        self.network.borrow_mut().groups.leave(socket, membership.group(), membership.source())
     }
 
     fn wake(&mut self, shard: u16) {
@@ -244,6 +269,7 @@ impl Driver for SimDriver {
             let Some(taken) = self.network.borrow_mut().take(self.position.shard, bytes) else { return };
             let mut meta = Meta::default();
             meta.ecn = if self.reports.0 { taken.ecn } else { Ecn::NotEct };
+            meta.group = taken.group;
             meta.kernel_time = self.reports.1.then(|| Duration::from_nanos(taken.arrived_ns));
             let fate = sink.datagram(Arrival {
                 socket: taken.socket,

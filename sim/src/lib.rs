@@ -42,7 +42,7 @@
 //!
 //! Where things are: [`Sim`] is the public face and says who runs when; `driver` keeps the contract of
 //! [`shardgram_core::driver`]; `network` carries datagrams and `link` says how badly; `bindings` maps
-//! addresses to sockets; `schedule` knows who sleeps until when; `event_log` hashes what happened.
+//! addresses to sockets, and `groups` those that stand for many; `schedule` knows who sleeps until when; `event_log` hashes what happened.
 #![forbid(unsafe_code)]
 
 mod bindings;
@@ -50,6 +50,7 @@ mod driver;
 mod error;
 mod event_log;
 mod flight;
+mod groups;
 mod link;
 mod network;
 mod node;
