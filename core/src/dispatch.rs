@@ -157,6 +157,13 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
+    /// Tells the handler of a group that was not joined or left.
+    pub(crate) fn group_failed(&mut self) {
+        if let Some((via, group, error)) = self.io.groups.failed.pop_front() {
+            self.call(|handler, cx| handler.on_group_error(cx, via, group, error));
+        }
+    }
+
     /// The driver has closed an endpoint: peers that answered along it are closed, others lose their paths
     /// on it. Its slot is free before handlers hear of it, so they may open another at once.
     pub(crate) fn endpoint_closed(&mut self, slot: u32) {
@@ -226,6 +233,9 @@ impl<H: Handler> Dispatch<H> {
     fn forwarded(&mut self, mut forwarded: Forwarded) {
         self.io.stats.forwarded_in.add(1);
         let Forwarded { path, meta, peer, .. } = forwarded;
+        if let Some(group) = forwarded.group {
+            self.io.groups.current = group;
+        }
         let datagram = Datagram { path: &path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
         match (self.known(&path), peer) {
             (Some(known), _) => self.deliver(known, datagram),
@@ -288,7 +298,7 @@ impl<H: Handler> Dispatch<H> {
                 self.io.stats.dropped_foreign.add(1);
                 return;
             }
-        } else if !datagram.meta.group.is_some_and(|group| self.io.groups.stays_here(group)) {
+        } else if !(datagram.meta.to_many && self.io.groups.stays_here()) {
             let owner = flow_shard(datagram.path.remote, self.io.shards());
             if owner != self.io.shard {
                 self.forward(owner, None, &datagram);
@@ -379,7 +389,8 @@ impl<H: Handler> Dispatch<H> {
     /// Hands a datagram to the shard it belongs to.
     fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
         let Datagram { path: &path, meta, .. } = *datagram;
-        let forwarded = Forwarded { path, meta, peer, bytes: datagram.bytes.to_vec() };
+        let group = self.io.group(datagram);
+        let forwarded = Forwarded { path, group, meta, peer, bytes: datagram.bytes.to_vec() };
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
             self.io.stats.forwarded_out.add(1);
@@ -402,9 +413,9 @@ impl<H: Handler> Dispatch<H> {
 
     /// Whether it is a copy of a broadcast that another shard has too, and handles.
     #[cold]
-    fn is_for_another(&self, group: IpAddr, arrival: &Arrival<'_>) -> bool {
+    fn is_for_another(&self, arrival: &Arrival<'_>) -> bool {
         self.io.groups.copies
-            && !group.is_multicast()
+            && !self.io.groups.current.is_multicast()
             && arrival.socket.as_listener().is_some()
             && flow_shard(arrival.remote, self.io.shards()) != self.io.shard
     }
@@ -513,9 +524,7 @@ impl<H: Handler> Sink for Dispatch<H> {
         let count = datagrams_in(arrival.bytes.len(), arrival.segment) as u64;
         self.arrivals += count;
         let stats = &self.io.stats;
-        if let Some(group) = arrival.meta.group
-            && self.is_for_another(group, &arrival)
-        {
+        if arrival.meta.to_many && self.is_for_another(&arrival) {
             stats.broadcast_copies.add(count);
             return Fate { kept: 0, stop: false };
         }
@@ -535,6 +544,10 @@ impl<H: Handler> Sink for Dispatch<H> {
             stats.dropped_malformed.add(count);
         }
         Fate { kept: self.io.outbox.take_kept(), stop: self.panicked }
+    }
+
+    fn sent_to(&mut self, group: IpAddr) {
+        self.io.groups.current = group;
     }
 
     fn too_late(&mut self, datagrams: u32) {

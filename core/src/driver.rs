@@ -17,7 +17,7 @@
 //! | what a full socket refuses waits in the [`Backlog`], in order | yes | yes | no socket is full |
 //! | sends are marked as [`Train::ecn`] and [`Waiting::ecn`] say | yes; the DSCP stays | yes; the DSCP stays on Linux | yes |
 //! | [`Meta::ecn`] and [`Meta::kernel_time`] are told where they are asked for | yes | marks where the system has them, times on Linux | yes, by the virtual clock |
-//! | what came to a group is told ([`Meta::group`]), and answered from an address of this host | yes | yes | yes |
+//! | what came to a group is told ([`Sink::sent_to`]), and answered from an address of this host | yes | yes | yes |
 //! | groups are joined and left ([`Driver::join`]) | yes | yes; with IPv6, for one source on Linux only | yes, on no interface in particular |
 //! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | no |
 //!
@@ -637,6 +637,21 @@ pub trait Sink {
     /// }
     /// ```
     fn datagram(&mut self, arrival: Arrival<'_>) -> Fate;
+
+    /// The next datagram, of which [`Meta::to_many`] is set, was sent to this multicast group or broadcast address.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use shardgram_core::driver::{Arrival, Fate, Sink};
+    /// fn to_group(sink: &mut impl Sink, group: IpAddr, mut arrival: Arrival<'_>) -> Fate {
+    ///     arrival.meta.to_many = true;
+    ///     sink.sent_to(group);
+    ///     sink.datagram(arrival)
+    /// }
+    /// ```
+    fn sent_to(&mut self, group: IpAddr) {
+        let _ = group;
+    }
 
     /// Something was received that has no usable source address or impossible control data.
     ///

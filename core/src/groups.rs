@@ -1,9 +1,10 @@
 //! Groups that handlers join and leave while they run, and whose datagrams are handled where they arrive.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::context::Io;
-use crate::datagram::SocketId;
+use crate::datagram::{Datagram, SocketId};
 use crate::driver::Driver;
 use crate::endpoints::Via;
 use crate::handler::Handler;
@@ -26,36 +27,37 @@ struct Request {
 /// A request that came to nothing.
 pub(crate) type Failed = (Via, Membership, JoinError);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Groups {
-    requests: Vec<Request>,
+    requests: VecDeque<Request>,
     /// What was joined on listeners since the handler began. A fresh one begins without.
     joined: Vec<(SocketId, Membership)>,
     /// Groups of the configuration that every shard hears.
     everywhere: Vec<IpAddr>,
+    /// What failed and the handler was not yet told of.
+    pub(crate) failed: VecDeque<Failed>,
     /// Whether every shard's listener gets its copy of a broadcast.
     pub(crate) copies: bool,
+    /// Where the datagram at hand was sent to, if it was sent to many.
+    pub(crate) current: IpAddr,
 }
 
 impl Groups {
     pub(crate) fn new(configured: &[Membership], copies: bool) -> Self {
         let everywhere = configured.iter().filter(|one| is_everywhere(one)).map(Membership::group).collect();
-        Self { everywhere, copies, ..Self::default() }
+        let (requests, joined, failed) = (VecDeque::new(), Vec::new(), VecDeque::new());
+        Self { requests, joined, everywhere, failed, copies, current: Ipv4Addr::UNSPECIFIED.into() }
     }
 
-    /// Whether what comes to this group is handled by the shard that received it.
-    pub(crate) fn stays_here(&self, group: IpAddr) -> bool {
-        let joined = |(_, one): &(SocketId, Membership)| one.group() == group && is_everywhere(one);
-        self.everywhere.contains(&group) || self.joined.iter().any(joined)
+    /// Whether the datagram at hand, which was sent to many, is handled by the shard that received it.
+    pub(crate) fn stays_here(&self) -> bool {
+        let joined = |(_, one): &(SocketId, Membership)| one.group() == self.current && is_everywhere(one);
+        self.everywhere.contains(&self.current) || self.joined.iter().any(joined)
     }
 
     /// Whether a peer may live on another shard than the one that owns its address, because of a group.
     pub(crate) fn any_stay_here(&self) -> bool {
         !self.everywhere.is_empty() || self.joined.iter().any(|(_, one)| is_everywhere(one))
-    }
-
-    pub(crate) fn has_requests(&self) -> bool {
-        !self.requests.is_empty()
     }
 
     fn done(&mut self, what: What, socket: SocketId, membership: Membership) {
@@ -71,6 +73,7 @@ impl Groups {
     /// Leaves what a handler that failed had joined, and forgets what it asked for.
     pub(crate) fn begin_anew(&mut self, driver: &mut impl Driver) {
         self.requests.clear();
+        self.failed.clear();
         for (socket, membership) in self.joined.drain(..) {
             if let Err(error) = driver.leave(socket, &membership) {
                 tracing::warn!(%membership, %error, "a group that a failed handler had joined was not left");
@@ -126,6 +129,19 @@ impl<H: Handler> Io<H> {
         self.ask_for_group(What::Leave, via, membership)
     }
 
+    /// The multicast group or the broadcast address that the datagram at hand was sent to; `None` if that was an address
+    /// of this host alone. For the datagram that the callback was given.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io};
+    /// fn is_a_search<H: Handler>(io: &Io<H>, datagram: &Datagram<'_>) -> bool {
+    ///     io.group(datagram) == Some([239, 255, 255, 250].into()) && datagram.starts_with(b"M-SEARCH")
+    /// }
+    /// ```
+    pub fn group(&self, datagram: &Datagram<'_>) -> Option<IpAddr> {
+        datagram.meta.to_many.then_some(self.groups.current)
+    }
+
     fn ask_for_group(&mut self, what: What, via: Via, membership: Membership) -> Result<(), JoinError> {
         let (_, bound) = self.socket_of(via).ok_or(JoinError::NoSuchSocket)?;
         let group = membership.group();
@@ -135,7 +151,8 @@ impl<H: Handler> Io<H> {
         if self.groups.requests.len() >= MAX_MEMBERSHIPS {
             return Err(JoinError::TooMany { limit: MAX_MEMBERSHIPS });
         }
-        self.groups.requests.push(Request { what, via, membership });
+        self.groups.requests.push_back(Request { what, via, membership });
+        self.endpoints.ask_for_group();
         Ok(())
     }
 
@@ -153,21 +170,23 @@ impl<H: Handler> Io<H> {
         }
     }
 
-    /// Joins and leaves what was asked for, in order. Gives back what failed.
-    pub(crate) fn carry_out_groups(&mut self, driver: &mut impl Driver) -> Vec<Failed> {
-        let mut failed = Vec::new();
-        for Request { what, via, membership } in std::mem::take(&mut self.groups.requests) {
-            // Its endpoint may have been closed since.
-            let Some((socket, _)) = self.socket_of(via) else { continue };
-            let outcome = match what {
-                What::Join => driver.join(socket, &membership),
-                What::Leave => driver.leave(socket, &membership),
-            };
-            match outcome {
-                Ok(()) => self.groups.done(what, socket, membership),
-                Err(error) => failed.push((via, membership, error)),
+    /// Joins or leaves what was asked for next; whether that was done. What failed is noted.
+    #[cold]
+    pub(crate) fn carry_out_group(&mut self, driver: &mut impl Driver) -> bool {
+        let Some(Request { what, via, membership }) = self.groups.requests.pop_front() else { return true };
+        // Its endpoint may have been closed since.
+        let Some((socket, _)) = self.socket_of(via) else { return true };
+        let outcome = match what {
+            What::Join => driver.join(socket, &membership),
+            What::Leave => driver.leave(socket, &membership),
+        };
+        match outcome {
+            Ok(()) => self.groups.done(what, socket, membership),
+            Err(error) => {
+                self.groups.failed.push_back((via, membership, error));
+                return false;
             }
         }
-        failed
+        true
     }
 }

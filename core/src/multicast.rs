@@ -389,7 +389,7 @@ impl Config {
     /// listener hears no group that it did not join itself, the host's other programs notwithstanding (IP_MULTICAST_ALL
     /// in ip(7)).
     ///
-    /// What came to a group says so ([`crate::Meta::group`]). Answers leave from this host's address on the interface by
+    /// What came to a group says so ([`crate::Io::group`]). Answers leave from this host's address on the interface by
     /// which it came, never from the group's.
     ///
     /// ```

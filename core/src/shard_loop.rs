@@ -20,7 +20,7 @@ use crate::dispatch::{Dispatch, guarded};
 use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
 use crate::error::CloseReason;
-use crate::groups::{self, Groups};
+use crate::groups::Groups;
 use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
 use crate::links::Links;
@@ -134,6 +134,15 @@ pub enum Turn {
     Asleep,
     /// It was the last.
     Ended(Ending),
+}
+
+/// What could not be done that a handler asked for.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// An endpoint could not be opened: its slot, and the system's error number.
+    Endpoint(u32, i32),
+    /// The next group of those that were not joined or left.
+    Group,
 }
 
 #[derive(Clone, Copy)]
@@ -326,12 +335,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// Sends what is queued, waits, and reads the clock.
     fn carry_out(&mut self) -> io::Result<Turned> {
         let (closes, failures) = self.carry_out_requests();
-        let ungrouped = self.carry_out_groups();
         self.wake_neighbours();
-        let to_tell = !closes.is_empty()
-            || !failures.is_empty()
-            || !ungrouped.is_empty()
-            || self.stage.io.links.has_retired();
+        let to_tell = !closes.is_empty() || !failures.is_empty() || self.stage.io.links.has_retired();
         let wait = if to_tell { Wait::Poll } else { self.wait() };
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
@@ -340,11 +345,11 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let io = &mut self.stage.io;
             io.now = self.driver.now();
             io.stamp = io.clock.stamp(io.now);
-            for (slot, errno) in failures {
-                self.stage.endpoint_failed(slot, errno);
-            }
-            for (via, group, error) in ungrouped {
-                self.stage.call(|handler, cx| handler.on_group_error(cx, via, group, error));
+            for failure in failures {
+                match failure {
+                    Failure::Endpoint(slot, errno) => self.stage.endpoint_failed(slot, errno),
+                    Failure::Group => self.stage.group_failed(),
+                }
             }
             self.close_endpoints(&closes);
             for (slot, peer) in self.stage.io.links.take_retired() {
@@ -376,9 +381,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         result
     }
 
-    /// Opens the endpoints that were asked for. Gives back those to close once the outbox is carried out,
-    /// and those that could not be opened, of which handlers hear in the turn.
-    fn carry_out_requests(&mut self) -> (Vec<u32>, Vec<(u32, i32)>) {
+    /// Opens the endpoints that were asked for, and joins and leaves groups. Gives back the endpoints to close once the
+    /// outbox is carried out, and what failed, of which handlers hear in the turn.
+    fn carry_out_requests(&mut self) -> (Vec<u32>, Vec<Failure>) {
         let (mut closes, mut failures) = (Vec::new(), Vec::new());
         for request in self.stage.io.endpoints.take_requests() {
             match request {
@@ -387,21 +392,16 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                     let endpoint = *self.stage.io.endpoints.config(slot);
                     let outcome = self.driver.open(SocketId::endpoint(slot), &endpoint);
                     self.stage.io.endpoints.opened(slot, outcome);
-                    failures.extend(outcome.err().map(|errno| (slot, errno)));
+                    failures.extend(outcome.err().map(|errno| Failure::Endpoint(slot, errno)));
+                }
+                Request::Group => {
+                    let done = self.stage.io.carry_out_group(&mut self.driver);
+                    failures.extend((!done).then_some(Failure::Group));
                 }
             }
         }
         self.stage.io.grant_wishes(&mut self.driver);
         (closes, failures)
-    }
-
-    /// Joins and leaves the groups that were asked for, once their sockets are open. Gives back what failed, of which
-    /// handlers hear in the turn.
-    fn carry_out_groups(&mut self) -> Vec<groups::Failed> {
-        if !self.stage.io.groups.has_requests() {
-            return Vec::new();
-        }
-        self.stage.io.carry_out_groups(&mut self.driver)
     }
 
     fn close_endpoints(&mut self, slots: &[u32]) {
@@ -435,7 +435,6 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             more || asked
                 || self.stage.panicked
                 || io.endpoints.has_requests()
-                || io.groups.has_requests()
                 || io.has_promotions()
                 || io.refused.any_to_look_at()
         };

@@ -125,6 +125,9 @@ impl Inbox {
         while *budget > 0 {
             let Some(filled) = self.filled.pop_front() else { break };
             *budget -= 1;
+            if let Some(group) = filled.group {
+                sink.sent_to(group);
+            }
             let fate = sink.datagram(filled.arrival(buffers.bytes_mut(filled.buffer)));
             if fate.kept > 0 {
                 buffers.keep(filled.buffer);
@@ -248,7 +251,7 @@ impl Filled {
         meta.ecn = from.ecn.map_or(Ecn::NotEct, |codepoint| Ecn::from_bits(codepoint as u8));
         meta.kernel_time = from.timestamp;
         meta.interface = from.interface_index.unwrap_or(0);
-        meta.group = group;
+        meta.to_many = group.is_some();
         let segment = if from.len > from.stride { from.stride } else { 0 };
         let bytes = &mut buffer[..from.len];
         Arrival { socket, remote: from.addr, local, meta, segment, bytes, buffer: number, start: 0 }

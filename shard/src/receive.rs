@@ -212,7 +212,7 @@ impl UringDriver {
         let mut local = if whence.wildcard { control.local } else { whence.address };
         // With IPv4 the kernel says from where to answer, and with IPv6 nothing if it was sent to a group.
         let to_many = whence.told && control.destination != control.local;
-        let group = if to_many { control.destination } else { None };
+        let group = control.destination.filter(|_| to_many);
         if to_many && whence.wildcard && local.is_none() {
             local = self.answering.answering(control.interface, remote.ip());
         }
@@ -230,7 +230,10 @@ impl UringDriver {
         meta.interface = control.interface;
         meta.ecn = control.ecn.map_or(Ecn::NotEct, Ecn::from_bits);
         meta.kernel_time = control.time;
-        meta.group = group;
+        meta.to_many = to_many;
+        if let Some(group) = group {
+            sink.sent_to(group);
+        }
         let fate = sink.datagram(Arrival {
             socket: whence.id,
             remote,

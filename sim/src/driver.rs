@@ -269,7 +269,10 @@ impl Driver for SimDriver {
             let Some(taken) = self.network.borrow_mut().take(self.position.shard, bytes) else { return };
             let mut meta = Meta::default();
             meta.ecn = if self.reports.0 { taken.ecn } else { Ecn::NotEct };
-            meta.group = taken.group;
+            meta.to_many = taken.group.is_some();
+            if let Some(group) = taken.group {
+                sink.sent_to(group);
+            }
             meta.kernel_time = self.reports.1.then(|| Duration::from_nanos(taken.arrived_ns));
             let fate = sink.datagram(Arrival {
                 socket: taken.socket,
