@@ -95,7 +95,7 @@ pub struct Io<H: Handler> {
     pub(crate) routes: Routes,
     pub(crate) timers: TimerWheel<H::Timer>,
     pub(crate) endpoints: Endpoints,
-    pub(crate) groups: Groups,
+    pub(crate) groups: Box<Groups>,
     pub(crate) listeners: Arc<[SocketAddr]>,
     pub(crate) closing: Vec<PeerId>,
     pub(crate) postboxes: Arc<[Postbox<H::Message>]>,

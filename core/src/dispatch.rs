@@ -285,6 +285,7 @@ impl<H: Handler> Dispatch<H> {
         self.call(|handler, cx| handler.on_datagram(cx, peer, datagram));
     }
 
+    #[inline(never)]
     fn stranger(&mut self, datagram: Datagram<'_>) {
         if is_for_many(datagram.path.remote.ip()) {
             // RFC 1122 section 4.1.3.6: "A UDP datagram received with an invalid IP source address (e.g., a broadcast or

@@ -226,7 +226,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
             endpoints: Endpoints::new(config.max_endpoints as usize),
-            groups: Groups::new(config.memberships(), capabilities.copies),
+            groups: Box::new(Groups::new(config.memberships(), capabilities.copies)),
             listeners: setup.listeners,
             closing: Vec::new(),
             postboxes: setup.postboxes,
