@@ -157,7 +157,7 @@ impl Server {
                 self.listeners.iter().filter(|of_shard| of_shard.iter().any(|one| takes(&one))).collect();
             let refused = |error| StartError::Join { membership: membership.clone(), error };
             let hearing = match membership.hearers() {
-                Hearers::EveryShard if with_listeners.len() < self.listeners.len() => {
+                Hearers::EveryShard if !multicast::EACH_HAS_A_COPY && self.listeners.len() > 1 => {
                     let what = "a copy for each shard, where all shards share one socket,";
                     return Err(refused(JoinError::Unsupported { what }));
                 }

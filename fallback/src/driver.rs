@@ -17,7 +17,7 @@ use shardgram_sys::{SocketOptions, multicast};
 use crate::buffers::Buffers;
 use crate::recv::Inbox;
 use crate::send::{self, Reports};
-use crate::sockets::Sockets;
+use crate::sockets::{Socket, Sockets};
 use crate::wake::Fleet;
 
 /// Tells a wake-up from a socket. No socket's place is that high.
@@ -93,6 +93,11 @@ impl MioDriver {
         [deadline, rest].into_iter().flatten().min()
     }
 
+    /// A shard without listeners has others in their places.
+    fn open_socket(&self, id: SocketId) -> Result<&Socket, JoinError> {
+        self.sockets.get(id).filter(|socket| socket.id == id).ok_or(JoinError::NoSuchSocket)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -136,11 +141,11 @@ impl Driver for MioDriver {
     }
 
     fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
-        multicast::join(&self.sockets.get(socket).ok_or(JoinError::NoSuchSocket)?.io, membership)
+        multicast::join(&self.open_socket(socket)?.io, membership)
     }
 
     fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
-        multicast::leave(&self.sockets.get(socket).ok_or(JoinError::NoSuchSocket)?.io, membership)
+        multicast::leave(&self.open_socket(socket)?.io, membership)
     }
 
     fn wake(&mut self, shard: u16) {
