@@ -108,6 +108,14 @@ pub enum BindError {
         /// The interface that was asked for.
         interface: Interface,
     },
+    /// The interface by which datagrams to groups are to leave is not there, or the system cannot do that.
+    #[error("cannot send to multicast groups from {address} as asked: {source}")]
+    ToGroups {
+        /// The address the socket was meant for.
+        address: SocketAddr,
+        /// Why not, and what would help.
+        source: shardgram_core::JoinError,
+    },
     /// The caller's socket hook failed.
     #[error("the socket hook failed for {address}: {source}; mend the hook or what it needs")]
     Hook {
@@ -155,6 +163,7 @@ impl BindError {
             | Self::FamilyMismatch { .. }
             | Self::NotSpecific { .. }
             | Self::PeerPortZero { .. } => errno::EINVAL,
+            Self::ToGroups { .. } => errno::ENODEV,
         }
     }
 
