@@ -177,7 +177,10 @@ impl Inbox {
                 Some(ip) => whence_and_whither(ip, from, socket, &mut self.answering),
                 None => (None, None),
             };
-            self.filled.push_back(Filled { socket: socket.id, buffer, from: *from, local, group });
+            // Where no option says otherwise quinn-udp tells of marks, asked for or not.
+            let mut from = *from;
+            from.ecn = from.ecn.filter(|_| socket.tells_ecn);
+            self.filled.push_back(Filled { socket: socket.id, buffer, from, local, group });
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),

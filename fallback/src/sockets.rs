@@ -35,6 +35,8 @@ pub(crate) struct Socket {
     pub(crate) wildcard: bool,
     /// What comes by it says whether it was sent to many hosts.
     pub(crate) told: bool,
+    /// Whether handlers are told how what it receives is marked.
+    pub(crate) tells_ecn: bool,
     /// Receives in a row that failed.
     pub(crate) failures: u32,
     /// Its send buffer is full: nothing is sent until the system says that there is room.
@@ -108,6 +110,7 @@ impl Socket {
             id,
             wildcard,
             told: wildcard,
+            tells_ecn: options.ecn,
             failures: 0,
             full: Full::No,
             listed: false,

@@ -246,8 +246,8 @@ impl Network {
 /// Sockets.
 impl Network {
     /// A place for a shard, and the way to wake it.
-    pub(crate) fn add_shard(&mut self, capacity: usize) -> (u32, Ringer) {
-        self.inboxes.push(Inbox { capacity, ..Inbox::default() });
+    pub(crate) fn add_shard(&mut self, trains: bool) -> (u32, Ringer) {
+        self.inboxes.push(Inbox { trains, ..Inbox::default() });
         (self.inboxes.len() as u32 - 1, self.schedule.add())
     }
 
@@ -723,8 +723,7 @@ impl Network {
                     Owner::Raw { .. } | Owner::Closed => return,
                 };
                 let inbox = &mut inboxes[shard as usize];
-                if count > 1 && arrived.longest() > inbox.capacity {
-                    // What is cut off must be said of each datagram, so they cannot come as a train.
+                if count > 1 && !inbox.trains {
                     self.cut(flight, at, at_ns);
                 } else if socket.charge(len) {
                     match &mut socket.owner {

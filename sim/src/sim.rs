@@ -214,7 +214,7 @@ impl Sim {
             .map(|_| {
                 // A node that fails to start leaves its places behind; nothing ever runs in them.
                 self.shards.push(Shard { node: index, runner: None });
-                self.network.borrow_mut().add_shard(config.datagram_capacity()).1
+                self.network.borrow_mut().add_shard(config.uses_trains()).1
             })
             .collect();
         let site = Site {
