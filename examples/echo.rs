@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server};
-use shardgram::{TierPolicy, WaitPolicy};
+use shardgram::{Receivers, TierPolicy, WaitPolicy};
 
 /// An echo server. SIGINT and SIGTERM drain it; a second one stops it at once.
 #[derive(Parser)]
@@ -25,6 +25,9 @@ struct Options {
     /// auto, uring or mio.
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// Which shards receive: auto, per-shard, or one for each address listened on.
+    #[arg(long, default_value = "auto")]
+    receivers: Receivers,
     /// When peers get sockets of their own: listener (never), connected (at once) or adaptive (when they
     /// send much).
     #[arg(long, default_value = "listener")]
@@ -59,7 +62,7 @@ impl Handler for Echo {
 
 fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::new().shards(options.shards).cores(options.cores).backend(options.backend);
-    let config = config.tier(options.tier).wait(options.wait);
+    let config = config.tier(options.tier).wait(options.wait).receivers(options.receivers);
     let config = match options.max_connected {
         Some(peers) => config.max_connected(peers),
         None => config,

@@ -1,7 +1,8 @@
 //! Whether peers can have sockets of their own here, in which way, and how many.
 
 use shardgram_core::driver::ConnectedLimits;
-use shardgram_core::{AcceptChoice, Backend, Config};
+use shardgram_core::{AcceptChoice, Backend, Config, TierPolicy};
+use shardgram_sys::Os;
 
 use crate::drivers::{self, AcceptWay};
 use crate::error::StartError;
@@ -31,7 +32,7 @@ impl Connected {
     ///
     /// # Errors
     /// [`StartError::TooManyConnected`] if it asks for more than descriptors allow, and
-    /// [`StartError::AcceptRefused`] if the way it asks for cannot be had.
+    /// [`StartError::AcceptRefused`] or [`StartError::TierRefused`] if what it asks for cannot be had.
     pub(crate) fn decide(
         config: &Config,
         backend: Backend,
@@ -51,16 +52,30 @@ impl Connected {
         let accept = config.accept_choice();
         let way = match backend {
             Backend::Uring => drivers::accept_way(accept),
-            other => Err(format!("the {other} driver gives peers no sockets of their own")),
+            other => Err(no_driver(other)),
         };
         let way = match way {
             Ok(way) => way,
-            Err(_) if accept == AcceptChoice::Auto => return Ok(Self::NONE),
-            Err(reason) => return Err(StartError::AcceptRefused { accept, reason }),
+            Err(reason) => return Self::none_because(config, reason),
         };
         let default = if way.is_cheap() { DEFAULT } else { DEFAULT_SAME_GROUP };
         let limits = ConnectedLimits { total, per_address: per_address.unwrap_or(default) };
         Ok(Self { way: Some(way), limits })
+    }
+
+    /// None, for this reason, if only defaults ask for more.
+    ///
+    /// # Errors
+    /// What was asked for in vain.
+    pub(crate) fn none_because(config: &Config, reason: String) -> Result<Self, StartError> {
+        let (accept, tier) = (config.accept_choice(), config.tier_policy());
+        if accept != AcceptChoice::Auto {
+            return Err(StartError::AcceptRefused { accept, reason });
+        }
+        if tier != TierPolicy::Listener {
+            return Err(StartError::TierRefused { tier, reason });
+        }
+        Ok(Self::NONE)
     }
 
     /// A shard's part of the bounds; the first shards get what does not divide evenly.
@@ -70,6 +85,13 @@ impl Connected {
         let share = |all: u32| all / shards + u32::from(shard < all % shards);
         ConnectedLimits { total: share(self.limits.total), per_address: share(self.limits.per_address) }
     }
+}
+
+/// Why peers have no sockets of their own with such a driver.
+fn no_driver(backend: Backend) -> String {
+    let here = Os::HERE.connected_tier();
+    let because = if here.is { String::new() } else { format!(" ({})", here.because) };
+    format!("the {backend} driver gives peers no sockets of their own{because}")
 }
 
 /// How many connected peers the limit of descriptors leaves room for.
@@ -123,5 +145,18 @@ mod tests {
         assert!(reason.contains("mio"), "{reason}");
         let nobody = config.max_connected(0);
         assert!(Connected::decide(&nobody, Backend::Mio, None).is_ok(), "nobody needs it");
+    }
+
+    #[test]
+    fn a_tier_that_cannot_be_had_is_refused_with_the_reason() {
+        for tier in [TierPolicy::Connected, TierPolicy::Adaptive] {
+            let config = Config::new().listen(([127, 0, 0, 1], 0).into()).tier(tier);
+            let error = Connected::decide(&config, Backend::Mio, None).expect_err("mio has none");
+            let text = error.to_string();
+            assert!(matches!(error, StartError::TierRefused { tier: asked, .. } if asked == tier), "{text}");
+            assert!(text.contains("the mio driver") && text.ends_with("ask for the tier listener"), "{text}");
+            let nobody = config.max_connected(0);
+            assert!(Connected::decide(&nobody, Backend::Mio, None).is_ok(), "nobody needs it");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use shardgram_core::{ConfigError, JoinError, Membership};
-use shardgram_sys::{AffinityError, BindError};
+use shardgram_sys::{AffinityError, BindError, Unsupported};
 
 /// Why a server did not start. Nothing of it is left running.
 ///
@@ -38,6 +38,17 @@ pub enum StartError {
         /// The backend asked for.
         backend: shardgram_core::Backend,
         /// What refuses it, and what would help.
+        reason: String,
+    },
+    /// A setting that was asked for cannot be had on this system.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The tier that was asked for cannot be had here.
+    #[error("tier={tier} was asked for and cannot be had: {reason}; or ask for the tier listener")]
+    TierRefused {
+        /// The tier asked for.
+        tier: shardgram_core::TierPolicy,
+        /// What stands in the way.
         reason: String,
     },
     /// The way to accept that was asked for cannot be had here.

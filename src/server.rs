@@ -6,8 +6,8 @@ use std::sync::Arc;
 use shardgram_core::config::{Hearers, ToGroups};
 use shardgram_core::{Backend, Config, Handler, JoinError, Resolver, ShardInfo};
 use shardgram_sys::{
-    AffinityError, ListenerGroup, ListenerSocket, SendToMany, SocketHook, SocketOptions, Steering, affinity,
-    multicast,
+    AffinityError, ListenerGroup, ListenerSocket, Os, SendToMany, Sharing, SocketHook, SocketOptions,
+    Steering, Unsupported, affinity, listener_group, multicast,
 };
 
 use crate::backend::{self, Choice};
@@ -34,9 +34,11 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
     pub(crate) addresses: Arc<[SocketAddr]>,
-    /// Bound sockets of each shard: those of the listen addresses in their order, then those of local
-    /// addresses.
+    /// Bound sockets of each shard that receives by them: those of the listen addresses in their order, then those of
+    /// local addresses.
     pub(crate) listeners: Vec<Vec<ListenerSocket>>,
+    /// Whether all shards receive.
+    pub(crate) sharing: Sharing,
     pub(crate) local_addresses: LocalAddresses,
     pub(crate) connected: Connected,
     pub(crate) choice: Choice,
@@ -93,7 +95,8 @@ impl Server {
         }
         check_cores(&config)?;
         let descriptors = raise_limits();
-        let mut choice = backend::choose(&config)?;
+        let sharing = Os::HERE.sharing(config.receivers_choice(), config.shard_count())?;
+        let mut choice = backend::choose(&config, sharing)?;
         let connected = Connected::decide(&config, choice.backend, descriptors)?;
         let (receive_buffer, send_buffer) = config.socket_bytes();
         let mut options = SocketOptions {
@@ -108,6 +111,7 @@ impl Server {
         };
         let receives_trains = choice.backend != Backend::Mio || shardgram_fallback::receives_trains(&options);
         options.receive_trains = config.uses_trains() && receives_trains;
+        check_options(config.listen_addrs(), &options)?;
         let cap = match choice.backend {
             backend if serves_local_addresses(backend) => config.local_address_capacity(),
             _ => 0,
@@ -119,29 +123,27 @@ impl Server {
             config,
             options,
             addresses: Arc::new([]),
+            sharing,
             warnings: choice.warning.take().into_iter().collect(),
             choice,
             resolver: Arc::new(SystemResolver::new()),
         };
+        if server.config.uses_trains() && !receives_trains {
+            server.warnings.push(NO_TRAINS_IN.to_owned());
+        }
         server.bind_listeners()?;
         Ok(server)
     }
 
     fn bind_listeners(&mut self) -> Result<(), StartError> {
-        let mut bound = Vec::new();
-        for (listen, &address) in (0..).zip(self.config.listen_addrs()) {
-            let mut group = ListenerGroup::bind(address, self.config.shard_count(), &self.options)?;
-            bound.push(group.local_addr());
-            self.warnings.extend(group.warnings().iter().map(ToString::to_string));
-            if let Steering::Kernel { reason } = group.steering() {
-                tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
-                // It may choose a peer's own socket for a stranger's datagram.
-                self.connected = Connected::NONE;
-            }
-            for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                self.listeners[shard].push(ListenerSocket { listen, local: None, socket });
-            }
-            self.local_addresses.beside(listen, group);
+        let asked = self.config.listen_addrs().to_vec();
+        listener_group::check_overlap(&asked)?;
+        let mut bound = asked.clone();
+        for at in Os::HERE.bind_order(&asked) {
+            bound[at] = self.bind_listener(at as u16, asked[at])?;
+        }
+        for of_shard in &mut self.listeners {
+            of_shard.sort_by_key(|listener| listener.listen);
         }
         self.join_groups()?;
         self.warnings.extend(self.local_addresses.expand(&mut self.listeners)?);
@@ -184,6 +186,29 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Binds one address of the configuration and says which port it got.
+    fn bind_listener(&mut self, listen: u16, address: SocketAddr) -> Result<SocketAddr, StartError> {
+        let shards = self.config.shard_count();
+        let mut group = ListenerGroup::bind_shared(address, shards, self.sharing, &self.options)?;
+        self.warnings.extend(group.warnings().iter().map(ToString::to_string));
+        let wildcard = address.ip().is_unspecified();
+        self.warnings.extend(Os::HERE.downgrades(&self.options, address.is_ipv6(), wildcard));
+        if let Steering::Kernel { reason } = group.steering() {
+            tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
+            if self.connected.way.is_some() {
+                // It may choose a peer's own socket for a stranger's datagram.
+                self.connected = Connected::none_because(&self.config, reason.clone())?;
+            }
+        }
+        let first = self.sharing.receiver(listen, shards).unwrap_or(0);
+        for (shard, socket) in (first..).zip(group.take_sockets()) {
+            self.listeners[usize::from(shard)].push(ListenerSocket { listen, local: None, socket });
+        }
+        let bound = group.local_addr();
+        self.local_addresses.beside(listen, group);
+        Ok(bound)
     }
 
     /// The addresses bound, in the order of [`Config::listen`], with the ports that were found for port 0.
@@ -230,7 +255,7 @@ impl Server {
         self.choice.reason.as_deref()
     }
 
-    /// What the system granted less of than was asked for, each with its remedy.
+    /// What the system granted less of than was asked for, or serves otherwise than by default, each with its remedy.
     ///
     /// ```
     /// fn print_warnings(server: &shardgram::Server) {
@@ -266,7 +291,8 @@ impl Server {
         self.listeners.iter().flatten().try_for_each(|listener| fchown(&listener.socket, Some(uid), None))
     }
 
-    /// One line that says what serves: addresses, shards, backend, and the reason of a fallback.
+    /// One line that says what serves: addresses, shards, backend, whether one shard receives for all
+    /// ([`shardgram_core::Receivers`]), and the reason of a fallback.
     ///
     /// ```
     /// use shardgram::{Backend, Config, Server};
@@ -285,6 +311,9 @@ impl Server {
             Some(way) => line.push_str(&format!(" tier={} accept={way}", self.config.tier_policy())),
             // Whatever the policy: peers have no sockets of their own here.
             None => line.push_str(" tier=listener"),
+        }
+        if self.sharing == Sharing::OneReceiver && !self.addresses.is_empty() {
+            line.push_str(" receivers=one");
         }
         if let Some(reason) = &self.choice.reason {
             line.push_str(" reason=");
@@ -357,14 +386,33 @@ fn to_many(config: &Config) -> SendToMany {
     SendToMany { hops, looped, interface, broadcast: config.sends_broadcasts() }
 }
 
-fn check_cores(config: &Config) -> Result<(), StartError> {
-    let available = affinity::available_cores();
-    for &core in config.core_list() {
-        if !available.contains(&core) {
-            return Err(AffinityError::NoSuchCore { core, available }.into());
-        }
+/// What is told where trains are on by default and cannot be received.
+const NO_TRAINS_IN: &str = "trains are sent and not received: over mio ecn and receive_timestamps leave no room for \
+                            what says how long their datagrams are; turn one of the two off";
+
+/// Whether this system can do what sockets are to be opened with, for the families listened on; without listeners for
+/// one of them, which endpoints may have.
+fn check_options(listen: &[SocketAddr], options: &SocketOptions) -> Result<(), Unsupported> {
+    if listen.is_empty() {
+        return Os::HERE.check(options, true).or_else(|_| Os::HERE.check(options, false));
     }
-    Ok(())
+    listen.iter().try_for_each(|address| Os::HERE.check(options, address.is_ipv6()))
+}
+
+/// Whether threads can be pinned to the cores that were named, found out by doing so: some systems list their cores
+/// and refuse all the same. On a thread of its own, which does not stay.
+fn check_cores(config: &Config) -> Result<(), StartError> {
+    let cores = config.core_list();
+    if cores.is_empty() {
+        return Ok(());
+    }
+    let available = affinity::available_cores();
+    if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
+        return Err(AffinityError::NoSuchCore { core, available }.into());
+    }
+    let pin_all = || cores.iter().try_for_each(|&core| affinity::pin_current_thread(core));
+    let pinned = std::thread::scope(|scope| scope.spawn(pin_all).join());
+    Ok(pinned.unwrap_or(Ok(()))?)
 }
 
 /// Every socket is a descriptor; the soft limit of many systems is 1,024.

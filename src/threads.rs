@@ -13,10 +13,10 @@ use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::mailboxes;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
 use shardgram_core::{Config, Handler, ShardInfo, Stats};
-use shardgram_sys::{ListenerSocket, SocketOptions, affinity};
+use shardgram_sys::{SocketOptions, affinity};
 
 use crate::connected::Connected;
-use crate::drivers::{Changes, Drive, Fleet, Parts, Ring};
+use crate::drivers::{Changes, Drive, Fleet, Listeners, Parts, Ring};
 use crate::error::StartError;
 use crate::handle::{Handle, Remote};
 use crate::server::Server;
@@ -26,7 +26,7 @@ use crate::signals::SignalDrain;
 struct Shard<M> {
     config: Config,
     options: SocketOptions,
-    listeners: Vec<ListenerSocket>,
+    listeners: Listeners,
     changes: Option<Changes>,
     connected: Connected,
     ring: Option<Ring>,
@@ -55,11 +55,22 @@ pub(crate) fn spawn<H: Handler>(
     make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
 ) -> Result<Handle<H::Message>, StartError> {
     let Server {
-        config, options, addresses, listeners, local_addresses, choice, connected, resolver, ..
+        config,
+        options,
+        addresses,
+        listeners,
+        sharing,
+        local_addresses,
+        choice,
+        connected,
+        resolver,
+        ..
     } = server;
     let shards = config.shard_count();
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
+    let listeners =
+        fleet.listeners(listeners, sharing, &options).map_err(system("take the listeners over"))?;
     let (postboxes, mailboxes) = mailboxes(shards, config.mailbox_capacity());
     let control = Arc::new(Control::default());
     let stats: Arc<[Arc<Stats>]> = (0..shards).map(|_| Arc::new(Stats::default())).collect();

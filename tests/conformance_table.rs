@@ -43,3 +43,37 @@ fn its_page_is_what_it_says() {
     let write = "SHARDGRAM_WRITE=1 cargo test -p shardgram --test conformance_table";
     assert!(text == now, "docs/conformance.md is not the table any more; this writes it: {write}");
 }
+
+/// The plan of `sys/`, from which the mio driver says what it can do, against the table, for every system.
+#[test]
+fn the_plan_of_each_system_is_that_of_the_table() {
+    use shardgram_core::Capability;
+    use shardgram_core::conformance::table::{Driver, Os, Platform, expected};
+    use shardgram_sys::plan;
+
+    let systems = [
+        (Os::Linux, plan::Os::Linux),
+        (Os::FreeBsd, plan::Os::FreeBsd),
+        (Os::MacOs, plan::Os::MacOs),
+        (Os::OpenBsd, plan::Os::OpenBsd),
+        (Os::OpenBsd, plan::Os::NetBsd),
+        (Os::Windows, plan::Os::Windows),
+    ];
+    for (os, planned) in systems {
+        for one_receiver in [false, true] {
+            let platform = Platform { driver: Driver::Mio, os, one_receiver };
+            let sharing = if one_receiver { plan::Sharing::OneReceiver } else { plan::Sharing::PerShard };
+            let able = planned.able(sharing);
+            for capability in Capability::ALL {
+                let can = match capability {
+                    Capability::TrainsOut => planned.trains_out().is,
+                    Capability::Connected => false,
+                    Capability::Blocking => true,
+                    other => able.contains(&other),
+                };
+                let expected = expected(capability, platform).reason().is_none();
+                assert_eq!(can, expected, "{planned}, one receiver {one_receiver}: {capability}");
+            }
+        }
+    }
+}

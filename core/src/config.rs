@@ -9,6 +9,7 @@ use crate::interface::Interface;
 use crate::multicast::Membership;
 pub use crate::multicast::{Hearers, ToGroups};
 use crate::path_mtu::PathMtu;
+use crate::receivers::Receivers;
 
 /// Most connected peers that may be asked for.
 const MAX_CONNECTED: u64 = 1 << 20;
@@ -217,6 +218,7 @@ macro_rules! settings {
             pub(crate) ecn: bool,
             pub(crate) receive_timestamps: bool,
             pub(crate) path_mtu: PathMtu,
+            pub(crate) receivers: Receivers,
             pub(crate) max_connected: Option<u32>,
             pub(crate) max_connected_per_address: Option<u32>,
             pub(crate) memberships: Vec<Membership>,
@@ -241,6 +243,7 @@ macro_rules! settings {
                     ecn: false,
                     receive_timestamps: false,
                     path_mtu: PathMtu::System,
+                    receivers: Receivers::Auto,
                     max_connected: None,
                     max_connected_per_address: None,
                     memberships: Vec::new(),
@@ -332,8 +335,8 @@ settings! {
     /// nothing is lost: the kernel keeps the rest in memory of its own and ends the receives, which are armed
     /// again. Each costs 16 bytes, locked.
     completion_entries: u32 = 0, 0 => 65_536;
-    /// Receives handled in a turn before sends leave; a train received whole is one. Default 64, range 1 to
-    /// 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
+    /// Receives handled in a turn before sends leave; a train received whole is one. As many that other shards have
+    /// forwarded are handled beside them. Default 64, range 1 to 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
     turn_budget: u32 = 64, 1 => 65_536;
     /// Microseconds that a shard gives peers to send more, with io_uring on Linux 6.12 and later. Default 100, range 0
     /// to 10,000; 0 turns it off. When a peer has sent several datagrams in a row, the shard's next sleep lasts until
@@ -356,7 +359,8 @@ settings! {
     /// what was queued before the socket was found full then fails ([`crate::Snapshot::send_failed_full`]).
     send_backlog_bytes: u32 = 16 << 20, 64 << 10 => 1 << 30;
     /// Messages waiting for a shard. Default 4,096, range 1 to 1,048,576. When it is full the sender gets
-    /// its message back. Forwarded datagrams have a bound of their own: 1,024 of them and 8 MiB.
+    /// its message back. Forwarded datagrams have a bound of their own: 4,096 of them, a train counting as one, and
+    /// 8 MiB.
     mailbox_len: u32 = 4_096, 1 => 1 << 20;
     /// Timers per shard. Default 262,144, range 1 to 16,777,216. About 64 bytes each beside the value,
     /// reserved and not touched until used.
@@ -531,7 +535,24 @@ impl Config {
         self
     }
 
-    /// When peers get sockets of their own. Default [`TierPolicy::Listener`]: when the handler says so.
+    /// Which shards receive at an address that is listened on. Default [`Receivers::Auto`]: every shard where the
+    /// system divides what comes to a port, one for each address where it does not. Another choice is refused when the
+    /// server is bound if it cannot be had. With one receiver each datagram of another shard's peers is copied once and
+    /// wakes that shard; up to 4,096 of them and 8 MiB wait for a shard, and further ones are dropped
+    /// ([`crate::Snapshot::dropped_forward_full`]).
+    ///
+    /// ```
+    /// use shardgram_core::{Config, Receivers};
+    /// assert_eq!(Config::new().receivers(Receivers::One).receivers_choice(), Receivers::One);
+    /// ```
+    #[must_use]
+    pub fn receivers(mut self, receivers: Receivers) -> Self {
+        self.receivers = receivers;
+        self
+    }
+
+    /// When peers get sockets of their own. Default [`TierPolicy::Listener`]: when the handler says so. Another
+    /// policy is refused when the server is bound where peers cannot have sockets of their own.
     ///
     /// ```
     /// use shardgram_core::{Config, config::TierPolicy};
@@ -830,6 +851,15 @@ impl Config {
     /// ```
     pub fn path_mtu_mode(&self) -> PathMtu {
         self.path_mtu
+    }
+    /// Which shards receive at an address that is listened on.
+    ///
+    /// ```
+    /// use shardgram_core::{Config, Receivers};
+    /// assert_eq!(Config::new().receivers_choice(), Receivers::Auto);
+    /// ```
+    pub fn receivers_choice(&self) -> Receivers {
+        self.receivers
     }
     /// When peers get sockets of their own.
     ///

@@ -24,6 +24,8 @@ pub struct Control {
     /// How often a shard became quiet or ceased to be.
     changes: AtomicU64,
     drained: AtomicBool,
+    /// Shards that know that all have drained and receive no more.
+    deaf: AtomicU32,
     refresh_asked: AtomicU64,
     refresh_done: AtomicU64,
 }
@@ -141,5 +143,15 @@ impl Control {
             return true;
         }
         false
+    }
+
+    /// A shard has found that all have drained: from now on it receives nothing.
+    pub(crate) fn receives_no_more(&self) {
+        self.deaf.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether no shard receives any more, so that nothing is forwarded to a shard that has ended.
+    pub(crate) fn all_receive_no_more(&self, shards: u16) -> bool {
+        self.deaf.load(Ordering::SeqCst) >= u32::from(shards)
     }
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::TierPolicy;
 use crate::context::{Context, Io};
-use crate::datagram::{Datagram, Path, ReceivedTrain, RxSlice, SocketId, datagrams_in};
+use crate::datagram::{Datagram, Meta, Path, ReceivedTrain, RxSlice, SocketId, datagrams_in};
 use crate::driver::{Arrival, Fate, SendFailure, SendFault, Sink};
 use crate::error::{CloseReason, PeerError};
 use crate::flow::flow_shard;
@@ -235,12 +235,17 @@ impl<H: Handler> Dispatch<H> {
     }
 
     fn forwarded(&mut self, mut forwarded: Forwarded) {
-        self.io.stats.forwarded_in.add(1);
-        let Forwarded { path, meta, peer, .. } = forwarded;
+        let Forwarded { path, meta, peer, segment, .. } = forwarded;
+        self.io.stats.forwarded_in.add(datagrams_in(forwarded.bytes.len(), segment) as u64);
         if let Some(group) = forwarded.group {
             self.io.groups.current = group;
         }
-        let datagram = Datagram { path: &path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
+        let bytes = &mut forwarded.bytes[..];
+        if segment != 0 {
+            return self
+                .each_of(None, ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at: None });
+        }
+        let datagram = Datagram { path: &path, meta, peer: None, bytes, at: None };
         match (self.known(&path), peer) {
             (Some(known), _) => self.deliver(known, datagram),
             (None, Some(peer)) => self.join_path(peer, datagram),
@@ -303,14 +308,19 @@ impl<H: Handler> Dispatch<H> {
                 self.io.stats.dropped_foreign.add(1);
                 return;
             }
-        } else if !(datagram.meta.to_many && self.io.groups.stays_here()) {
-            let owner = flow_shard(datagram.path.remote, self.io.shards());
-            if owner != self.io.shard {
-                self.forward(owner, None, &datagram);
-                return;
-            }
+        } else if let Some(owner) = self.owner_elsewhere(datagram.path, datagram.meta) {
+            return self.forward_one(owner, None, &datagram);
         }
         self.admit(datagram);
+    }
+
+    /// The shard that owns a path, if it is another one. Paths of endpoints are the endpoint's shard's, and what each
+    /// shard hears of a group is its own.
+    #[inline]
+    fn owner_elsewhere(&self, path: &Path, meta: Meta) -> Option<u16> {
+        let owner = flow_shard(path.remote, self.io.shards());
+        let elsewhere = owner != self.io.shard && path.socket.as_endpoint().is_none();
+        (elsewhere && !(meta.to_many && self.io.groups.stays_here())).then_some(owner)
     }
 
     fn admit(&mut self, mut datagram: Datagram<'_>) {
@@ -374,7 +384,7 @@ impl<H: Handler> Dispatch<H> {
         }
         let endpoint = datagram.path.socket.as_endpoint();
         if peer.shard() != self.io.shard && endpoint.is_none() {
-            return self.forward(peer.shard(), Some(peer), &datagram);
+            return self.forward_one(peer.shard(), Some(peer), &datagram);
         }
         // An endpoint of one shard means nothing on another, so there such a path cannot be.
         match self.io.routes.add_path(peer, *datagram.path) {
@@ -391,17 +401,21 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
-    /// Hands a datagram to the shard it belongs to.
-    fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
+    fn forward_one(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
         let Datagram { path: &path, meta, .. } = *datagram;
-        let group = self.io.group(datagram);
-        let forwarded = Forwarded { path, group, meta, peer, bytes: datagram.bytes.to_vec() };
+        let (group, bytes) = (self.io.group(datagram), datagram.bytes.to_vec());
+        self.forward(shard, Forwarded { path, group, meta, peer, segment: 0, bytes });
+    }
+
+    /// Hands a datagram or a train to the shard it belongs to.
+    fn forward(&mut self, shard: u16, forwarded: Forwarded) {
+        let count = datagrams_in(forwarded.bytes.len(), forwarded.segment) as u64;
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
-            self.io.stats.forwarded_out.add(1);
+            self.io.stats.forwarded_out.add(count);
             self.io.wake(shard);
         } else {
-            self.io.stats.dropped_forward_full.add(1);
+            self.io.stats.dropped_forward_full.add(count);
         }
     }
 
@@ -467,17 +481,29 @@ impl<H: Handler> Dispatch<H> {
 
     /// Each datagram of an arrival in turn, or what is left of it at once if its peer takes it so. A peer is looked
     /// up once for the whole train.
-    fn train(&mut self, path: Path, mut known: Option<PeerId>, arrival: Arrival<'_>) {
+    fn train(&mut self, path: Path, known: Option<PeerId>, arrival: Arrival<'_>) {
         let Arrival { meta, segment, bytes, buffer, start, .. } = arrival;
         let at = Some(RxSlice { buffer, start, len: bytes.len() as u32 });
         if segment == 0 {
             let known = known.filter(|peer| self.peers.contains(*peer)).or_else(|| self.known(&path));
             return self.one(known, Datagram { path: &path, meta, peer: None, bytes, at });
         }
-        let mut train = ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at };
+        self.each_of(known, ReceivedTrain { path: &path, meta, peer: None, segment, bytes, at });
+    }
+
+    fn each_of(&mut self, mut known: Option<PeerId>, mut train: ReceivedTrain<'_>) {
+        let path = *train.path;
         loop {
             if known.is_none_or(|peer| !self.peers.contains(peer)) {
                 known = self.known(&path);
+            }
+            if known.is_none()
+                && !self.panicked
+                && let Some(owner) = self.owner_elsewhere(&path, train.meta)
+            {
+                let ReceivedTrain { meta, segment, bytes, .. } = train;
+                let (group, bytes) = (self.io.groups.of(meta), bytes.to_vec());
+                return self.forward(owner, Forwarded { path, group, meta, peer: None, segment, bytes });
             }
             if let Some(peer) = known.filter(|_| H::WHOLE_TRAINS && self.takes_whole(&train)) {
                 return self.deliver_train(peer, train);

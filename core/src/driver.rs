@@ -20,6 +20,7 @@
 //! | endpoints can be bound to an interface ([`Endpoint::on_interface`]) | yes | Linux, macOS; else EOPNOTSUPP | hosts have none: ENODEV |
 //! | what came to a group is told ([`Sink::sent_to`]), and answered from an address of this host | yes | yes | yes |
 //! | groups are joined and left ([`Driver::join`]) | yes | yes; with IPv6, for one source on Linux only | yes, on no interface in particular |
+//! | several shards receive at one address | yes | where the system divides what comes to it; else one receives, and others send by duplicates | yes |
 //! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | yes |
 //!
 //! [`Bell`]: crate::mailbox::Bell

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::context::Io;
-use crate::datagram::{Datagram, SocketId};
+use crate::datagram::{Datagram, Meta, SocketId};
 use crate::driver::Driver;
 use crate::endpoints::Via;
 use crate::handler::Handler;
@@ -47,6 +47,11 @@ impl Groups {
         let everywhere = configured.iter().filter(|one| is_everywhere(one)).map(Membership::group).collect();
         let (requests, joined, failed) = (VecDeque::new(), Vec::new(), VecDeque::new());
         Self { requests, joined, everywhere, failed, copies, current: Ipv4Addr::UNSPECIFIED.into() }
+    }
+
+    /// Where the datagram or train at hand was sent to, if that stands for many hosts.
+    pub(crate) fn of(&self, meta: Meta) -> Option<IpAddr> {
+        meta.to_many.then_some(self.current)
     }
 
     /// Whether the datagram at hand, which was sent to many, is handled by the shard that received it.
@@ -140,7 +145,7 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn group(&self, datagram: &Datagram<'_>) -> Option<IpAddr> {
-        datagram.meta.to_many.then_some(self.groups.current)
+        self.groups.of(datagram.meta)
     }
 
     fn ask_for_group(&mut self, what: What, via: Via, membership: Membership) -> Result<(), JoinError> {

@@ -2,6 +2,7 @@
 //!
 //! Data goes through a bounded channel; the wake-up is a separate thing that carries none: see [`Bell`].
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,10 +13,17 @@ use crate::handler::Origin;
 use crate::peers::PeerId;
 use crate::sync::{AtomicU64, Ordering, Receiver, Sender, TrySendError, bounded};
 
-/// Forwarded datagrams that may wait for a shard, and their bytes. They are bounded apart from messages, so
+/// Forwarded arrivals that may wait for a shard, and their bytes. They are bounded apart from messages, so
 /// that a flood that reaches the wrong shard leaves messages their room and memory its bound.
-const FORWARDS: usize = 1024;
+const FORWARDS: usize = 4096;
 const FORWARD_BYTES: u64 = 8 << 20;
+
+/// How much mail may still be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) forwards: usize,
+    pub(crate) messages: usize,
+}
 
 /// What travels between shards.
 #[derive(Debug)]
@@ -24,7 +32,7 @@ pub(crate) enum Mail<M> {
     Forward(Box<Forwarded>),
 }
 
-/// A datagram that reached the wrong shard; with a peer if it is one more path of that one.
+/// A datagram or a train that reached the wrong shard; with a peer if it is one more path of that one.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) path: Path,
@@ -32,6 +40,8 @@ pub(crate) struct Forwarded {
     pub(crate) group: Option<IpAddr>,
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
+    /// Bytes of each datagram of a train but the last; 0 for a single one.
+    pub(crate) segment: usize,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -161,6 +171,8 @@ pub struct Mailbox<M> {
     forward_bytes: Arc<AtomicU64>,
     in_flight: InFlight,
     bell: Arc<Bell>,
+    /// The last item that was taken was a forwarded one.
+    message_next: Cell<bool>,
 }
 
 impl<M> std::fmt::Debug for Mailbox<M> {
@@ -170,7 +182,7 @@ impl<M> std::fmt::Debug for Mailbox<M> {
 }
 
 /// The mailboxes of a server's shards, for `len` messages each, and the ways into them. Forwarded datagrams
-/// have bounds of their own beside: 1,024 of them and 8 MiB.
+/// have bounds of their own beside: 4,096 of them and 8 MiB.
 ///
 /// ```
 /// use shardgram_core::mailbox::mailboxes;
@@ -189,6 +201,7 @@ pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<
             forward_bytes: Arc::clone(&forward_bytes),
             in_flight: in_flight.clone(),
             bell: Arc::clone(&bell),
+            message_next: Cell::new(false),
         };
         (Postbox { messages, forwards, forward_bytes, in_flight: in_flight.clone(), bell }, mailbox)
     };
@@ -222,18 +235,39 @@ impl<M> Mailbox<M> {
         &self.in_flight
     }
 
-    /// The next item, forwarded datagrams first: they are the older traffic. [`Mailbox::handled`] has to
-    /// follow.
-    pub(crate) fn take(&self) -> Option<Mail<M>> {
+    /// The next item that the budget allows; where both wait, a forwarded datagram and a message in turn, so that neither
+    /// keeps the other waiting. [`Mailbox::handled`] has to follow.
+    pub(crate) fn take(&self, budget: &mut Budget) -> Option<Mail<M>> {
         // Looking is cheaper than trying, and mostly there is nothing.
         if self.is_empty() {
             return None;
         }
-        if let Ok(forwarded) = self.forwards.try_recv() {
+        let message_next = self.message_next.replace(false);
+        if message_next && let Some(mail) = self.take_message(budget) {
+            return Some(mail);
+        }
+        if budget.forwards > 0
+            && let Ok(forwarded) = self.forwards.try_recv()
+        {
+            budget.forwards -= 1;
+            self.message_next.set(true);
             self.forward_bytes.fetch_sub(forwarded.bytes.len() as u64, Ordering::Relaxed);
             return Some(Mail::Forward(forwarded));
         }
-        let (origin, message) = self.messages.try_recv().ok()?;
+        self.take_message(budget)
+    }
+
+    /// The next item, whatever it is. [`Mailbox::handled`] has to follow.
+    pub(crate) fn take_any(&self) -> Option<Mail<M>> {
+        self.take(&mut Budget { forwards: 1, messages: 1 })
+    }
+
+    fn take_message(&self, budget: &mut Budget) -> Option<Mail<M>> {
+        budget.messages = budget.messages.checked_sub(1)?;
+        let Ok((origin, message)) = self.messages.try_recv() else {
+            budget.messages += 1;
+            return None;
+        };
         Some(Mail::Message(origin, message))
     }
 
@@ -248,7 +282,7 @@ impl<M> Drop for Mailbox<M> {
         // What nobody will handle any more must not keep the other shards waiting. What is put in between this
         // and the end of the channel stays on the count, and does no harm: when a shard ends, the server has
         // drained, or is past the deadline, or is told to stop, and then nobody asks for the count.
-        while self.take().is_some() {
+        while self.take_any().is_some() {
             self.handled();
         }
     }
@@ -266,12 +300,27 @@ mod tests {
     fn forwarded(len: usize) -> Forwarded {
         let any = ([127, 0, 0, 1], 9).into();
         let path = Path { local: any, remote: any, socket: SocketId::listener(0) };
-        Forwarded { path, group: None, meta: Meta::default(), peer: None, bytes: vec![0; len] }
+        let meta = Meta::default();
+        Forwarded { path, group: None, meta, peer: None, segment: 0, bytes: vec![0; len] }
     }
 
     fn one<M>(len: usize) -> (Postbox<M>, Mailbox<M>) {
         let (postboxes, mut mailboxes) = mailboxes(1, len);
         (postboxes[0].clone(), mailboxes.remove(0))
+    }
+
+    #[test]
+    fn a_budget_bounds_each_kind_apart() {
+        let (postbox, mailbox) = one(8);
+        (0..5).for_each(|n| postbox.post(n).expect("room"));
+        assert!((0..5).all(|_| postbox.put_forward(forwarded(1))));
+        let taken = |forwards, messages| {
+            let mut budget = Budget { forwards, messages };
+            std::iter::from_fn(|| mailbox.take(&mut budget)).count()
+        };
+        assert_eq!([taken(1, 0), taken(0, 1), taken(0, 0), taken(1, 2)], [1, 1, 0, 3]);
+        assert_eq!((mailbox.forwards.len(), mailbox.messages.len()), (3, 2));
+        assert_eq!(taken(9, 9), 5);
     }
 
     #[test]
@@ -281,9 +330,20 @@ mod tests {
         assert_eq!(postbox.post(8), Err(Full(8)));
         assert!(postbox.put_forward(forwarded(1)));
         assert_eq!(mailbox.len(), 2);
-        assert!(matches!(mailbox.take(), Some(Mail::Forward(_))));
-        assert!(matches!(mailbox.take(), Some(Mail::Message(Origin::Handle, 7))));
-        assert!(mailbox.take().is_none());
+        assert!(matches!(mailbox.take_any(), Some(Mail::Forward(_))));
+        assert!(matches!(mailbox.take_any(), Some(Mail::Message(Origin::Handle, 7))));
+        assert!(mailbox.take_any().is_none());
+    }
+
+    #[test]
+    fn messages_and_forwarded_datagrams_take_turns() {
+        let (postbox, mailbox) = one(8);
+        (0..3).for_each(|n| postbox.post(n).expect("room"));
+        assert!((0..5).all(|_| postbox.put_forward(forwarded(1))));
+        let order: String = std::iter::from_fn(|| mailbox.take_any())
+            .map(|mail| if matches!(mail, Mail::Forward(_)) { 'f' } else { 'm' })
+            .collect();
+        assert_eq!(order, "fmfmfmff");
     }
 
     #[test]
@@ -295,7 +355,7 @@ mod tests {
         assert!(postbox.put_forward(forwarded(half)));
         assert!(!postbox.put_forward(forwarded(1)), "full");
         assert!(postbox.put_forward(forwarded(0)), "nothing fits");
-        assert!(mailbox.take().is_some());
+        assert!(mailbox.take_any().is_some());
         assert!(postbox.put_forward(forwarded(half)), "room again");
     }
 
@@ -305,7 +365,7 @@ mod tests {
         assert!((0..FORWARDS).all(|_| postbox.put_forward(forwarded(1))));
         assert!(!postbox.put_forward(forwarded(1)));
         assert_eq!(postbox.forward_bytes.load(Ordering::Relaxed), FORWARDS as u64, "what did not fit is off");
-        while mailbox.take().is_some() {}
+        while mailbox.take_any().is_some() {}
         assert_eq!(postbox.forward_bytes.load(Ordering::Relaxed), 0);
     }
 
@@ -316,7 +376,7 @@ mod tests {
         assert!(in_flight.is_none());
         assert_eq!(postbox.post(1), Ok(()));
         assert_eq!(postbox.post(2), Err(Full(2)));
-        assert!(mailbox.take().is_some());
+        assert!(mailbox.take_any().is_some());
         assert!(!in_flight.is_none(), "taken is not handled");
         mailbox.handled();
         assert!(in_flight.is_none(), "the refused one was not counted");
@@ -361,7 +421,7 @@ mod tests {
             }
             let mut handled = 0;
             while handled < SENDERS * EACH {
-                while mailbox.take().is_some() {
+                while mailbox.take_any().is_some() {
                     handled += 1;
                     mailbox.handled();
                 }

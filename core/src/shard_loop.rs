@@ -25,7 +25,7 @@ use crate::groups::Groups;
 use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
 use crate::links::Links;
-use crate::mailbox::{Mailbox, Postbox};
+use crate::mailbox::{Budget, Mailbox, Postbox};
 use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::Peers;
 use crate::promotion::Thrift;
@@ -194,6 +194,8 @@ pub struct ShardLoop<D, H: Handler, F> {
     restarts: Vec<Instant>,
     max_restarts: usize,
     draining: Option<Draining>,
+    /// All shards have drained, and this one receives no more.
+    deaf: bool,
     refreshed: u64,
     policy: WaitPolicy,
     /// When something last happened, as far as a shard that spins wants to know.
@@ -276,6 +278,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             restarts: Vec::new(),
             max_restarts: config.max_restarts_per_minute as usize,
             draining: None,
+            deaf: false,
             refreshed: 0,
             policy: if capabilities.blocks { config.wait } else { WaitPolicy::Block },
             last_active: now,
@@ -319,7 +322,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if self.stage.io.refused.any_to_look_at() {
             self.stage.writable();
         }
-        self.driver.receive(self.budget, &mut self.stage);
+        let budget = if self.deaf { 0 } else { self.budget };
+        self.driver.receive(budget, &mut self.stage);
         self.messages();
         if !self.stage.io.dials.are_none() {
             self.stage.dial_on(self.event_budget);
@@ -503,11 +507,10 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn messages(&mut self) {
-        for _ in 0..self.event_budget {
-            if self.stage.panicked {
-                return;
-            }
-            let Some(mail) = self.mailbox.take() else { return };
+        // What was forwarded is as good as received here: as much of it, since its answers have the same outbox.
+        let mut budget = Budget { forwards: self.budget, messages: self.event_budget as usize };
+        while !self.stage.panicked {
+            let Some(mail) = self.mailbox.take(&mut budget) else { return };
             // Said before the mail counts as handled, so that nobody finds all quiet in between.
             self.report(false);
             self.stage.arrivals += 1;
@@ -616,8 +619,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let quiet = self.quiet(draining);
         self.draining = Some(Draining { quiet, ..draining });
         self.report(quiet >= QUIET_TURNS);
-        let drained = self.control.all_drained(self.stage.io.shards(), self.mailbox.in_flight());
-        if !drained && self.stage.io.now < deadline {
+        let shards = self.stage.io.shards();
+        let drained = self.control.all_drained(shards, self.mailbox.in_flight());
+        if drained && !std::mem::replace(&mut self.deaf, true) {
+            self.control.receives_no_more();
+        }
+        // Others may have received something since, and forwarded it to this shard.
+        let over = drained && self.control.all_receive_no_more(shards);
+        if !over && self.stage.io.now < deadline {
             return None;
         }
         self.finish();
@@ -659,7 +668,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     fn finish(&mut self) {
         // Only what is there now: handling it may bring more, without end.
         for _ in 0..self.mailbox.len() {
-            let Some(mail) = self.mailbox.take() else { break };
+            let Some(mail) = self.mailbox.take_any() else { break };
             self.stage.mail(mail);
             self.mailbox.handled();
         }

@@ -1,7 +1,7 @@
 //! The driver: the contract, put together from the rest.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::{Endpoint, JoinError, Membership};
-use shardgram_sys::{SocketOptions, multicast};
+use shardgram_sys::{Os, Sharing, SocketOptions, multicast};
 
-use crate::able::ABLE;
 use crate::buffers::Buffers;
+use crate::listener::Listener;
 use crate::recv::Inbox;
 use crate::send::{self, Reports};
 use crate::sockets::{Socket, Sockets};
@@ -42,14 +42,16 @@ pub struct MioDriver {
     reports: Reports,
     /// What endpoints are opened with.
     options: SocketOptions,
+    /// Whether every shard receives.
+    sharing: Sharing,
     fleet: Arc<Fleet>,
 }
 
 impl MioDriver {
     /// The driver of shard number `shard`.
     ///
-    /// `listeners` are bound, in the order of [`shardgram_core::Config::listen`], with `options`; they are made
-    /// non-blocking. Endpoints are opened with `options` too. `bell` is the one of the shard's mailbox, and
+    /// `listeners` are in the order of [`shardgram_core::Config::listen`]; of those that only send, another shard hands
+    /// on what arrives. Endpoints are opened with `options`, as listeners were. `bell` is the one of the shard's mailbox, and
     /// `fleet` is shared by all shards.
     ///
     /// # Errors
@@ -57,13 +59,14 @@ impl MioDriver {
     /// for this shard, [`ErrorKind::AlreadyExists`] if a driver was made for it before.
     pub fn new(
         shard: u16,
-        listeners: Vec<UdpSocket>,
+        listeners: Vec<Listener>,
         options: &SocketOptions,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let sockets = Sockets::new(poll.registry(), listeners, options)?;
+        let sharing = crate::listener::sharing(&listeners);
+        let sockets = Sockets::new(poll.registry(), listeners)?;
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
         bell.connect(Box::new(move || others.wake(shard)));
@@ -75,6 +78,7 @@ impl MioDriver {
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),
+            sharing,
             fleet,
         })
     }
@@ -125,7 +129,8 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(send::LIMITS).with(ABLE).with_copies(multicast::EACH_HAS_A_COPY)
+        let able = Os::HERE.able(self.sharing);
+        Capabilities::new(send::LIMITS).with(&able).with_copies(multicast::EACH_HAS_A_COPY)
     }
 
     fn now(&self) -> Instant {

@@ -8,13 +8,18 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `driver` | [`MioDriver`]: the contract, put together from the rest |
+//! | `listener` | [`Listener`]: the socket of an address listened on, or a duplicate of it to send by |
 //! | `sockets` | listeners and endpoints, which of them may hold something, what they dropped |
 //! | `recv` | batches of datagrams and trains on their way from a socket to the shard loop |
 //! | `send` | trains on their way out, and what the system's errors mean |
-//! | `able` | what it can do on which system |
 //! | `buffers` | the receive buffers and the arithmetic of their memory |
 //! | `wake` | [`Fleet`]: how shards wake each other |
 //! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
+//!
+//! Where the system divides what comes to a port, every shard has a listener of its own. Where it does not, one shard
+//! receives at each address listened on; the shard loop hands on what others own, by the hash of its 4-tuple and through
+//! bounded mailboxes, and those answer by duplicates of the listener. Which of the two it is, is decided by
+//! [`shardgram_sys::plan`]; the driver only knows that some of its listeners are not for receiving.
 //!
 //! Listeners come bound ([`shardgram_sys::ListenerGroup`]), with
 //! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) as the driver is to have it: turned on after
@@ -25,15 +30,16 @@
 
 use shardgram_sys::SocketOptions;
 
-mod able;
 mod buffers;
 mod driver;
+mod listener;
 mod recv;
 mod send;
 mod sockets;
 mod wake;
 
 pub use driver::MioDriver;
+pub use listener::Listener;
 pub use wake::Fleet;
 
 /// Whether sockets with these options may receive trains: not where congestion bits and times are both asked for, since

@@ -296,9 +296,9 @@ mod tests {
     fn a_failed_receive_is_tried_again_but_not_for_ever() {
         let poll = mio::Poll::new().expect("poll");
         let listener = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let mut sockets =
-            Sockets::new(poll.registry(), vec![listener], &shardgram_sys::SocketOptions::default())
-                .expect("sockets");
+        let listener =
+            crate::Listener::new(listener, &shardgram_sys::SocketOptions::default()).expect("taken over");
+        let mut sockets = Sockets::new(poll.registry(), vec![listener]).expect("sockets");
         let (inbox, id) = (Inbox::default(), SocketId::listener(0));
         sockets.put_back(id);
         let mut fail = |error: io::Error| {

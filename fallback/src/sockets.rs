@@ -6,18 +6,18 @@
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::{Interest, Registry, Token};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
-use shardgram_sys::SocketOptions;
-use shardgram_sys::socket::{
-    drop_count, keeping_path_mtu, open_endpoint, set_receive_ecn, set_receive_timestamps, set_receive_trains,
-};
+use shardgram_sys::plan::Os;
+use shardgram_sys::socket::{drop_count, open_endpoint};
+use shardgram_sys::{SocketOptions, errno};
 
-use shardgram_sys::errno;
+use crate::listener::Listener;
 
 /// A socket with what quinn-udp knows of it.
 #[derive(Debug)]
@@ -25,13 +25,15 @@ pub(crate) struct Socket {
     pub(crate) io: mio::net::UdpSocket,
     /// None where the system lacks something that quinn-udp cannot do without: then datagrams come and go
     /// one by one, without congestion bits, and none says which address it was sent to.
-    pub(crate) state: Option<UdpSocketState>,
+    pub(crate) state: Option<Arc<UdpSocketState>>,
     pub(crate) id: SocketId,
+    /// Not where another shard receives for this one: then it is watched for room only, and never looked into.
+    receives: bool,
     /// It is a listener on every address of its family, so each datagram must say where it was sent to
     /// and each answer where it leaves from.
     ///
-    /// On other sockets the destination that quinn-udp reports is ignored: on macOS recvmsg(2) is known to
-    /// get it wrong there, and the socket's own address says it all.
+    /// On other sockets the destination that quinn-udp reports is ignored: the socket's own address says it all, and
+    /// not every system tells it right ([`Os::specific_packet_info`]).
     pub(crate) wildcard: bool,
     /// What comes by it says whether it was sent to many hosts.
     pub(crate) told: bool,
@@ -47,17 +49,6 @@ pub(crate) struct Socket {
     /// The byte of DSCP and congestion bits that its owner gave it, once that was asked for.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "quinn-udp replaces it there"))]
     pub(crate) class: OnceCell<u8>,
-}
-
-/// What is told once a socket where quinn-udp cannot be used.
-const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard answers from the address that routing \
-                               chooses, and there are no congestion bits";
-
-/// Whether an error says that the system does not know an option or a call. Compatibility layers and sandboxes
-/// lack some; Wine, for one, does not say of an IPv4 socket whether it is an IPv6 one.
-fn is_lacking(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported
-        || matches!(error.raw_os_error(), Some(errno::EOPNOTSUPP | errno::ENOPROTOOPT))
 }
 
 /// Whether a socket's send buffer is full.
@@ -84,33 +75,18 @@ impl Drops {
 }
 
 impl Socket {
-    fn new(socket: UdpSocket, id: SocketId, options: &SocketOptions) -> io::Result<Self> {
-        let bound_to = socket.local_addr()?;
-        // Makes it non-blocking and turns on, where the system has them: ECN, packet info, UDP_GRO, and
-        // timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose
-        // long datagrams should arrive as they do with the other driver.
-        let state = match keeping_path_mtu(&socket, || UdpSocketState::new((&socket).into())) {
-            Ok(state) => Some(state),
-            Err(error) if is_lacking(&error) => {
-                tracing::warn!(%error, %bound_to, "{WITHOUT_CONTROL}");
-                socket.set_nonblocking(true)?;
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        set_receive_ecn(&socket, bound_to.is_ipv6(), options.ecn)?;
-        set_receive_timestamps(&socket, options.receive_timestamps)?;
-        let wildcard = bound_to.ip().is_unspecified() && id.as_listener().is_some();
-        if !options.receive_trains {
-            set_receive_trains(&socket, false)?;
-        }
+    fn new(listener: Listener, id: SocketId) -> io::Result<Self> {
+        let (bound_to, receives) = (listener.local_addr()?, listener.receives());
+        let Listener { socket, state, tells_ecn, .. } = listener;
+        let wildcard = id.as_listener().is_some() && Os::HERE.needs_packet_info(bound_to.ip());
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),
             state,
             id,
+            receives,
             wildcard,
             told: wildcard,
-            tells_ecn: options.ecn,
+            tells_ecn,
             failures: 0,
             full: Full::No,
             listed: false,
@@ -142,9 +118,13 @@ impl Socket {
         self.full != Full::No
     }
 
-    /// Datagrams the kernel dropped here so far; where the system does not count them, nought.
+    /// Datagrams the kernel dropped here so far; where the system does not count them, nought. Those of a socket with
+    /// duplicates are counted by the shard that receives.
     fn dropped(&mut self) -> u64 {
-        if let Ok(now) = drop_count(&self.io) {
+        if self.receives
+            && Os::HERE.drop_counter().is
+            && let Ok(now) = drop_count(&self.io)
+        {
             self.drops.advance(now as u32);
         }
         self.drops.total
@@ -168,11 +148,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// Takes a shard's listeners, in the order of [`shardgram_core::Config::listen`].
-    pub(crate) fn new(
-        registry: &Registry,
-        listeners: Vec<UdpSocket>,
-        options: &SocketOptions,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(registry: &Registry, listeners: Vec<Listener>) -> io::Result<Self> {
         let mut sockets = Self {
             listeners: listeners.len(),
             places: Vec::with_capacity(listeners.len()),
@@ -183,7 +159,7 @@ impl Sockets {
         };
         for (index, listener) in listeners.into_iter().enumerate() {
             let index = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-            sockets.add(registry, Socket::new(listener, SocketId::listener(index), options)?)?;
+            sockets.add(registry, Socket::new(listener, SocketId::listener(index))?)?;
         }
         Ok(sockets)
     }
@@ -197,7 +173,9 @@ impl Sockets {
 
     fn add(&mut self, registry: &Registry, mut socket: Socket) -> io::Result<()> {
         let place = self.place(socket.id);
-        registry.register(&mut socket.io, Token(place), Interest::READABLE)?;
+        if socket.receives {
+            registry.register(&mut socket.io, Token(place), Interest::READABLE)?;
+        }
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }
@@ -219,7 +197,7 @@ impl Sockets {
             error.errno()
         })?;
         let add = || {
-            let mut socket = Socket::new(socket, id, options)?;
+            let mut socket = Socket::new(Listener::new(socket, options)?, id)?;
             socket.told = endpoint.takes_any_source() && address.ip().is_unspecified();
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
@@ -268,11 +246,16 @@ impl Sockets {
     pub(crate) fn watch_full(&mut self, registry: &Registry) -> io::Result<()> {
         for place in self.found_full.drain(..) {
             let Some(Some(socket)) = self.places.get_mut(place) else { continue };
-            if socket.full == Full::Noticed {
+            if socket.full != Full::Noticed {
+                continue;
+            }
+            if socket.receives {
                 let both = Interest::READABLE | Interest::WRITABLE;
                 registry.reregister(&mut socket.io, Token(place), both)?;
-                socket.full = Full::Watched;
+            } else {
+                registry.register(&mut socket.io, Token(place), Interest::WRITABLE)?;
             }
+            socket.full = Full::Watched;
         }
         Ok(())
     }
@@ -283,7 +266,11 @@ impl Sockets {
             && socket.full == Full::Watched
         {
             socket.full = Full::No;
-            registry.reregister(&mut socket.io, token, Interest::READABLE)?;
+            if socket.receives {
+                registry.reregister(&mut socket.io, token, Interest::READABLE)?;
+            } else {
+                registry.deregister(&mut socket.io)?;
+            }
         }
         Ok(())
     }
@@ -291,6 +278,7 @@ impl Sockets {
     /// Puts the socket with this token on the ready list.
     pub(crate) fn readable(&mut self, token: Token) {
         if let Some(Some(socket)) = self.places.get_mut(token.0)
+            && socket.receives
             && !std::mem::replace(&mut socket.listed, true)
         {
             self.ready.push_back(token.0);
@@ -360,7 +348,14 @@ impl Sockets {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+
+    fn listener() -> Listener {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        Listener::new(socket, &SocketOptions::default()).expect("taken over")
+    }
 
     #[test]
     fn a_drop_counter_that_wraps_goes_on() {
@@ -371,20 +366,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_system_lacks_is_told_from_what_fails() {
-        for lacking in [errno::EOPNOTSUPP, errno::ENOPROTOOPT] {
-            assert!(is_lacking(&io::Error::from_raw_os_error(lacking)));
-        }
-        assert!(is_lacking(&io::ErrorKind::Unsupported.into()));
-        assert!(!is_lacking(&io::Error::from_raw_os_error(errno::EINVAL)));
-    }
-
-    #[test]
     fn a_socket_without_control_messages_receives_all_the_same() {
-        let listener = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let listener = listener();
         let to = listener.local_addr().expect("its address");
-        let mut socket =
-            Socket::new(listener, SocketId::listener(0), &SocketOptions::default()).expect("a socket");
+        let mut socket = Socket::new(listener, SocketId::listener(0)).expect("a socket");
         socket.state = None;
         let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
         peer.send_to(b"one", to).expect("sent");
@@ -402,9 +387,8 @@ mod tests {
     #[test]
     fn sockets_take_turns_and_are_listed_once() {
         let poll = mio::Poll::new().expect("poll");
-        let listeners = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bind")).collect();
-        let mut sockets =
-            Sockets::new(poll.registry(), listeners, &SocketOptions::default()).expect("sockets");
+        let listeners = (0..3).map(|_| listener()).collect();
+        let mut sockets = Sockets::new(poll.registry(), listeners).expect("sockets");
         for place in [2, 0, 2, 1] {
             sockets.readable(Token(place));
         }
@@ -424,10 +408,41 @@ mod tests {
     }
 
     #[test]
+    fn a_duplicate_is_watched_for_room_only() {
+        let mut poll = mio::Poll::new().expect("poll");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let receiver = Listener::for_all(socket, &SocketOptions::default()).expect("taken over");
+        let to = receiver.local_addr().expect("its address");
+        let duplicate = receiver.to_send_by().expect("a duplicate");
+        let mut sockets = Sockets::new(poll.registry(), vec![duplicate]).expect("sockets");
+        let id = SocketId::listener(0);
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        peer.send_to(b"for the receiver", to).expect("sent");
+        let mut events = mio::Events::with_capacity(4);
+        let mut wait = |millis| {
+            poll.poll(&mut events, Some(std::time::Duration::from_millis(millis))).expect("waits");
+            let tokens: Vec<_> = events.iter().map(|event| (event.token(), event.is_writable())).collect();
+            (tokens, poll.registry().try_clone().expect("registry"))
+        };
+        assert!(wait(20).0.is_empty(), "what arrives wakes nobody here");
+        sockets.readable(Token(0));
+        assert!(!sockets.any_ready());
+        for _ in 0..2 {
+            sockets.is_now_full(id);
+            let registry = wait(0).1;
+            sockets.watch_full(&registry).expect("watched");
+            let (told, registry) = wait(10_000);
+            assert_eq!(told, [(Token(0), true)], "there is room");
+            sockets.writable(&registry, Token(0)).expect("no longer watched");
+            assert!(!sockets.get(id).expect("it is open").is_full());
+        }
+        assert!(wait(20).0.is_empty());
+    }
+
+    #[test]
     fn a_closed_endpoint_leaves_the_lists() {
         let poll = mio::Poll::new().expect("poll");
-        let mut sockets =
-            Sockets::new(poll.registry(), Vec::new(), &SocketOptions::default()).expect("sockets");
+        let mut sockets = Sockets::new(poll.registry(), Vec::new()).expect("sockets");
         let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
         let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
         sockets.open(poll.registry(), id, &endpoint, &options).expect("open");

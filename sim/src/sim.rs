@@ -191,8 +191,8 @@ impl Sim {
 /// Servers and clients. Node ids are good in the simulation that gave them; another one may panic.
 impl Sim {
     /// Starts a server on a host with these addresses; a client is one whose configuration has no
-    /// listeners. Its keys come from the seed. Of the configuration, cores, backend, wait policy and
-    /// signals mean nothing here.
+    /// listeners. Its keys come from the seed. Of the configuration, cores, backend, receivers, wait policy
+    /// and signals mean nothing here.
     ///
     /// # Errors
     /// See [`SimError`].

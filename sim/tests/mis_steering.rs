@@ -60,7 +60,7 @@ fn flood(seed: u64, count: u32, size: usize) {
 
 #[test]
 fn what_a_full_mailbox_drops_is_counted() {
-    flood(22, 6_000, 1);
+    flood(22, 10_000, 1);
 }
 
 #[test]

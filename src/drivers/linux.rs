@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use shardgram_core::{AcceptChoice, Backend, Config};
+use shardgram_fallback::Listener;
 use shardgram_shard::{Prepared, Probed};
 use shardgram_sys::accept::{self, AcceptMode, AcceptSupport};
+use shardgram_sys::{ListenerSocket, Sharing, SocketOptions};
 
-use super::{Drive, Granted, Parts, Refused};
+use super::{Drive, Granted, MioParts, Parts, Refused, mio_listeners, with_mio};
 
 /// In which way peers get sockets of their own.
 #[derive(Clone, Debug)]
@@ -71,6 +73,13 @@ pub(crate) fn serves_local_addresses(backend: Backend) -> bool {
     backend == Backend::Uring
 }
 
+/// What one shard listens by.
+pub(crate) enum Listeners {
+    /// Those of the listen addresses first, in their order.
+    Uring(Vec<ListenerSocket>),
+    Mio(Vec<Listener>),
+}
+
 /// The shards of a server, as far as they wake each other.
 #[derive(Clone)]
 pub(crate) enum Fleet {
@@ -86,13 +95,33 @@ impl Fleet {
         }
     }
 
+    /// Takes the sockets of each shard over.
+    pub(crate) fn listeners(
+        &self,
+        sockets: Vec<Vec<ListenerSocket>>,
+        sharing: Sharing,
+        options: &SocketOptions,
+    ) -> io::Result<Vec<Listeners>> {
+        Ok(match self {
+            Self::Uring(_) => sockets.into_iter().map(Listeners::Uring).collect(),
+            Self::Mio(_) => {
+                let listeners = mio_listeners(sockets, sharing, options)?;
+                listeners.into_iter().map(Listeners::Mio).collect()
+            }
+        })
+    }
+
     /// Makes a driver on the calling thread and hands it on.
     pub(crate) fn with_driver<T: Drive>(self, parts: Parts<'_>, then: T) -> io::Result<T::Outcome> {
-        let fleet = match self {
-            Self::Uring(fleet) => fleet,
-            Self::Mio(fleet) => return parts.with_mio(fleet, then),
-        };
         let Parts { shard, ring, listeners, changes, config, options, bell, connected } = parts;
+        let (fleet, listeners) = match (self, listeners) {
+            (Self::Uring(fleet), Listeners::Uring(listeners)) => (fleet, listeners),
+            (Self::Mio(fleet), Listeners::Mio(listeners)) => {
+                let parts = MioParts { shard, listeners, changes, options, bell };
+                return with_mio(parts, fleet, then);
+            }
+            _ => return Err(io::Error::other("the listeners are for another driver")),
+        };
         let none = || io::Error::other("no ring was made for this shard");
         let Ring { ring, fixed_files } = ring.ok_or_else(none)?;
         let limits = connected.limits(shard, config.shard_count());

@@ -8,20 +8,25 @@ mod linux;
 mod other;
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::Config;
 use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::Bell;
-use shardgram_sys::{ListenerChange, ListenerSocket, SocketOptions};
+use shardgram_fallback::Listener;
+use shardgram_sys::{ListenerChange, ListenerSocket, Sharing, SocketOptions};
 
 use crate::connected::Connected;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{AcceptWay, Fleet, Ring, accept_way, prepare_uring, serves_local_addresses};
+pub(crate) use linux::{
+    AcceptWay, Fleet, Listeners, Ring, accept_way, prepare_uring, serves_local_addresses,
+};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{AcceptWay, Fleet, Ring, accept_way, prepare_uring, serves_local_addresses};
+pub(crate) use other::{
+    AcceptWay, Fleet, Listeners, Ring, accept_way, prepare_uring, serves_local_addresses,
+};
 
 /// Through what a shard's driver hears of listeners that come and go while it serves, and asks for those
 /// of a local address: (which listen address, the local address). A question may get no answer, because
@@ -49,8 +54,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) shard: u16,
     /// Only with io_uring.
     pub(crate) ring: Option<Ring>,
-    /// Those of the listen addresses first, in their order.
-    pub(crate) listeners: Vec<ListenerSocket>,
+    pub(crate) listeners: Listeners,
     /// None where listeners do not change.
     pub(crate) changes: Option<Changes>,
     #[cfg_attr(
@@ -70,23 +74,55 @@ pub(crate) trait Drive {
     fn drive(self, driver: impl Driver) -> Self::Outcome;
 }
 
-impl Parts<'_> {
-    /// Makes the mio driver and hands it on.
-    fn with_mio<T: Drive>(
-        self,
-        fleet: std::sync::Arc<shardgram_fallback::Fleet>,
-        then: T,
-    ) -> io::Result<T::Outcome> {
-        let Parts { shard, listeners, changes, options, bell, .. } = self;
-        debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
-        let sockets = of_listen_addresses(listeners);
-        let driver = shardgram_fallback::MioDriver::new(shard, sockets, &options, bell, fleet)?;
-        Ok(then.drive(driver))
-    }
+/// A shard of the mio driver, but for what it needs beside its listeners.
+struct MioParts<'a> {
+    shard: u16,
+    listeners: Vec<Listener>,
+    changes: Option<Changes>,
+    options: SocketOptions,
+    bell: &'a Bell,
 }
 
-/// The sockets of the listen addresses themselves, in their order.
-fn of_listen_addresses(listeners: Vec<ListenerSocket>) -> Vec<UdpSocket> {
-    let themselves = listeners.into_iter().filter(|listener| listener.local.is_none());
-    themselves.map(|listener| listener.socket).collect()
+/// Makes the mio driver and hands it on.
+fn with_mio<T: Drive>(
+    parts: MioParts<'_>,
+    fleet: std::sync::Arc<shardgram_fallback::Fleet>,
+    then: T,
+) -> io::Result<T::Outcome> {
+    let MioParts { shard, listeners, changes, options, bell } = parts;
+    debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
+    let driver = shardgram_fallback::MioDriver::new(shard, listeners, &options, bell, fleet)?;
+    Ok(then.drive(driver))
+}
+
+/// The listeners of each shard for the mio driver: the sockets of the listen addresses, and duplicates of those by
+/// which another shard receives. Made before any shard runs, since duplicates have their options in common.
+fn mio_listeners(
+    sockets: Vec<Vec<ListenerSocket>>,
+    sharing: Sharing,
+    options: &SocketOptions,
+) -> io::Result<Vec<Vec<Listener>>> {
+    let shards = sockets.len();
+    let mut all: Vec<Vec<(u16, Listener)>> = (0..shards).map(|_| Vec::new()).collect();
+    for (shard, of_shard) in sockets.into_iter().enumerate() {
+        // None is bound beside a wildcard's for this driver.
+        for ListenerSocket { listen, socket, .. } in of_shard.into_iter().filter(|one| one.local.is_none()) {
+            let listener = match sharing {
+                Sharing::PerShard => Listener::new(socket, options)?,
+                Sharing::OneReceiver => {
+                    let receiver = Listener::for_all(socket, options)?;
+                    for other in (0..shards).filter(|other| *other != shard) {
+                        all[other].push((listen, receiver.to_send_by()?));
+                    }
+                    receiver
+                }
+            };
+            all[shard].push((listen, listener));
+        }
+    }
+    let in_order = |mut of_shard: Vec<(u16, Listener)>| {
+        of_shard.sort_by_key(|(listen, _)| *listen);
+        of_shard.into_iter().map(|(_, listener)| listener).collect()
+    };
+    Ok(all.into_iter().map(in_order).collect())
 }

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use shardgram_core::{AcceptChoice, Backend, Config};
+use shardgram_sys::{ListenerSocket, Os, Sharing, SocketOptions};
 
-use super::{Drive, Granted, Parts, Refused};
+use super::{Drive, Granted, MioParts, Parts, Refused, mio_listeners, with_mio};
 
 /// There is none.
 #[derive(Debug)]
@@ -34,13 +35,16 @@ impl std::fmt::Display for AcceptWay {
 }
 
 pub(crate) fn accept_way(_: AcceptChoice) -> Result<AcceptWay, String> {
-    Err("peers have sockets of their own on Linux only".to_owned())
+    Err(Os::HERE.connected_tier().because.to_owned())
 }
 
 /// Listeners per local address are for io_uring.
 pub(crate) fn serves_local_addresses(_: Backend) -> bool {
     false
 }
+
+/// What one shard listens by.
+pub(crate) type Listeners = Vec<shardgram_fallback::Listener>;
 
 /// The shards of a server, as far as they wake each other.
 #[derive(Clone)]
@@ -51,9 +55,20 @@ impl Fleet {
         Ok(Self(shardgram_fallback::Fleet::new(shards)))
     }
 
+    /// Takes the sockets of each shard over.
+    pub(crate) fn listeners(
+        &self,
+        sockets: Vec<Vec<ListenerSocket>>,
+        sharing: Sharing,
+        options: &SocketOptions,
+    ) -> io::Result<Vec<Listeners>> {
+        mio_listeners(sockets, sharing, options)
+    }
+
     /// Makes a driver on the calling thread and hands it on.
     pub(crate) fn with_driver<T: Drive>(self, parts: Parts<'_>, then: T) -> io::Result<T::Outcome> {
-        debug_assert!(parts.ring.is_none(), "no value of the type exists");
-        parts.with_mio(self.0, then)
+        let Parts { shard, ring, listeners, changes, options, bell, .. } = parts;
+        debug_assert!(ring.is_none(), "no value of the type exists");
+        with_mio(MioParts { shard, listeners, changes, options, bell }, self.0, then)
     }
 }

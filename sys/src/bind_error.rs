@@ -45,6 +45,27 @@ pub enum BindError {
         /// The peer it was meant for.
         peer: SocketAddr,
     },
+    /// A specific address was to be listened on beside the wildcard of its port, which this system does not take.
+    #[error(
+        "{address} cannot be listened on beside the wildcard of its port: {because}; the wildcard serves it too"
+    )]
+    NotBeside {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system does.
+        because: &'static str,
+    },
+    /// An address was to be listened on, and so was the wildcard that takes what is sent to it.
+    #[error(
+        "{wildcard} takes what is sent to {address} too: listen on the wildcard alone, and answers leave from the \
+         address written to"
+    )]
+    Covered {
+        /// The specific address.
+        address: SocketAddr,
+        /// The wildcard of its family and port.
+        wildcard: SocketAddr,
+    },
     /// A connected socket was to be bound to a wildcard address or to port 0.
     #[error("{address} is not one address and port of this host; name the one the peer wrote to")]
     NotSpecific {
@@ -161,6 +182,8 @@ impl BindError {
             | Self::MappedAddress { .. }
             | Self::ScopeMissing { .. }
             | Self::FamilyMismatch { .. }
+            | Self::NotBeside { .. }
+            | Self::Covered { .. }
             | Self::NotSpecific { .. }
             | Self::PeerPortZero { .. } => errno::EINVAL,
             Self::ToGroups { .. } => errno::ENODEV,

@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
 //! | `local_listeners` | the listeners of a shard, and what changes about them | all |
+//! | [`plan`] | what each system does, and how a port is listened on because of it; pure | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
 //! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
@@ -46,6 +47,7 @@ pub mod limits;
 pub mod listener_group;
 mod local_listeners;
 pub mod multicast;
+pub mod plan;
 pub mod socket;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
@@ -71,6 +73,7 @@ pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use multicast::SendToMany;
+pub use plan::{Os, Sharing, Unsupported};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};
 #[cfg(target_os = "linux")]

@@ -13,10 +13,13 @@ mod platform;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use shardgram_core::Receivers;
 use socket2::Socket;
 
 use crate::interfaces::is_broadcast;
-use crate::{BindError, BufferWarning, SocketOptions};
+use crate::plan::{ListeningPlan, Os, Role, Sharing, Step};
+use crate::socket::{bind as bind_socket, bound_address, open};
+use crate::{BindError, BufferWarning, SocketOptions, winsock};
 
 /// How often a group on port 0 is tried when somebody takes the port between two binds.
 const PORT_ZERO_ATTEMPTS: u32 = 4;
@@ -34,6 +37,8 @@ pub enum Steering {
         /// Why there is no program.
         reason: String,
     },
+    /// One shard receives, and passes on to the others what they own.
+    OneReceiver,
 }
 
 impl fmt::Display for Steering {
@@ -41,13 +46,14 @@ impl fmt::Display for Steering {
         match self {
             Self::FlowHash => f.write_str("flow hash"),
             Self::Kernel { reason } => write!(f, "kernel ({reason})"),
+            Self::OneReceiver => f.write_str("one receiver"),
         }
     }
 }
 
-/// The listeners of one local address and port, one socket per shard.
+/// The listeners of one local address and port: one socket per shard, or one for all of them.
 ///
-/// On Linux the sockets share the port through `SO_REUSEPORT` and a steering program divides the
+/// Which sockets are opened, and how, is a [`ListeningPlan`]; this carries it out. On Linux the sockets share the port through `SO_REUSEPORT` and a steering program divides the
 /// flows. The group owns the port: another process that holds it, even one of the same user with
 /// `SO_REUSEPORT` set, makes the bind fail instead of sharing in the traffic unseen. A socket of
 /// the same user that joins later gets nothing, as long as the program is there.
@@ -74,39 +80,52 @@ pub struct ListenerGroup {
     steering: Steering,
 }
 
-/// What a platform hands back: its sockets in shard order.
-struct Members {
-    local_addr: SocketAddr,
-    sockets: Vec<Socket>,
-    warnings: Vec<BufferWarning>,
-    steering: Steering,
+/// Who chooses as long as no program was attached.
+fn chosen_by(plan: &ListeningPlan) -> Steering {
+    match plan.sharing {
+        Sharing::PerShard => Steering::Kernel { reason: plan.chooses.to_owned() },
+        Sharing::OneReceiver => Steering::OneReceiver,
+    }
 }
 
 impl ListenerGroup {
-    /// Binds `shards` sockets to `address`, all to one port, of which nobody else has any part.
+    /// Binds `shards` sockets to `address`, all to one port, of which nobody else has any part; one socket where the
+    /// system does not divide what comes to a port.
     ///
     /// Port 0 takes any free port, the same for all. Packet info is on for a wildcard address.
     /// Sockets are blocking.
-    ///
-    /// On FreeBSD the kernel divides the flows; on other systems there is one socket, whose
-    /// receiver passes datagrams on.
     ///
     /// # Errors
     ///
     /// Every [`BindError`] but [`BindError::FamilyMismatch`]. Nothing stays bound then.
     pub fn bind(address: SocketAddr, shards: u16, options: &SocketOptions) -> Result<Self, BindError> {
+        let by_default = Os::HERE.sharing(Receivers::Auto, shards).unwrap_or(Sharing::OneReceiver);
+        Self::bind_shared(address, shards, by_default, options)
+    }
+
+    /// As [`bind`](Self::bind), for every shard or for one as was decided ([`Os::sharing`]).
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](Self::bind).
+    pub fn bind_shared(
+        address: SocketAddr,
+        shards: u16,
+        sharing: Sharing,
+        options: &SocketOptions,
+    ) -> Result<Self, BindError> {
         check(address, shards)?;
         if matches!(address.ip(), IpAddr::V4(v4) if is_broadcast(v4)) {
             return Err(BindError::NotUnicast { address: address.ip() });
         }
-        let options = for_address(address, options);
+        let plan = ListeningPlan::fresh(Os::HERE, shards, sharing);
         let attempts = if address.port() == 0 { PORT_ZERO_ATTEMPTS } else { 1 };
-        let mut members = platform::bind(address, shards, &options);
+        let mut group = Self::carry_out(&plan, address, shards, options);
         for _ in 1..attempts {
-            let Err(BindError::AddressInUse { .. }) = members else { break };
-            members = platform::bind(address, shards, &options);
+            let Err(BindError::AddressInUse { .. }) = group else { break };
+            group = Self::carry_out(&plan, address, shards, options);
         }
-        Ok(Self::from_members(members?, shards))
+        group
     }
 
     /// Binds a further group to the port of this one, on the specific address `ip` of the same
@@ -118,7 +137,8 @@ impl ListenerGroup {
     ///
     /// # Errors
     ///
-    /// As for [`bind`](Self::bind), and [`BindError::FamilyMismatch`].
+    /// As for [`bind`](Self::bind), [`BindError::FamilyMismatch`], and [`BindError::NotBeside`] on systems that do not
+    /// prefer the specific one.
     pub fn bind_beside(&self, ip: IpAddr, scope: u32, options: &SocketOptions) -> Result<Self, BindError> {
         if matches!(ip, IpAddr::V4(v4) if is_broadcast(v4)) {
             return Err(BindError::NotUnicast { address: ip });
@@ -147,14 +167,74 @@ impl ListenerGroup {
             return Err(BindError::FamilyMismatch { bind: address, peer: self.local_addr });
         }
         check(address, self.shards)?;
-        let members = platform::bind_beside(address, self.shards, &for_address(address, options))?;
-        Ok(Self::from_members(members, self.shards))
+        let plan = ListeningPlan::beside(Os::HERE, self.shards)
+            .map_err(|because| BindError::NotBeside { address, because })?;
+        Self::carry_out(&plan, address, self.shards, options)
     }
 
-    fn from_members(members: Members, shards: u16) -> Self {
-        let Members { local_addr, sockets, warnings, steering } = members;
-        let sockets = sockets.into_iter().map(UdpSocket::from).collect();
-        Self { local_addr, shards, sockets, warnings, steering }
+    /// Opens the sockets of a plan, in its order.
+    fn carry_out(
+        plan: &ListeningPlan,
+        address: SocketAddr,
+        shards: u16,
+        options: &SocketOptions,
+    ) -> Result<Self, BindError> {
+        let options = for_address(address, options);
+        let mut group = Self {
+            local_addr: address,
+            shards,
+            sockets: Vec::new(),
+            warnings: Vec::new(),
+            steering: chosen_by(plan),
+        };
+        for (number, wanted) in plan.sockets.iter().enumerate() {
+            if wanted.role == Role::Founder && group.steering == Steering::FlowHash {
+                continue;
+            }
+            // All are opened alike, so the first one's warnings speak for the rest.
+            let mut warnings = Vec::new();
+            let socket = open(group.local_addr, &options, &mut warnings)?;
+            for step in wanted.steps {
+                group.take_step(*step, &socket)?;
+            }
+            if number == 0 {
+                group.warnings = warnings;
+            }
+            if wanted.role == Role::Listener {
+                group.sockets.push(socket.into());
+            }
+        }
+        Ok(group)
+    }
+
+    fn take_step(&mut self, step: Step, socket: &Socket) -> Result<(), BindError> {
+        let address = self.local_addr;
+        let option = |operation| move |source| BindError::from_option(operation, address, source);
+        match step {
+            Step::Bind => {
+                bind_socket(socket, address)?;
+                self.local_addr = bound_address(socket, address)?;
+                Ok(())
+            }
+            Step::Steer => {
+                // A refused program is no error: the kernel's own hash divides the flows, and user space passes
+                // datagrams on.
+                self.steering = match platform::steer(socket, address.is_ipv6(), self.shards) {
+                    Ok(()) => Steering::FlowHash,
+                    Err(error) => {
+                        Steering::Kernel { reason: format!("the steering program was refused: {error}") }
+                    }
+                };
+                Ok(())
+            }
+            // socket(7), ip(7): taken back in case the hook set it.
+            Step::NoReuseAddress => socket.set_reuse_address(false).map_err(option("clear SO_REUSEADDR")),
+            Step::ReusePort(on) => platform::set_reuse_port(socket, on).map_err(option("set SO_REUSEPORT")),
+            Step::ReusePortBalanced => {
+                platform::set_reuse_port_balanced(socket).map_err(option("set SO_REUSEPORT_LB"))
+            }
+            Step::ExclusiveUse => winsock::set_exclusive(socket).map_err(option("set SO_EXCLUSIVEADDRUSE")),
+        }
     }
 
     /// The address and port that all sockets have.
@@ -176,7 +256,7 @@ impl ListenerGroup {
         self.local_addr.ip().is_unspecified()
     }
 
-    /// Hands the sockets over, the index being the shard; empty when called again.
+    /// Hands the sockets over; empty when called again. The index is the shard, unless there is one for all.
     pub fn take_sockets(&mut self) -> Vec<UdpSocket> {
         std::mem::take(&mut self.sockets)
     }
@@ -194,9 +274,37 @@ impl ListenerGroup {
     }
 }
 
+/// Refuses addresses of which one is the wildcard that takes what is sent to another. Some systems refuse the two beside
+/// each other ([`Os::beside_wildcard`]), some give all to the one that was bound first, and what the specific one would
+/// be for is there with the wildcard alone.
+///
+/// # Errors
+///
+/// [`BindError::Covered`] names the first such pair.
+///
+/// ```
+/// use shardgram_sys::{BindError, listener_group};
+/// let both = ["0.0.0.0:53", "192.0.2.1:53"].map(|text| text.parse().unwrap());
+/// assert!(matches!(listener_group::check_overlap(&both), Err(BindError::Covered { .. })));
+/// ```
+pub fn check_overlap(addresses: &[SocketAddr]) -> Result<(), BindError> {
+    let specific = addresses.iter().filter(|address| !address.ip().is_unspecified() && address.port() != 0);
+    for &address in specific {
+        let covers = |wildcard: &&SocketAddr| {
+            let same_family = wildcard.is_ipv4() == address.is_ipv4();
+            wildcard.ip().is_unspecified() && same_family && wildcard.port() == address.port()
+        };
+        if let Some(&wildcard) = addresses.iter().find(covers) {
+            return Err(BindError::Covered { address, wildcard });
+        }
+    }
+    Ok(())
+}
+
 /// Packet info is needed where the socket's own address does not say where a datagram went.
 fn for_address(address: SocketAddr, options: &SocketOptions) -> SocketOptions {
-    SocketOptions { packet_info: options.packet_info || address.ip().is_unspecified(), ..options.clone() }
+    let needed = Os::HERE.needs_packet_info(address.ip());
+    SocketOptions { packet_info: options.packet_info || needed, ..options.clone() }
 }
 
 /// Refuses what the system would take or refuse in a way that does not help.
@@ -225,4 +333,20 @@ fn check(address: SocketAddr, shards: u16) -> Result<(), BindError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_under_a_wildcard_is_not_listened_on_beside_it() {
+        let check = |all: [&str; 2]| check_overlap(&all.map(|text| text.parse().expect(text)));
+        for all in [["0.0.0.0:9", "192.0.2.1:9"], ["192.0.2.1:9", "0.0.0.0:9"], ["[::]:9", "[::1]:9"]] {
+            assert!(matches!(check(all), Err(BindError::Covered { .. })), "{all:?}");
+        }
+        for all in [["0.0.0.0:9", "192.0.2.1:8"], ["[::]:9", "192.0.2.1:9"], ["0.0.0.0:0", "192.0.2.1:0"]] {
+            assert!(check(all).is_ok(), "{all:?}");
+        }
+    }
 }

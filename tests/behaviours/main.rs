@@ -16,9 +16,13 @@ mod dialing;
 mod ecn_out;
 mod foreign_datagrams;
 mod handover_order;
+#[cfg(target_os = "linux")]
+mod impossible_settings;
 mod interface_not_there;
 mod listener_peers;
 mod messages;
+#[cfg(target_os = "linux")]
+mod one_receiver;
 mod port_in_use;
 mod stale_completions;
 mod submission_queue_small;

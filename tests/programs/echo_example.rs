@@ -100,6 +100,10 @@ fn bad_input_is_one_line_and_exit_code_2() {
         (&["--cores", "999"], "999", "0"),
         (&["--backend", "kqueue"], "kqueue", "auto, uring or mio"),
         (&["--tier", "own"], "own", "listener, connected or adaptive"),
+        (&["--tier", "connected", "--backend", "mio"], "tier=connected", "ask for the tier listener"),
+        (&["--receivers", "some"], "some", "auto, per-shard or one"),
+        (&["--receivers", "one", "--backend", "uring"], "receivers=one", "ask for receivers=auto"),
+        (&["--listen", "0.0.0.0:9", "--listen", "127.0.0.1:9"], "takes what is sent", "the wildcard alone"),
         (&["--wait", "spin:long"], "spin:long", "spin:50us"),
         (&["--max-connected", "1000000"], "1000000 connected peers", "ulimit -n"),
     ] {

@@ -7,7 +7,7 @@ use crate::common::source::{
     Client, HERE, Order, Seen, Source, THERE, Tell, done, roomy, set_rate, shard_cpu, slow_cable,
 };
 use crate::common::{Bed, Served};
-use shardgram::{CloseReason, Config, Ending, PeerError, Snapshot, TierPolicy};
+use shardgram::{CloseReason, Config, Ending, PeerError, Receivers, Snapshot, TierPolicy, flow_shard};
 
 /// What is on its way has come after that.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -420,6 +420,52 @@ fn room_is_not_missed_among_arrivals(mut bed: Bed) {
     }
     let stats = bed.drain(server);
     assert_eq!((stats.sent(), stats.send_failed()), (150 * 68, 0), "{stats:?}");
+}
+
+/// Where one shard receives, all of them send by its socket, and each waits for room in it by itself.
+fn shards_that_share_a_socket_each_wait_for_room(mut bed: Bed) {
+    const SHARDS: u16 = 3;
+    let host = slow_cable(50_000);
+    let (server, seen) = serve(&mut bed, small().shards(SHARDS).receivers(Receivers::One).idle_timeout(None));
+    for at in bed.addresses(&server) {
+        let client_of = |shard| {
+            let candidates = std::iter::repeat_with(|| Client::new(&host, at));
+            let owned = |client: &Client| flow_shard(client.socket.local_addr().unwrap(), SHARDS) == shard;
+            candidates.take(1_000).find(owned).expect("a port whose flow that shard owns")
+        };
+        let clients: Vec<_> = (0..SHARDS).map(client_of).collect();
+        for order in [
+            Order { count: 1_500, len: 1_000, per_turn: 1_500 },
+            Order { count: 1_500, len: 1_000, per_turn: 7 },
+            Order { count: 30, len: 20_000, per_turn: 30 },
+        ] {
+            clients.iter().for_each(|client| client.ask(order));
+            clients.iter().for_each(|client| client.expect_all(order));
+            for _ in &clients {
+                let (refused, writable) = done(&seen);
+                assert_eq!(refused, writable, "whoever was refused heard of room");
+            }
+        }
+    }
+    // Nobody goes on looking for room, or at what arrives for others.
+    let before = bed.stats(&server).turns;
+    bed.pass(PAUSE);
+    assert!(bed.stats(&server).turns - before < 20, "shards that have nothing to do sleep");
+    let stats = bed.drain(server);
+    assert!(stats.send_deferred > 2_000, "the test is of no use if no socket is full: {stats:?}");
+    assert_eq!((stats.send_waiting, stats.send_failed()), (0, 0), "{stats:?}");
+    assert_eq!(stats.forwarded_in, stats.forwarded_out, "{stats:?}");
+    add_up(&stats);
+}
+
+mod one_receiver {
+    use crate::common::{Bed, namespace};
+
+    #[test]
+    fn shards_that_share_a_socket_each_wait_for_room() {
+        let test = concat!(module_path!(), "::shards_that_share_a_socket_each_wait_for_room");
+        namespace::alone(test, || super::shards_that_share_a_socket_each_wait_for_room(Bed::mio()));
+    }
 }
 
 in_namespaces!(

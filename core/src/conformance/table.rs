@@ -280,7 +280,7 @@ pub const ROWS: &[Row] = &[
     row("messages", "messages come in the order of each sender, and wake the shard", &[]),
     row("panic", "a handler that panics loses its peers and nothing else; too often stops the server", &[]),
     row("ports", "port 0 is one port for all shards; a held port is refused; a drained one is free", &[]),
-    row("refusals", "who asks for what the driver cannot do is served without it", &[]),
+    row("refusals", "who asks for what the driver cannot do is refused, or served without it", &[]),
     row("short_queues", "short queues lose nothing", &[]),
     row(
         "source_address",
@@ -393,8 +393,18 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     elsewhere(
         REAL,
+        "tests/behaviours/impossible_settings.rs",
+        "settings that cannot be had are refused at bind, with the reason and a remedy",
+    ),
+    elsewhere(
+        REAL,
         "tests/behaviours/messages.rs",
         "a message that comes while a shard is in the kernel sending is heard",
+    ),
+    elsewhere(
+        MIO,
+        "tests/behaviours/one_receiver.rs",
+        "one shard receives for all: each flow has its shard, and nothing is lost or counted twice on the way",
     ),
     elsewhere(
         REAL,

@@ -81,7 +81,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 fn handle_all(mailbox: &Mailbox<u32>, sleep: &Sleep, expected: usize) {
     let mut handled = 0;
     loop {
-        while let Some(_mail) = mailbox.take() {
+        while let Some(_mail) = mailbox.take_any() {
             handled += 1;
             mailbox.handled();
         }
@@ -106,7 +106,8 @@ fn one_mailbox(len: usize) -> (Arc<[Postbox<u32>]>, Mailbox<u32>, Arc<Sleep>) {
 fn forwarded() -> Forwarded {
     let any = ([127, 0, 0, 1], 9).into();
     let path = datagram::Path { local: any, remote: any, socket: datagram::SocketId::listener(0) };
-    Forwarded { path, group: None, meta: datagram::Meta::default(), peer: None, bytes: vec![1] }
+    let meta = datagram::Meta::default();
+    Forwarded { path, group: None, meta, peer: None, segment: 0, bytes: vec![1] }
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn mail_is_in_flight_until_what_it_caused_is_handled() {
         let first = thread::spawn({
             let handled = Arc::clone(&handled);
             move || {
-                first.take().expect("it was there before");
+                first.take_any().expect("it was there before");
                 postboxes[1].put_message(Origin::Shard(0), 2).expect("room");
                 handled.fetch_add(1, Ordering::Relaxed);
                 first.handled();
@@ -186,7 +187,7 @@ fn mail_is_in_flight_until_what_it_caused_is_handled() {
         let second = thread::spawn({
             let handled = Arc::clone(&handled);
             move || {
-                if second.take().is_some() {
+                if second.take_any().is_some() {
                     handled.fetch_add(1, Ordering::Relaxed);
                     second.handled();
                 }
@@ -197,7 +198,7 @@ fn mail_is_in_flight_until_what_it_caused_is_handled() {
             assert_eq!(handled.load(Ordering::Relaxed), 2, "mail was on its way and nobody could tell");
         }
         let (_first, second) = (first.join().unwrap(), second.join().unwrap());
-        while second.take().is_some() {
+        while second.take_any().is_some() {
             second.handled();
         }
         assert!(in_flight.is_none());

@@ -22,7 +22,7 @@ use shardgram_core::{
     Accept, CloseReason, Config, Context, Datagram, Handler, Meta, Origin, Path, PeerError, PeerId,
     ShardInfo, Snapshot, Stats,
 };
-use shardgram_fallback::{Fleet, MioDriver};
+use shardgram_fallback::{Fleet, Listener, MioDriver};
 use shardgram_sys::{ListenerGroup, SocketOptions};
 
 #[allow(unused_imports, reason = "each test file uses a part")]
@@ -166,8 +166,10 @@ impl Bound {
             let bell = Arc::clone(postboxes[usize::from(shard)].bell());
             let (config, options) = (self.config.clone(), self.options.clone());
             let (fleet, seen) = (Arc::clone(&fleet), sender.clone());
+            let take_over = |socket| Listener::new(socket, &options).unwrap();
+            let listeners = sockets.into_iter().map(take_over).collect();
             threads.push(std::thread::spawn(move || {
-                let driver = MioDriver::new(shard, sockets, &options, &bell, fleet).unwrap();
+                let driver = MioDriver::new(shard, listeners, &options, &bell, fleet).unwrap();
                 let make = |_| Probe { echo, seen: seen.clone(), again: (Duration::ZERO, 0) };
                 match ShardLoop::new(driver, setup, &config, make) {
                     Ok(shard) => shard.run(),

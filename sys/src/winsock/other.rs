@@ -6,10 +6,6 @@ use std::net::UdpSocket;
 use socket2::Socket;
 
 /// A port is nobody else's who does not share it by an option of its own.
-#[cfg_attr(
-    any(target_os = "linux", target_os = "freebsd"),
-    allow(dead_code, reason = "groups of several sockets prove it in another way")
-)]
 pub(crate) fn set_exclusive(_: &Socket) -> io::Result<()> {
     Ok(())
 }

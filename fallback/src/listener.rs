@@ -1,0 +1,147 @@
+//! Sockets as the driver takes them: with the options that quinn-udp needs, and without those it should not have set.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn_udp::UdpSocketState;
+use shardgram_sys::socket::{keeping_path_mtu, set_receive_ecn, set_receive_timestamps, set_receive_trains};
+use shardgram_sys::{Sharing, SocketOptions, errno};
+
+/// What is told once a socket where quinn-udp cannot be used.
+const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard answers from the address that routing \
+                               chooses, and there are no congestion bits";
+
+/// The socket of an address that is listened on, as one shard has it: to receive and send, or to send only.
+///
+/// Where one shard receives for all, the others send by duplicates of its socket. They share everything but the
+/// descriptor, so options are set once, before any of them is used.
+///
+/// ```
+/// use shardgram_fallback::Listener;
+/// use shardgram_sys::SocketOptions;
+/// # fn main() -> std::io::Result<()> {
+/// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// let receiver = Listener::for_all(socket, &SocketOptions::default())?;
+/// let other_shard = receiver.to_send_by()?;
+/// assert!(receiver.receives() && !other_shard.receives());
+/// assert_eq!(other_shard.local_addr()?, receiver.local_addr()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    pub(crate) socket: UdpSocket,
+    pub(crate) state: Option<Arc<UdpSocketState>>,
+    /// Whether handlers are to be told how what comes is marked.
+    pub(crate) tells_ecn: bool,
+    part: Part,
+}
+
+/// What its shard has to do with what arrives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    /// It receives what the system gives it.
+    Own,
+    /// It receives, for all shards.
+    ForAll,
+    /// Another shard receives.
+    SendsOnly,
+}
+
+impl Listener {
+    /// Takes over a socket that is bound, and was opened with `options`: one of several, each of which a shard receives
+    /// by.
+    ///
+    /// # Errors
+    /// The system's, if it refuses an option that cannot be done without.
+    pub fn new(socket: UdpSocket, options: &SocketOptions) -> io::Result<Self> {
+        let state = take_over(&socket, options)?;
+        Ok(Self { socket, state, tells_ecn: options.ecn, part: Part::Own })
+    }
+
+    /// As [`Listener::new`], the one by which its shard receives for all.
+    ///
+    /// # Errors
+    /// As for [`Listener::new`].
+    pub fn for_all(socket: UdpSocket, options: &SocketOptions) -> io::Result<Self> {
+        Ok(Self { part: Part::ForAll, ..Self::new(socket, options)? })
+    }
+
+    /// A duplicate by which another shard sends (`dup(2)`, `WSADuplicateSocketW`).
+    ///
+    /// # Errors
+    /// The system's: no descriptor is left.
+    pub fn to_send_by(&self) -> io::Result<Self> {
+        let (socket, state) = (self.socket.try_clone()?, self.state.clone());
+        Ok(Self { socket, state, tells_ecn: self.tells_ecn, part: Part::SendsOnly })
+    }
+
+    /// Whether its shard receives by it.
+    #[must_use]
+    pub fn receives(&self) -> bool {
+        self.part != Part::SendsOnly
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// Whether these are listeners of a shard of which each receives.
+pub(crate) fn sharing(listeners: &[Listener]) -> Sharing {
+    let own = listeners.iter().all(|listener| listener.part == Part::Own);
+    if own { Sharing::PerShard } else { Sharing::OneReceiver }
+}
+
+/// Sets what quinn-udp needs on a socket. `None` where the system lacks something that it cannot do without.
+///
+/// It makes the socket non-blocking and turns on, where the system has them: congestion bits, packet info, UDP_GRO and
+/// timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose long datagrams should
+/// arrive as they do with the other driver. What is not wanted is taken back.
+pub(crate) fn take_over(
+    socket: &UdpSocket,
+    options: &SocketOptions,
+) -> io::Result<Option<Arc<UdpSocketState>>> {
+    let bound_to = socket.local_addr()?;
+    let state = match keeping_path_mtu(socket, || UdpSocketState::new(socket.into())) {
+        Ok(state) => Some(Arc::new(state)),
+        Err(error) if is_lacking(&error) => {
+            tracing::warn!(%error, %bound_to, "{WITHOUT_CONTROL}");
+            socket.set_nonblocking(true)?;
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    set_receive_ecn(socket, bound_to.is_ipv6(), options.ecn)?;
+    set_receive_timestamps(socket, options.receive_timestamps)?;
+    if !options.receive_trains {
+        set_receive_trains(socket, false)?;
+    }
+    Ok(state)
+}
+
+/// Whether an error says that the system does not know an option or a call. Compatibility layers and sandboxes
+/// lack some; Wine, for one, does not say of an IPv4 socket whether it is an IPv6 one.
+fn is_lacking(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(error.raw_os_error(), Some(errno::EOPNOTSUPP | errno::ENOPROTOOPT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_system_lacks_is_told_from_what_fails() {
+        for lacking in [errno::EOPNOTSUPP, errno::ENOPROTOOPT] {
+            assert!(is_lacking(&io::Error::from_raw_os_error(lacking)));
+        }
+        assert!(is_lacking(&io::ErrorKind::Unsupported.into()));
+        assert!(!is_lacking(&io::Error::from_raw_os_error(errno::EINVAL)));
+    }
+}
