@@ -33,7 +33,7 @@ const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard an
 pub struct Listener {
     pub(crate) socket: UdpSocket,
     pub(crate) state: Option<Arc<UdpSocketState>>,
-    /// Whether handlers are told how what it receives is marked.
+    /// Whether handlers are to be told how what comes is marked.
     pub(crate) tells_ecn: bool,
     part: Part,
 }
@@ -73,8 +73,8 @@ impl Listener {
     /// # Errors
     /// The system's: no descriptor is left.
     pub fn to_send_by(&self) -> io::Result<Self> {
-        let socket = self.socket.try_clone()?;
-        Ok(Self { socket, state: self.state.clone(), tells_ecn: self.tells_ecn, part: Part::SendsOnly })
+        let (socket, state) = (self.socket.try_clone()?, self.state.clone());
+        Ok(Self { socket, state, tells_ecn: self.tells_ecn, part: Part::SendsOnly })
     }
 
     /// Whether its shard receives by it.

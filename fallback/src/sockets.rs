@@ -35,6 +35,8 @@ pub(crate) struct Socket {
     /// On other sockets the destination that quinn-udp reports is ignored: the socket's own address says it all, and
     /// not every system tells it right ([`Os::specific_packet_info`]).
     pub(crate) wildcard: bool,
+    /// What comes by it says whether it was sent to many hosts.
+    pub(crate) told: bool,
     /// Whether handlers are told how what it receives is marked.
     pub(crate) tells_ecn: bool,
     /// Receives in a row that failed.
@@ -76,13 +78,15 @@ impl Socket {
     fn new(listener: Listener, id: SocketId) -> io::Result<Self> {
         let (bound_to, receives) = (listener.local_addr()?, listener.receives());
         let Listener { socket, state, tells_ecn, .. } = listener;
+        let wildcard = id.as_listener().is_some() && Os::HERE.needs_packet_info(bound_to.ip());
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),
             state,
             id,
-            tells_ecn,
             receives,
-            wildcard: id.as_listener().is_some() && Os::HERE.needs_packet_info(bound_to.ip()),
+            wildcard,
+            told: wildcard,
+            tells_ecn,
             failures: 0,
             full: Full::No,
             listed: false,
@@ -160,12 +164,6 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Whether one of them takes datagrams for any IPv4 address and receives them here.
-    pub(crate) fn any_wildcard_v4(&self) -> bool {
-        let is_v4 = |s: &Socket| s.io.local_addr().is_ok_and(|a| a.is_ipv4());
-        self.places.iter().flatten().any(|s| s.receives && s.wildcard && is_v4(s))
-    }
-
     fn place(&self, id: SocketId) -> usize {
         match (id.as_listener(), id.as_endpoint()) {
             (Some(index), _) => usize::from(index),
@@ -199,7 +197,8 @@ impl Sockets {
             error.errno()
         })?;
         let add = || {
-            let socket = Socket::new(Listener::new(socket, options)?, id)?;
+            let mut socket = Socket::new(Listener::new(socket, options)?, id)?;
+            socket.told = endpoint.takes_any_source() && address.ip().is_unspecified();
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
             Ok(bound)
