@@ -20,6 +20,7 @@ mod ecn_in;
 mod ecn_out;
 mod endpoints;
 mod foreign_datagrams;
+mod groups;
 mod handover_order;
 mod idle_peers;
 mod messages;
