@@ -33,6 +33,7 @@ mod ecn;
 mod endpoints;
 mod groups;
 mod idle;
+mod join_error;
 mod links;
 mod multicast;
 mod path_mtu;
