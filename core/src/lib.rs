@@ -41,6 +41,7 @@ mod endpoints;
 mod groups;
 mod idle;
 mod interface;
+mod join_error;
 mod links;
 mod multicast;
 mod path_mtu;
