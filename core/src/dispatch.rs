@@ -16,6 +16,7 @@ use crate::idle::Gone;
 use crate::links::State;
 use crate::mailbox::{Forwarded, Mail};
 use crate::peers::{PeerId, Peers};
+use crate::planted::{self, Fault};
 use crate::routes::AddPath;
 
 /// A shard's handler with all it works on.
@@ -218,19 +219,26 @@ impl<H: Handler> Dispatch<H> {
     }
 
     fn message(&mut self, origin: Origin, message: H::Message) {
-        self.io.stats.messages.add(1);
+        if !self.panicked {
+            self.io.stats.messages.add(1);
+        }
         self.call(|handler, cx| handler.on_message(cx, origin, message));
     }
 
     fn forwarded(&mut self, mut forwarded: Forwarded) {
         self.io.stats.forwarded_in.add(1);
-        let Forwarded { path, meta, peer, .. } = forwarded;
+        if self.panicked {
+            return self.io.stats.dropped_panicked.add(1);
+        }
+        let Forwarded { path, meta, peer, allowance, .. } = forwarded;
+        self.io.stranger = allowance.map(|left| (path, left));
         let datagram = Datagram { path: &path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
         match (self.known(&path), peer) {
             (Some(known), _) => self.deliver(known, datagram),
             (None, Some(peer)) => self.join_path(peer, datagram),
             (None, None) => self.admit(datagram),
         }
+        self.io.stranger = None;
     }
 
     #[inline]
@@ -257,7 +265,7 @@ impl<H: Handler> Dispatch<H> {
     #[inline]
     fn heard_of(&mut self, peer: PeerId, datagrams: usize, bytes: usize) {
         let stamp = self.io.stamp;
-        let gain = u64::from(self.io.amplification_limit) * bytes as u64;
+        let gain = if self.io.amplification_limit == 0 { 0 } else { self.io.gain(bytes) };
         if self.io.tier_policy != TierPolicy::Listener {
             self.io.warm(peer, datagrams);
         }
@@ -296,7 +304,12 @@ impl<H: Handler> Dispatch<H> {
             let allowance = u64::from(self.io.amplification_limit) * datagram.len() as u64;
             self.io.stranger = Some((*datagram.path, allowance));
         }
-        let decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
+        let mut decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
+        if self.panicked {
+            // `accept` has decided, and then a peer that it closed had its last callback fail.
+            let decided = decision.take();
+            let _ = guarded(move || drop(decided));
+        }
         match decision {
             Some(Accept::Peer(state)) => drop(self.new_peer(state, datagram)),
             Some(Accept::Connect(state)) => {
@@ -365,6 +378,7 @@ impl<H: Handler> Dispatch<H> {
                 }
                 self.deliver(peer, datagram);
             }
+            AddPath::Full | AddPath::Gone if planted::is(Fault::MiscountedDrop) => {}
             AddPath::Full | AddPath::Gone => self.io.stats.dropped_paths_full.add(1),
         }
     }
@@ -372,7 +386,8 @@ impl<H: Handler> Dispatch<H> {
     /// Hands a datagram to the shard it belongs to.
     fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
         let Datagram { path: &path, meta, .. } = *datagram;
-        let forwarded = Forwarded { path, meta, peer, bytes: datagram.bytes.to_vec() };
+        let allowance = self.io.stranger.take().map(|(_, left)| left);
+        let forwarded = Forwarded { path, meta, peer, allowance, bytes: datagram.bytes.to_vec() };
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
             self.io.stats.forwarded_out.add(1);
@@ -403,6 +418,9 @@ impl<H: Handler> Dispatch<H> {
         };
         if arrival.remote != link.path.remote {
             self.io.stats.redispatched.add(count);
+            if planted::is(Fault::DroppedForeign) {
+                return self.io.stats.dropped_foreign.add(count);
+            }
             return self.train(Path { remote: arrival.remote, ..link.path }, None, arrival);
         }
         let owner = match link.state {

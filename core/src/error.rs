@@ -75,6 +75,9 @@ pub enum OpenError {
         /// The shard that owns the 4-tuple.
         shard: u16,
     },
+    /// The shard ends: it is closing its peers.
+    #[error("the shard ends, so its peers are being closed")]
+    Ending,
     /// The local and the remote address are of different families.
     #[error("the remote address is of another family than the socket")]
     FamilyMismatch,

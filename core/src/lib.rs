@@ -23,6 +23,8 @@ pub mod handler;
 pub mod mailbox;
 pub mod outbox;
 pub mod peers;
+#[doc(hidden)]
+pub mod planted;
 pub mod shard_loop;
 pub mod stats;
 

@@ -29,6 +29,8 @@ pub(crate) struct Forwarded {
     pub(crate) path: Path,
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
+    /// What `accept` left of the amplification limit, if it has seen this datagram.
+    pub(crate) allowance: Option<u64>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -263,7 +265,7 @@ mod tests {
     fn forwarded(len: usize) -> Forwarded {
         let any = ([127, 0, 0, 1], 9).into();
         let path = Path { local: any, remote: any, socket: SocketId::listener(0) };
-        Forwarded { path, meta: Meta::default(), peer: None, bytes: vec![0; len] }
+        Forwarded { path, meta: Meta::default(), peer: None, allowance: None, bytes: vec![0; len] }
     }
 
     fn one<M>(len: usize) -> (Postbox<M>, Mailbox<M>) {

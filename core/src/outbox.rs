@@ -9,6 +9,7 @@ use crate::datagram::{Path, RxSlice, SocketId};
 use crate::ecn::Ecn;
 use crate::error::SendError;
 use crate::peers::PeerId;
+use crate::planted::{self, Fault};
 use crate::routes::Route;
 
 const NONE: u32 = u32::MAX;
@@ -491,6 +492,8 @@ impl Outbox {
             let piece = self.push_piece(source);
             self.pieces[last].next = piece;
             self.trains[route.open_train as usize].last = piece;
+        } else if planted::is(Fault::LeakedBuffer) {
+            self.kept += u32::from(matches!(source, Source::Buffer(_)));
         }
         true
     }

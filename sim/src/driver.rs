@@ -14,6 +14,7 @@ use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, RxSlice, SocketId};
 use shardgram_core::driver::{Arrival, Capabilities, Driver, SendFailure, SendFault, Sink, Turned, Wait};
 use shardgram_core::outbox::{Outbox, Source, Train, TrainLimits};
+use shardgram_core::planted::{self, Fault};
 use shardgram_core::{Config, Ecn, Endpoint, Meta, PeerError};
 
 use crate::network::Network;
@@ -91,6 +92,8 @@ impl SimDriver {
             let ip = path.local.ip();
             // A wildcard answers from the address that was written to, if that is one of this host.
             if ip == local.address.ip() || (local.address.ip().is_unspecified() && self.host.contains(&ip)) {
+                let first = self.host.iter().copied().find(|other| other.is_ipv4() == ip.is_ipv4());
+                let ip = first.filter(|_| planted::is(Fault::WrongLocalAddress)).unwrap_or(ip);
                 return Ok(SocketAddr::new(ip, local.address.port()));
             }
             return Err(PeerError::Unreachable);
