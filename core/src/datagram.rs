@@ -412,7 +412,12 @@ impl<'b> Iterator for TrainDatagrams<'b> {
 
 /// How many datagrams so many bytes are, of `segment` each but the last; 0 says that they are one. An empty
 /// datagram is one.
+///
+/// ```
+/// use shardgram_core::datagram::datagrams_in;
+/// assert_eq!((datagrams_in(2500, 1200), datagrams_in(2500, 0), datagrams_in(0, 1200)), (3, 1, 1));
+/// ```
 #[inline]
-pub(crate) fn datagrams_in(bytes: usize, segment: usize) -> usize {
+pub fn datagrams_in(bytes: usize, segment: usize) -> usize {
     if segment == 0 || segment >= bytes { 1 } else { bytes.div_ceil(segment) }
 }

@@ -14,10 +14,10 @@
 //! | replies leave from the address written to | yes | yes | yes |
 //! | every receive buffer comes back after its callback or its send | yes | yes | yes |
 //! | what failed is reported with its peer, and ends nothing else | yes | yes | yes |
-//! | what a full socket refuses waits in the [`Backlog`], in order | yes | yes | no socket is full |
+//! | what a full socket refuses waits in the [`Backlog`], in order | yes | yes | yes, behind a slow uplink |
 //! | sends are marked as [`Train::ecn`] and [`Waiting::ecn`] say | yes; the DSCP stays | yes; the DSCP stays on Linux | yes |
 //! | [`Meta::ecn`] and [`Meta::kernel_time`] are told where they are asked for | yes | marks where the system has them, times on Linux | yes, by the virtual clock |
-//! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | no |
+//! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | yes |
 //!
 //! [`Bell`]: crate::mailbox::Bell
 //! [`Config::max_datagram`]: crate::Config::max_datagram

@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 /// Ports handed out where port 0 was asked for: those Linux hands out (`ip_local_port_range`, ip(7)).
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// In a group: the place of a shard whose socket is closed.
-const VACANT: u32 = u32::MAX;
+pub(crate) const VACANT: u32 = u32::MAX;
 
 /// Only ever asked for single keys, never walked, so its order cannot reach the simulation.
 type Table = HashMap<(IpAddr, u16), Vec<u32>, BuildHasherDefault<SipHasher13>>;
@@ -35,8 +35,21 @@ impl BindFault {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub(crate) wildcard: bool,
+    ipv4: bool,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) port: u16,
+}
+
+impl Place {
+    pub(crate) fn exact(address: SocketAddr) -> Self {
+        let (ipv4, addresses) = (address.is_ipv4(), vec![address.ip()]);
+        Self { wildcard: false, ipv4, addresses, port: address.port() }
+    }
+
+    /// Whether an address of its node is one of its own.
+    pub(crate) fn takes(&self, ip: IpAddr) -> bool {
+        if self.wildcard { self.ipv4 == ip.is_ipv4() } else { self.addresses.contains(&ip) }
+    }
 }
 
 #[derive(Debug)]
@@ -60,7 +73,7 @@ impl Bindings {
         if addresses.is_empty() {
             return Err(BindFault::NotLocal);
         }
-        let mut place = Place { wildcard, addresses, port: bind.port() };
+        let mut place = Place { wildcard, ipv4: bind.is_ipv4(), addresses, port: bind.port() };
         if place.port == 0 {
             place.port = self.free_port(&place.addresses).ok_or(BindFault::InUse)?;
         } else {
@@ -95,12 +108,34 @@ impl Bindings {
         }
     }
 
+    /// Whether something is bound to this address, or by a wildcard has it.
+    pub(crate) fn is_bound(&self, wildcard: bool, ip: IpAddr, port: u16) -> bool {
+        let table = if wildcard { &self.wildcard } else { &self.specific };
+        table.contains_key(&(ip, port))
+    }
+
+    /// A group has one more address.
+    pub(crate) fn attach(&mut self, wildcard: bool, ip: IpAddr, port: u16, sockets: Vec<u32>) {
+        let table = if wildcard { &mut self.wildcard } else { &mut self.specific };
+        table.insert((ip, port), sockets);
+    }
+
+    /// A group has lost an address.
+    pub(crate) fn detach(&mut self, wildcard: bool, ip: IpAddr, port: u16) {
+        let table = if wildcard { &mut self.wildcard } else { &mut self.specific };
+        table.remove(&(ip, port));
+    }
+
     /// Takes a socket out of its group; the port is free once the group is empty.
     pub(crate) fn unbind(&mut self, place: &Place, socket: u32) {
         let table = if place.wildcard { &mut self.wildcard } else { &mut self.specific };
         for ip in &place.addresses {
             let key = (*ip, place.port);
             let Some(group) = table.get_mut(&key) else { continue };
+            // Another node may have the address by now.
+            if !group.contains(&socket) {
+                continue;
+            }
             // The others keep their places, since a shard is found by its place.
             group.iter_mut().filter(|s| **s == socket).for_each(|s| *s = VACANT);
             if group.iter().all(|s| *s == VACANT) {

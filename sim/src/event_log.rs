@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     Unclaimed = 6,
     Overflowed = 7,
     Turn = 8,
+    TailDropped = 9,
+    /// An ICMP error arrived: from whom it speaks of, to whom it speaks.
+    Told = 10,
 }
 
 /// One event.

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shardgram_core::Ecn;
+use shardgram_core::datagram::datagrams_in;
+
+use crate::network::headers;
 
 /// No address.
 pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -15,6 +18,8 @@ pub(crate) struct Flight {
     /// Size of each datagram but the last, 0 for a single one.
     pub(crate) segment: u32,
     pub(crate) ecn: Ecn,
+    /// Whether a router with a shorter MTU may fragment it.
+    pub(crate) may_fragment: bool,
     /// The socket it waits in, once it has arrived, and since when.
     pub(crate) socket: u32,
     pub(crate) arrived_ns: u64,
@@ -27,8 +32,12 @@ impl Flight {
     /// How many datagrams it is. An empty datagram is one.
     #[inline]
     pub(crate) fn datagrams(&self) -> u64 {
-        let (len, segment) = (self.bytes.len(), self.segment as usize);
-        if segment == 0 || segment >= len { 1 } else { len.div_ceil(segment) as u64 }
+        datagrams_in(self.bytes.len(), self.segment as usize) as u64
+    }
+
+    /// Bytes on the wire, with the headers of each datagram.
+    pub(crate) fn wire_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + self.datagrams() * headers(self.to) as u64
     }
 
     /// Length of its longest datagram.
@@ -48,7 +57,9 @@ impl Flights {
     #[inline]
     pub(crate) fn draft(&mut self) -> u32 {
         if let Some(flight) = self.free.pop() {
-            self.all[flight as usize].bytes.clear();
+            let draft = &mut self.all[flight as usize];
+            draft.bytes.clear();
+            draft.may_fragment = false;
             return flight;
         }
         let bytes = Vec::new();
@@ -57,6 +68,7 @@ impl Flights {
             to: NOWHERE,
             segment: 0,
             ecn: Ecn::NotEct,
+            may_fragment: false,
             socket: 0,
             arrived_ns: 0,
             digest: 0,
@@ -93,8 +105,9 @@ impl Flights {
         let mut bytes = std::mem::take(&mut self.get_mut(copy).bytes);
         let original = self.get(flight);
         bytes.extend_from_slice(&original.bytes[part]);
-        let Flight { from, to, segment, ecn, socket, arrived_ns, digest, .. } = *original;
-        *self.get_mut(copy) = Flight { from, to, segment, ecn, socket, arrived_ns, digest, bytes };
+        let Flight { from, to, segment, ecn, may_fragment, socket, arrived_ns, digest, .. } = *original;
+        *self.get_mut(copy) =
+            Flight { from, to, segment, ecn, may_fragment, socket, arrived_ns, digest, bytes };
         copy
     }
 }

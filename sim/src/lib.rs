@@ -45,16 +45,25 @@
 //! addresses to sockets; `schedule` knows who sleeps until when; `event_log` hashes what happened.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod bindings;
+mod buffers;
 mod driver;
 mod error;
 mod event_log;
+mod faults;
 mod flight;
 mod link;
 mod network;
 mod node;
+mod notice;
+mod own;
+mod own_sockets;
+mod partition;
+mod pipe;
 mod schedule;
 mod seed;
+mod send;
 mod sim;
 mod socket;
 
@@ -62,4 +71,5 @@ pub use error::{RangeError, SimError};
 pub use link::LinkConfig;
 pub use network::{Counts, Received, SocketKey};
 pub use node::NodeId;
+pub use partition::PartitionId;
 pub use sim::Sim;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::RangeError;
+use crate::pipe::Bandwidth;
 use crate::seed::Probability;
 
 /// No delay of a link is longer: a day.
@@ -38,7 +39,11 @@ pub struct LinkConfig {
     pub(crate) held_back_ns: u64,
     pub(crate) trains: bool,
     pub(crate) mtu: Option<u16>,
+    pub(crate) router_mtu: Option<u16>,
     pub(crate) cut: bool,
+    pub(crate) unreachable: bool,
+    pub(crate) silent: bool,
+    pub(crate) bandwidth: Option<Bandwidth>,
 }
 
 impl Default for LinkConfig {
@@ -52,7 +57,11 @@ impl Default for LinkConfig {
             held_back_ns: 0,
             trains: false,
             mtu: None,
+            router_mtu: None,
             cut: false,
+            unreachable: false,
+            silent: false,
+            bandwidth: None,
         }
     }
 }
@@ -126,11 +135,52 @@ impl LinkConfig {
     /// # Errors
     /// If it is out of range.
     pub fn mtu(mut self, bytes: Option<u16>) -> Result<Self, RangeError> {
-        if bytes.is_some_and(|b| b < MIN_MTU) {
-            return Err(RangeError { field: "mtu", range: "68 to 65,535 bytes" });
-        }
-        self.mtu = bytes;
+        self.mtu = checked_mtu("mtu", bytes)?;
         Ok(self)
+    }
+
+    /// The longest IP packet a router further on passes on, in bytes. Default `None`: no limit. Range 68 to
+    /// 65,535. What is longer is lost, and the router says so to the sender (ICMP fragmentation needed, RFC 1191;
+    /// packet too big, RFC 8201), whose host from then on does as [`shardgram_core::PathMtu`] of its configuration
+    /// has it. Raw sockets never fragment.
+    ///
+    /// # Errors
+    /// If it is out of range.
+    pub fn router_mtu(mut self, bytes: Option<u16>) -> Result<Self, RangeError> {
+        self.router_mtu = checked_mtu("router_mtu", bytes)?;
+        Ok(self)
+    }
+
+    /// How many bytes pass in a second, IP and UDP headers included, and how many may wait; what comes when the
+    /// queue is full is lost. Default: any number. Range one byte and more. A queue that takes long to pass is
+    /// felt as delay by everybody.
+    ///
+    /// # Errors
+    /// If either is 0.
+    pub fn bandwidth(mut self, bytes_per_second: u64, queue_bytes: u32) -> Result<Self, RangeError> {
+        if bytes_per_second == 0 || queue_bytes == 0 {
+            return Err(RangeError {
+                field: "bandwidth",
+                range: "one byte a second and a queue of one byte at least",
+            });
+        }
+        self.bandwidth = Some(Bandwidth { bytes_per_second, queue_bytes });
+        Ok(self)
+    }
+
+    /// Whether a router on the way has no route: everything is lost, and it says so to the sender (ICMP host
+    /// unreachable, RFC 792). Default: no.
+    #[must_use]
+    pub fn unreachable(mut self, yes: bool) -> Self {
+        self.unreachable = yes;
+        self
+    }
+
+    /// Whether no ICMP error comes back about what is sent along it, as behind many firewalls. Default: no.
+    #[must_use]
+    pub fn silent(mut self, yes: bool) -> Self {
+        self.silent = yes;
+        self
     }
 
     /// Whether it is cut. Default: no. A shard that sends learns it as
@@ -139,6 +189,13 @@ impl LinkConfig {
     pub fn cut(mut self, yes: bool) -> Self {
         self.cut = yes;
         self
+    }
+}
+
+fn checked_mtu(field: &'static str, bytes: Option<u16>) -> Result<Option<u16>, RangeError> {
+    match bytes {
+        Some(bytes) if bytes < MIN_MTU => Err(RangeError { field, range: "68 to 65,535 bytes" }),
+        bytes => Ok(bytes),
     }
 }
 

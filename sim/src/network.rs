@@ -1,26 +1,36 @@
 //! The network: what is sent arrives later, or twice, or never, as the links and the seed have it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use shardgram_core::datagram::SocketId;
 use shardgram_core::flow::flow_shard;
-use shardgram_core::{Ecn, PeerError};
+use shardgram_core::{Ecn, PathMtu, PeerError};
+use siphasher::sip::SipHasher13;
 
 use crate::bindings::{BindFault, Bindings, Place};
 use crate::event_log::{Event, EventLog, Kind, NO_SHARD, digest};
 use crate::flight::{Flight, Flights};
 use crate::link::{LinkConfig, Links};
+use crate::notice::{NOTICE, Notice, Notices};
+use crate::partition::Partitions;
+use crate::pipe::{Pipes, SendBuffer, Uplinks};
 use crate::schedule::{Ringer, Schedule};
 use crate::seed::{Dice, Probability, Stream};
-use crate::socket::{Inbox, Owner, Socket};
+use crate::socket::{Inbox, News, Owner, Socket, cost};
 
 /// Bytes of a UDP header (RFC 768).
 const UDP_HEADER: usize = 8;
 /// Bytes of an IPv4 header without options (RFC 791) and of an IPv6 header (RFC 8200).
 const IP_HEADERS: (usize, usize) = (20, 40);
+
+/// Bytes of the headers of a datagram for this address.
+pub(crate) fn headers(to: SocketAddr) -> usize {
+    UDP_HEADER + if to.is_ipv4() { IP_HEADERS.0 } else { IP_HEADERS.1 }
+}
 
 /// Names a raw socket of a test ([`crate::Sim::socket`]).
 ///
@@ -30,7 +40,7 @@ const IP_HEADERS: (usize, usize) = (20, 40);
 /// assert!(sim.receive(socket).is_none());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SocketKey(u32);
+pub struct SocketKey(pub(crate) u32);
 
 /// A datagram that reached a raw socket.
 ///
@@ -66,6 +76,8 @@ pub struct Counts {
     pub duplicated: u64,
     /// Lost by it.
     pub lost: u64,
+    /// Lost because the queue of a link was full ([`crate::LinkConfig::bandwidth`]).
+    pub tail_dropped: u64,
     /// Held back by it, so that others overtook them.
     pub held_back: u64,
     /// On their way.
@@ -78,13 +90,16 @@ pub struct Counts {
     pub delivered: u64,
     /// Of those delivered: still unread when the socket was closed.
     pub discarded: u64,
+    /// ICMP errors that hosts and routers have sent. They are no datagrams.
+    pub errors_sent: u64,
 }
 
 impl Counts {
     /// Datagrams that are in none of the outcomes: always nought.
     pub fn unaccounted(&self) -> i64 {
         let made = self.sent + self.duplicated;
-        let outcomes = self.lost + self.in_flight + self.unclaimed + self.overflowed + self.delivered;
+        let lost = self.lost + self.tail_dropped;
+        let outcomes = lost + self.in_flight + self.unclaimed + self.overflowed + self.delivered;
         made.wrapping_sub(outcomes) as i64
     }
 }
@@ -106,18 +121,31 @@ pub(crate) struct Network {
     pub(crate) links: Links,
     pub(crate) log: EventLog,
     pub(crate) mis_steer: Probability,
+    pub(crate) strays: Probability,
+    /// How likely the system refuses a peer a socket of its own.
+    pub(crate) refused_sockets: Probability,
+    pub(crate) partitions: Partitions,
+    pub(crate) uplinks: Uplinks,
+    pub(crate) notices: Notices,
+    /// The addresses that somebody has, who can say that nothing listens at a port.
+    pub(crate) hosts: BTreeSet<IpAddr>,
     epoch: Instant,
     now_ns: u64,
-    faults: Dice,
-    steering: Dice,
+    pub(crate) faults: Dice,
+    pub(crate) steering: Dice,
+    /// For what the systems of hosts do.
+    pub(crate) order: Dice,
+    pipes: Pipes,
     /// Arrivals to come: when, in which order among those of the same time, and what.
-    arrivals: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    pub(crate) arrivals: BinaryHeap<Reverse<(u64, u64, u32)>>,
     launched: u64,
-    flights: Flights,
-    bindings: Bindings,
-    sockets: Vec<Socket>,
-    free_sockets: Vec<u32>,
-    inboxes: Vec<Inbox>,
+    pub(crate) flights: Flights,
+    pub(crate) bindings: Bindings,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) free_sockets: Vec<u32>,
+    /// Sockets of peers' own by their two addresses. Never walked.
+    pub(crate) own: HashMap<(SocketAddr, SocketAddr), u32, BuildHasherDefault<SipHasher13>>,
+    pub(crate) inboxes: Vec<Inbox>,
     counts: Counts,
 }
 
@@ -129,17 +157,26 @@ impl Network {
             links: Links::default(),
             log: EventLog::new(),
             mis_steer: Probability::default(),
+            strays: Probability::default(),
+            refused_sockets: Probability::default(),
+            partitions: Partitions::default(),
+            uplinks: Uplinks::default(),
+            notices: Notices::default(),
+            hosts: BTreeSet::new(),
             // The only look at a real clock: what is made of it are differences to it.
             epoch: Instant::now(),
             now_ns: 0,
             faults: Dice::new(seed, Stream::Faults),
             steering: Dice::new(seed, Stream::Steering),
+            order: Dice::new(seed, Stream::Order),
+            pipes: Pipes::default(),
             arrivals: BinaryHeap::new(),
             launched: 0,
             flights: Flights::default(),
             bindings: Bindings::new(),
             sockets: Vec::new(),
             free_sockets: Vec::new(),
+            own: HashMap::default(),
             inboxes: Vec::new(),
             counts: Counts::default(),
         }
@@ -167,7 +204,11 @@ impl Network {
             && at <= self.now_ns
         {
             self.arrivals.pop();
-            self.arrive(flight, at);
+            if flight & NOTICE == 0 {
+                self.arrive(flight, at);
+            } else {
+                self.notice_arrives(flight, at);
+            }
         }
         self.schedule.wake_due(self.now_ns);
     }
@@ -179,6 +220,16 @@ impl Network {
 
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    pub(crate) fn counts_mut(&mut self) -> &mut Counts {
+        &mut self.counts
+    }
+
+    /// A number for what is to arrive: what arrives at the same time does so in the order of these.
+    pub(crate) fn next_order(&mut self) -> u64 {
+        self.launched += 1;
+        self.launched - 1
     }
 }
 
@@ -195,17 +246,20 @@ impl Network {
         &mut self,
         bind: SocketAddr,
         own: &[IpAddr],
-        limit_bytes: u64,
+        bytes: (u64, u64),
         owners: impl Iterator<Item = Owner>,
     ) -> Result<(u16, Vec<u32>), BindFault> {
         let place = self.bindings.place(bind, own)?;
-        let sockets: Vec<u32> = owners.map(|o| self.add_socket(o, place.clone(), limit_bytes)).collect();
+        let sockets: Vec<u32> = owners.map(|o| self.add_socket(o, place.clone(), bytes)).collect();
         self.bindings.bind(&place, &sockets);
         Ok((place.port, sockets))
     }
 
-    fn add_socket(&mut self, owner: Owner, place: Place, limit_bytes: u64) -> u32 {
-        let socket = Socket { owner, place, charged_bytes: 0, limit_bytes };
+    /// A socket with receive and send buffers of so many bytes.
+    pub(crate) fn add_socket(&mut self, owner: Owner, place: Place, bytes: (u64, u64)) -> u32 {
+        let (limit_bytes, send_limit_bytes) = bytes;
+        let send_buffer = SendBuffer::default();
+        let socket = Socket { owner, place, charged_bytes: 0, limit_bytes, send_buffer, send_limit_bytes };
         match self.free_sockets.pop() {
             Some(at) => {
                 self.sockets[at as usize] = socket;
@@ -238,8 +292,21 @@ impl Network {
     /// A socket of a test.
     pub(crate) fn bind_raw(&mut self, bind: SocketAddr) -> Result<SocketKey, BindFault> {
         let owner = std::iter::once(Owner::Raw(VecDeque::new()));
-        let (_, sockets) = self.bind(bind, &[bind.ip()], u64::MAX, owner)?;
+        let (_, sockets) = self.bind(bind, &[bind.ip()], (u64::MAX, u64::MAX), owner)?;
+        self.hosts.insert(bind.ip());
         Ok(SocketKey(sockets[0]))
+    }
+
+    /// Closes a test's socket. Its place is not used again, so that its key names no other one.
+    pub(crate) fn close_raw(&mut self, key: SocketKey) {
+        let socket = &mut self.sockets[key.0 as usize];
+        let Owner::Raw(waiting) = &mut socket.owner else { return };
+        for flight in std::mem::take(waiting) {
+            self.counts.discarded += 1;
+            self.flights.free(flight);
+        }
+        socket.owner = Owner::Closed;
+        self.bindings.unbind(&socket.place, key.0);
     }
 
     /// The address of a test's socket.
@@ -264,7 +331,13 @@ impl Network {
 impl Network {
     #[inline]
     pub(crate) fn has_waiting(&self, shard: u32) -> bool {
-        !self.inboxes[shard as usize].waiting.is_empty()
+        let inbox = &self.inboxes[shard as usize];
+        !inbox.waiting.is_empty() || !inbox.ready.is_empty() || !inbox.news.is_empty()
+    }
+
+    /// The next thing a shard is to be told beside arrivals.
+    pub(crate) fn next_news(&mut self, shard: u32) -> Option<News> {
+        self.inboxes[shard as usize].news.pop_front()
     }
 
     pub(crate) fn overflowed(&self, shard: u32) -> u64 {
@@ -275,14 +348,23 @@ impl Network {
     // `.ci/instructions` leaves out what happens in here, which takes a function of its own.
     #[inline(never)]
     pub(crate) fn take(&mut self, shard: u32, buffer: &mut Vec<u8>) -> Option<Taken> {
-        let at = self.inboxes[shard as usize].waiting.pop_front()?;
+        let inbox = &mut self.inboxes[shard as usize];
+        let at = if inbox.ready.is_empty() && inbox.held == 0 {
+            inbox.waiting.pop_front()?
+        } else {
+            self.next_of_several(shard)?
+        };
         let flight = self.flights.get_mut(at);
         std::mem::swap(&mut flight.bytes, buffer);
         let socket = &mut self.sockets[flight.socket as usize];
         socket.discharge(buffer.len());
         let Flight { from: remote, to, segment, ecn, arrived_ns, .. } = *flight;
         self.flights.free(at);
-        let Owner::Shard { id, reports_local, .. } = socket.owner else { return None };
+        let (id, reports_local) = match &socket.owner {
+            Owner::Shard { id, reports_local, .. } => (*id, *reports_local),
+            Owner::Own(own) => (own.id, false),
+            Owner::Raw(_) | Owner::Closed => return None,
+        };
         let local = reports_local.then_some(to.ip());
         Some(Taken { socket: id, remote, local, segment, ecn, arrived_ns })
     }
@@ -290,15 +372,35 @@ impl Network {
 
 /// Sending.
 impl Network {
-    /// What keeps a shard from sending datagrams of this length.
-    pub(crate) fn obstacle(&self, from: SocketAddr, to: SocketAddr, len: usize) -> Option<PeerError> {
+    /// What keeps a shard from sending datagrams of this length. Says else whether they may be fragmented.
+    pub(crate) fn obstacle(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        len: usize,
+        mode: PathMtu,
+    ) -> Result<bool, PeerError> {
         let link = self.links.between(from.ip(), to.ip());
         if link.cut {
-            return Some(PeerError::Unreachable);
+            return Err(PeerError::Unreachable);
         }
-        let mtu = usize::from(link.mtu?);
-        let header = if to.is_ipv4() { IP_HEADERS.0 } else { IP_HEADERS.1 };
-        (len + header + UDP_HEADER > mtu).then_some(PeerError::TooLong { mtu: Some(mtu) })
+        let len = len + headers(to);
+        let too_long = |mtu: u16| Err(PeerError::TooLong { mtu: Some(mtu.into()) });
+        match link.mtu {
+            Some(mtu) if len > usize::from(mtu) => return too_long(mtu),
+            _ => {}
+        }
+        // What was learned of a path says no router but one that is there.
+        if link.router_mtu.is_none() {
+            return Ok(false);
+        }
+        let learned = self.notices.learned(from.ip(), to.ip(), self.now_ns);
+        match (mode, learned) {
+            (PathMtu::Refuse, Some(mtu)) if len > usize::from(mtu) => too_long(mtu),
+            (PathMtu::Fragment, _) => Ok(to.is_ipv4() || learned.is_some()),
+            (PathMtu::System, learned) => Ok(learned.is_some()),
+            _ => Ok(false),
+        }
     }
 
     /// Whether a train stays whole on its way.
@@ -318,6 +420,11 @@ impl Network {
         self.flights.get_mut(flight).bytes.extend_from_slice(bytes);
     }
 
+    /// What was written may be fragmented on its way.
+    pub(crate) fn may_fragment(&mut self, flight: u32) {
+        self.flights.get_mut(flight).may_fragment = true;
+    }
+
     /// Sends what was written. From here on chance decides.
     pub(crate) fn launch(
         &mut self,
@@ -326,30 +433,71 @@ impl Network {
         segment: u32,
         ecn: Ecn,
     ) {
-        let link = *self.links.between(from.ip(), to.ip());
         let sent = self.flights.get_mut(flight);
         (sent.from, sent.to, sent.segment, sent.ecn) = (from, to, segment, ecn);
         sent.digest = digest(&sent.bytes);
-        let (count, longest) = (sent.datagrams(), sent.longest());
+        let count = sent.datagrams();
         self.counts.sent += count;
         self.note(Kind::Sent, flight, self.now_ns, NO_SHARD);
-        if self.obstacle(from, to, longest).is_some() || self.faults.happens(link.loss) {
+        let leaves_ns = if self.uplinks.any() { self.uplink(flight) } else { self.now_ns };
+        let link = *self.links.between(from.ip(), to.ip());
+        if self.stops(flight, &link) || self.faults.happens(link.loss) {
             self.counts.lost += count;
-            self.note(Kind::Lost, flight, self.now_ns, NO_SHARD);
-            self.flights.free(flight);
+            self.drop_flight(Kind::Lost, flight);
             return;
         }
+        let Some(leaves_ns) = self.pass(flight, &link, leaves_ns) else {
+            self.counts.tail_dropped += count;
+            self.drop_flight(Kind::TailDropped, flight);
+            return;
+        };
         if self.faults.happens(link.duplication) {
             self.counts.duplicated += count;
             self.note(Kind::Duplicated, flight, self.now_ns, NO_SHARD);
             let copy = self.flights.copy(flight);
-            self.travel(copy, count, &link);
+            self.travel(copy, count, &link, leaves_ns);
         }
-        self.travel(flight, count, &link);
+        self.travel(flight, count, &link, leaves_ns);
     }
 
-    fn travel(&mut self, flight: u32, count: u64, link: &LinkConfig) {
-        let mut at = self.now_ns + link.delay_ns;
+    /// Whether nothing of the kind passes, chance apart.
+    fn stops(&mut self, flight: u32, link: &LinkConfig) -> bool {
+        let sent = self.flights.get(flight);
+        let (from, to) = (sent.from, sent.to);
+        if self.partitions.any() && self.partitions.parts(from.ip(), to.ip()) {
+            return true;
+        }
+        let too_long = |mtu: u16| sent.longest() + headers(to) > usize::from(mtu);
+        if link.cut || link.mtu.is_some_and(too_long) {
+            return true;
+        }
+        if link.unreachable {
+            self.router_tells(Notice { to: from, about: to, error: PeerError::Unreachable }, link);
+        }
+        link.unreachable || self.too_long_for_router(flight, link)
+    }
+
+    /// When something has left its host.
+    fn uplink(&mut self, flight: u32) -> u64 {
+        let sent = self.flights.get(flight);
+        self.uplinks.pass(sent.from.ip(), sent.wire_bytes(), self.now_ns)
+    }
+
+    /// When something has passed the narrow part of its link, if that takes it.
+    fn pass(&mut self, flight: u32, link: &LinkConfig, leaves_ns: u64) -> Option<u64> {
+        let Some(bandwidth) = link.bandwidth else { return Some(leaves_ns) };
+        let sent = self.flights.get(flight);
+        let way = (sent.from.ip(), sent.to.ip());
+        self.pipes.pass(way, bandwidth, sent.wire_bytes(), leaves_ns)
+    }
+
+    fn drop_flight(&mut self, kind: Kind, flight: u32) {
+        self.note(kind, flight, self.now_ns, NO_SHARD);
+        self.flights.free(flight);
+    }
+
+    fn travel(&mut self, flight: u32, count: u64, link: &LinkConfig, leaves_ns: u64) {
+        let mut at = leaves_ns + link.delay_ns;
         if link.jitter_ns != 0 {
             at += self.faults.below(link.jitter_ns + 1);
         }
@@ -359,8 +507,31 @@ impl Network {
             self.note(Kind::HeldBack, flight, self.now_ns, NO_SHARD);
         }
         self.counts.in_flight += count;
-        self.arrivals.push(Reverse((at, self.launched, flight)));
-        self.launched += 1;
+        let order = self.next_order();
+        self.arrivals.push(Reverse((at, order, flight)));
+    }
+}
+
+/// Send buffers.
+impl Network {
+    /// Whether a socket takes something to send.
+    pub(crate) fn takes(&mut self, socket: u32) -> bool {
+        let Socket { send_buffer, send_limit_bytes, .. } = &mut self.sockets[socket as usize];
+        send_buffer.has_room(*send_limit_bytes, self.now_ns)
+    }
+
+    /// A socket sent so many bytes from this address; they are its burden until the uplink has sent them.
+    pub(crate) fn charge_send(&mut self, socket: u32, from: IpAddr, bytes: usize) {
+        let leaves_ns = self.uplinks.idle_at(from, self.now_ns);
+        if leaves_ns > self.now_ns {
+            self.sockets[socket as usize].send_buffer.charge(cost(bytes), leaves_ns);
+        }
+    }
+
+    /// When a full socket takes something again.
+    pub(crate) fn takes_at(&self, socket: u32) -> Option<u64> {
+        let socket = &self.sockets[socket as usize];
+        socket.send_buffer.room_at(socket.send_limit_bytes)
     }
 }
 
@@ -376,6 +547,9 @@ impl Network {
                 self.counts.unclaimed += self.flights.get(flight).datagrams();
                 self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
                 self.flights.free(flight);
+                if self.hosts.contains(&to.ip()) && from.port() != 0 {
+                    self.host_tells(Notice { to: from, about: to, error: PeerError::Refused }, at_ns);
+                }
             }
         }
     }
@@ -383,6 +557,11 @@ impl Network {
     /// The socket for a datagram: among the shards that share an address the owner's, or, as it happens
     /// with real steering too, another one's.
     fn steer(&mut self, from: SocketAddr, to: SocketAddr) -> Option<u32> {
+        if !self.own.is_empty()
+            && let Some(&own) = self.own.get(&(to, from))
+        {
+            return Some(own);
+        }
         let group = self.bindings.group(to)?;
         let shards = group.shards();
         let mut shard = flow_shard(from, shards);
@@ -390,7 +569,8 @@ impl Network {
             let further = 1 + self.steering.below(u64::from(shards) - 1);
             shard = ((u64::from(shard) + further) % u64::from(shards)) as u16;
         }
-        group.socket(shard)
+        let socket = group.socket(shard)?;
+        Some(self.stray(to).unwrap_or(socket))
     }
 
     fn hand_over(&mut self, flight: u32, at: u32, at_ns: u64) {
@@ -406,13 +586,21 @@ impl Network {
                 self.counts.delivered += 1;
                 self.note(Kind::Delivered, flight, at_ns, NO_SHARD);
             }
-            &mut Owner::Shard { shard, .. } => {
+            Owner::Shard { .. } | Owner::Own(_) => {
+                let shard = match socket.owner {
+                    Owner::Own(ref own) => own.shard,
+                    Owner::Shard { shard, .. } => shard,
+                    Owner::Raw(_) | Owner::Closed => return,
+                };
                 let inbox = &mut inboxes[shard as usize];
                 if count > 1 && arrived.longest() > inbox.capacity {
                     // What is cut off must be said of each datagram, so they cannot come as a train.
                     self.cut(flight, at, at_ns);
                 } else if socket.charge(len) {
-                    inbox.waiting.push_back(flight);
+                    match &mut socket.owner {
+                        Owner::Own(own) => Self::put_own(own, inbox, at, flight),
+                        _ => inbox.waiting.push_back(flight),
+                    }
                     self.counts.delivered += count;
                     self.note(Kind::Delivered, flight, at_ns, shard);
                     self.schedule.run(shard);

@@ -1,7 +1,7 @@
 //! A server or a client: its shards, and what is known of it from outside.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop, Turn};
 use shardgram_core::{Config, Full, Handler, ShardInfo, Stats};
 
 use crate::bindings::BindFault;
-use crate::driver::{Position, SimDriver};
+use crate::driver::{Host, Position, SimDriver};
 use crate::error::SimError;
 use crate::network::Network;
 use crate::schedule::Ringer;
@@ -82,6 +82,7 @@ pub(crate) struct Node {
     pub(crate) listeners: Arc<[SocketAddr]>,
     /// Its shards, by their numbers in the simulation.
     pub(crate) shards: Range<u32>,
+    pub(crate) host: Host,
     /// How each shard ended.
     pub(crate) endings: Vec<Option<Ending>>,
 }
@@ -103,7 +104,7 @@ impl<M> Built<M> {
 pub(crate) struct Site<'a> {
     pub(crate) network: &'a Rc<RefCell<Network>>,
     pub(crate) secrets: &'a mut Dice,
-    pub(crate) host: Rc<[IpAddr]>,
+    pub(crate) host: Host,
     pub(crate) config: &'a Config,
     pub(crate) trains: TrainLimits,
     /// Places for its shards, and the way to wake each.
@@ -147,15 +148,15 @@ impl Site<'_> {
             runners.push(Box::new(shard_loop));
         }
         let endings = runners.iter().map(|_| None).collect();
-        let node = Node { control, stats, listeners, shards: self.shards, endings };
+        let node = Node { control, stats, listeners, shards: self.shards, host: self.host, endings };
         Ok(Built { node, runners, postboxes })
     }
 
     /// A driver for each shard, with its listeners. Dropping the drivers closes them again.
     fn listen(&self) -> Result<(Vec<SimDriver>, Arc<[SocketAddr]>), SimError> {
-        let first = self.shards.start;
+        let (first, shards) = (self.shards.start, self.shards.len() as u32);
         let driver = |shard| {
-            let position = Position { shard, first };
+            let position = Position { shard, first, shards };
             let (network, host) = (Rc::clone(self.network), Rc::clone(&self.host));
             SimDriver::new(network, position, host, self.config, self.trains)
         };
@@ -165,8 +166,9 @@ impl Site<'_> {
             let id = SocketId::listener(index as u16);
             let reports_local = address.ip().is_unspecified();
             let owners = self.shards.clone().map(|shard| Owner::Shard { shard, id, reports_local });
-            let limit_bytes = self.config.socket_bytes().0 as u64;
-            let bound = self.network.borrow_mut().bind(address, &self.host, limit_bytes, owners);
+            let (receive, send) = self.config.socket_bytes();
+            let bytes = (receive as u64, send as u64);
+            let bound = self.network.borrow_mut().bind(address, &self.host.borrow(), bytes, owners);
             let (port, sockets) = bound.map_err(|fault| match fault {
                 BindFault::InUse => SimError::InUse(address),
                 BindFault::NotLocal => SimError::NotLocal(address),

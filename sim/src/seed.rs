@@ -14,6 +14,7 @@ pub(crate) enum Stream {
     Steering = 2,
     TurnCost = 3,
     Secrets = 4,
+    Order = 5,
 }
 
 /// A stream of random numbers. PCG is portable: the numbers are the same everywhere.

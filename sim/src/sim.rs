@@ -35,8 +35,8 @@ struct Shard {
 /// Time stands still while anything can run, but for the cost of turns, and then jumps to the next event.
 /// See the [crate's page](crate) for an example.
 pub struct Sim {
-    network: Rc<RefCell<Network>>,
-    nodes: Vec<Node>,
+    pub(crate) network: Rc<RefCell<Network>>,
+    pub(crate) nodes: Vec<Node>,
     shards: Vec<Shard>,
     secrets: Dice,
     turn_dice: Dice,
@@ -171,6 +171,7 @@ impl Sim {
         F: Fn(ShardInfo) -> H + Clone + 'static,
     {
         config.validate().map_err(SimError::Config)?;
+        self.network.borrow_mut().hosts.extend(addresses);
         let first = self.shards.len() as u32;
         let index = self.nodes.len();
         let ringers: Vec<_> = (0..config.shard_count())
@@ -183,7 +184,7 @@ impl Sim {
         let site = Site {
             network: &self.network,
             secrets: &mut self.secrets,
-            host: addresses.into(),
+            host: Rc::new(RefCell::new(addresses.to_vec())),
             config,
             trains: self.trains,
             shards: first..self.shards.len() as u32,
@@ -327,6 +328,12 @@ impl Sim {
         } else {
             bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, Ecn::NotEct));
         }
+    }
+
+    /// Closes a raw socket. What waits in it is discarded, and what comes for it later meets nobody: the host
+    /// answers with an ICMP error.
+    pub fn close_socket(&mut self, key: SocketKey) {
+        self.network.borrow_mut().close_raw(key);
     }
 
     /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself.

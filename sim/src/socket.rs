@@ -1,13 +1,25 @@
 //! Sockets and what waits in them.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 
+use shardgram_core::PeerError;
 use shardgram_core::datagram::SocketId;
 
 use crate::bindings::Place;
+use crate::pipe::SendBuffer;
 
 /// What the kernel charges a socket for a waiting datagram beside its bytes, roughly: its bookkeeping.
 const OVERHEAD_BYTES: u64 = 512;
+
+/// What a shard is told beside arrivals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum News {
+    /// The network told a socket of a peer's own of an error.
+    Error(SocketId, PeerError),
+    /// A local address of a listener for every address is gone.
+    AddressGone(SocketId, IpAddr),
+}
 
 /// Whose a socket is.
 #[derive(Debug)]
@@ -22,6 +34,25 @@ pub(crate) enum Owner {
         /// Whether arrivals must say which local address they were sent to.
         reports_local: bool,
     },
+    /// A peer's own.
+    Own(Own),
+}
+
+/// A socket of a peer's own. Arrivals wait in it, not among those of the shard's other sockets: a real shard
+/// has them from the kernel in any order, too.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) shard: u32,
+    pub(crate) id: SocketId,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) waiting: VecDeque<u32>,
+    /// Arrivals of this peer that wait at its listener since before, and have to be handed over first.
+    pub(crate) held: u32,
+    /// Whether it stands among the sockets that have something for the shard.
+    pub(crate) ready: bool,
+    /// The listener has its path again.
+    pub(crate) turned_away: bool,
 }
 
 #[derive(Debug)]
@@ -31,6 +62,9 @@ pub(crate) struct Socket {
     /// What waits in it, against what may.
     pub(crate) charged_bytes: u64,
     pub(crate) limit_bytes: u64,
+    /// What it sent and has not left the host, against what may be.
+    pub(crate) send_buffer: SendBuffer,
+    pub(crate) send_limit_bytes: u64,
 }
 
 impl Socket {
@@ -49,14 +83,20 @@ impl Socket {
     }
 }
 
-fn cost(len: usize) -> u64 {
+pub(crate) fn cost(len: usize) -> u64 {
     len as u64 + OVERHEAD_BYTES
 }
 
-/// What waits for one shard, from all its sockets, in the order of arrival.
+/// What waits for one shard, from all its sockets but those of peers' own, in the order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) waiting: VecDeque<u32>,
+    /// Sockets of peers' own that have something for it.
+    pub(crate) ready: VecDeque<u32>,
+    /// How many sockets of peers' own wait for what the listeners hold.
+    pub(crate) held: u32,
+    /// What it is to be told beside arrivals.
+    pub(crate) news: VecDeque<News>,
     /// Datagrams that found their socket full.
     pub(crate) overflowed: u64,
     /// Longest datagram received whole, in bytes.
