@@ -302,6 +302,14 @@ impl Outbox {
     }
 
     /// How many of the trains are more than one datagram.
+    /// Gives up what was to leave by an endpoint that closes now: it will fail as sent by a socket that is not open,
+    /// and not leave by another one that gets the same slot before the outbox is carried out.
+    pub(crate) fn forsake(&mut self, socket: SocketId) {
+        for train in self.trains.iter_mut().filter(|train| train.path.socket == socket) {
+            (train.path.socket, train.via) = (SocketId::NOT_OPEN, SocketId::NOT_OPEN);
+        }
+    }
+
     pub(crate) fn long_trains(&self) -> usize {
         self.long
     }

@@ -393,6 +393,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         for &slot in slots {
             self.driver.close(SocketId::endpoint(slot));
             self.lose_waiting(slot);
+            self.stage.io.outbox.forsake(SocketId::endpoint(slot));
             self.stage.endpoint_closed(slot);
         }
     }

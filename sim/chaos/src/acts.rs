@@ -309,7 +309,8 @@ impl<H: Ours> Actor<'_, '_, H> {
                 more = peer.spent > peer.earned;
             }
         }
-        self.model.expect(!more, || format!("{to:?} is not validated and was sent more than it may"));
+        let debt = to.and_then(|to| self.model.nodes[self.place.0].peers.get(&to)).map(|p| (p.earned, p.spent));
+        self.model.expect(!more, || format!("{to:?} is not validated and was sent more than it may: {debt:?} {len}"));
         self.model.budget = self.model.budget.saturating_sub(1);
         let peer = to.map(|to| (self.place.0, to));
         let copy = Copy { from, to: path.remote, len, ecn, peer, hops: self.hops + 1 };

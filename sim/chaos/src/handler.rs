@@ -140,7 +140,8 @@ impl<const WHOLE: bool> Chaotic<WHOLE> {
     /// A peer that is heard: known, or the one that `accept` has just agreed to.
     fn heard(&self, actor: &mut Actor<'_, '_, Self>, from: PeerId, path: Path, bytes: &[u8]) {
         let place = self.place;
-        let left = payload::number_of(bytes).and_then(|n| actor.model.nodes[place.0].left.remove(&n));
+        let key = payload::number_of(bytes).map(|number| (number, path.remote, path.local));
+        let left = key.and_then(|key| actor.model.nodes[place.0].left.remove(&key));
         let left = left.filter(|_| actor.model.ledger.at_most_once);
         let pending = actor.model.shard(place).pending.take();
         if !actor.model.nodes[place.0].peers.contains_key(&from) {
@@ -273,7 +274,7 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         // A panic leaves no decision, so it comes before there is one.
         let stranger = actor.stranger;
         if let (Some(number), Some((earned, spent))) = (payload::number_of(first), stranger) {
-            actor.model.nodes[self.place.0].left.insert(number, earned.saturating_sub(spent));
+            actor.model.nodes[self.place.0].left.insert((number, path.remote, path.local), earned.saturating_sub(spent));
         }
         dice = actor.dice.clone();
         self.leave(model, &mut dice);

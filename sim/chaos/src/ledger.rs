@@ -102,7 +102,7 @@ impl Ledger {
             hosts: scenario.nodes.iter().map(|node| node.host.clone()).collect(),
             in_order: scenario.in_order,
             at_most_once: scenario.at_most_once,
-            well_steered: scenario.mis_steer == 0.0,
+            well_steered: scenario.mis_steer == 0.0 && scenario.stray == 0.0,
             ..Self::default()
         }
     }

@@ -44,11 +44,13 @@ pub enum Part {
     Timers,
     /// Sockets of peers' own.
     Tiers,
+    /// Local addresses that come and go.
+    Addresses,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Faults,
         Self::MisSteering,
         Self::Trains,
@@ -59,6 +61,7 @@ impl Part {
         Self::Messages,
         Self::Timers,
         Self::Tiers,
+        Self::Addresses,
     ];
 }
 
@@ -179,6 +182,12 @@ pub(crate) enum What {
     Tell,
     Cut,
     Heal,
+    /// A partition, or the end of all.
+    Partition,
+    /// An ICMP error that nobody had a reason for.
+    ForgedError,
+    /// A node loses an address, or gets one back.
+    Address,
     Refresh,
     Drain,
     Stop,
@@ -190,6 +199,11 @@ pub(crate) struct Scenario {
     pub(crate) clients: Vec<SocketAddr>,
     pub(crate) link: LinkConfig,
     pub(crate) mis_steer: f64,
+    /// How often datagrams come by another peer's socket, and how often peers are refused one.
+    pub(crate) stray: f64,
+    pub(crate) refuse: f64,
+    /// Bytes a second of the nodes' interfaces.
+    pub(crate) uplink: Option<u64>,
     pub(crate) turn: (Duration, Duration),
     pub(crate) train_limits: TrainLimits,
     pub(crate) actions: Vec<Action>,
@@ -219,6 +233,9 @@ impl Scenario {
             clients,
             link: LinkConfig::new(),
             mis_steer: 0.0,
+            stray: 0.0,
+            refuse: 0.0,
+            uplink: None,
             turn: (Duration::from_micros(1), Duration::ZERO),
             train_limits: TrainLimits { datagrams: 64, bytes: 65_000 },
             actions: Vec::new(),
@@ -232,6 +249,15 @@ impl Scenario {
         if links.percent(40) && has(Part::MisSteering) {
             scenario.mis_steer = [0.02, 0.2, 0.8][links.below(3) as usize];
         }
+        if links.percent(25) && has(Part::MisSteering) && has(Part::Tiers) {
+            scenario.stray = [0.05, 0.5][links.below(2) as usize];
+        }
+        if links.percent(15) && has(Part::Tiers) {
+            scenario.refuse = [0.1, 0.9][links.below(2) as usize];
+        }
+        if links.percent(30) && has(Part::Faults) {
+            scenario.uplink = links.pick(&[20_000, 300_000, 5_000_000]).copied();
+        }
         let mut turns = Dice::of(&[shape, 3]);
         scenario.turn = *turns
             .pick(&[(1_000, 0), (1_000, 5_000), (50_000, 200_000), (1, 0)])
@@ -243,7 +269,8 @@ impl Scenario {
             _ => TrainLimits { datagrams: 64, bytes: 65_000 },
         };
         scenario.actions = actions(&mut Dice::of(&[shape, 4]), faulty, &has);
-        scenario.lossless &= !scenario.actions.iter().any(|a| a.what == What::Cut);
+        let takes_away = |a: &Action| matches!(a.what, What::Cut | What::Partition | What::Address);
+        scenario.lossless &= !scenario.actions.iter().any(takes_away);
         scenario
     }
 
@@ -273,6 +300,16 @@ impl Scenario {
                 link = link.mtu(Some([68, 600, 1_500][dice.below(3) as usize])).expect("in range");
                 self.lossless = false;
             }
+            if dice.percent(20) {
+                link = link.router_mtu(Some([68, 600, 1_500][dice.below(3) as usize])).expect("in range");
+                self.lossless = false;
+            }
+            if dice.percent(20) {
+                let (bytes, queue) = ([30_000, 3_000_000][dice.below(2) as usize], dice.range(100..=20_000) as u32);
+                link = link.bandwidth(bytes, queue).expect("in range");
+                self.lossless = false;
+            }
+            link = link.silent(dice.percent(20));
         }
         self.link = link;
     }
@@ -430,6 +467,9 @@ fn actions(dice: &mut Dice, faulty: bool, has: &impl Fn(Part) -> bool) -> Vec<Ac
         (What::Tell, 8, has(Part::Messages)),
         (What::Cut, 1, faulty),
         (What::Heal, 3, faulty),
+        (What::Partition, 2, faulty),
+        (What::ForgedError, 3, has(Part::Spoofs)),
+        (What::Address, 3, has(Part::Addresses)),
         (What::Refresh, 2, true),
         (What::Drain, 1, has(Part::Ends)),
         (What::Stop, 1, has(Part::Ends)),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shardgram_core::shard_loop::Ending;
-use shardgram_core::{Config, Ecn, Snapshot};
+use shardgram_core::{Config, Ecn, PeerError, Snapshot};
 use shardgram_sim::{NodeId, Sim, SocketKey};
 
 use crate::dice::Dice;
@@ -24,6 +24,8 @@ use crate::world::{Limits, Model, NodeModel, Note, PeerState, ShardModel, World}
 const SLACK: Duration = Duration::from_millis(50);
 /// Lines of the simulator's log that a failure shows.
 const LINES: usize = 40;
+/// Seconds for which queues of links and interfaces may hold something.
+const MOST_SECONDS: u32 = 120;
 /// A run that takes more steps does not come to an end.
 const MOST_STEPS: u64 = 3_000_000;
 
@@ -130,6 +132,11 @@ impl Stage {
         sim.trace(trace);
         sim.link(scenario.link);
         sim.mis_steer(scenario.mis_steer).expect("in range");
+        sim.stray(scenario.stray).expect("in range");
+        sim.refuse_sockets(scenario.refuse).expect("in range");
+        for ip in scenario.nodes.iter().flat_map(|node| &node.host) {
+            sim.uplink(*ip, scenario.uplink).expect("in range");
+        }
         sim.turn_cost(scenario.turn.0, scenario.turn.1).expect("in range");
         sim.train_limits(scenario.train_limits);
         let world = Rc::new(RefCell::new(Model {
@@ -205,6 +212,7 @@ impl Stage {
 fn model_of(node: &NodePlan) -> NodeModel {
     NodeModel {
         host: node.host.clone(),
+        lost: Vec::new(),
         limits: limits_of(&node.config),
         temper: node.temper.clone(),
         shards: (0..node.config.shard_count()).map(|_| ShardModel::default()).collect(),
@@ -326,7 +334,18 @@ impl Stage {
     /// Nothing new begins; what is under way comes to its end, and then nothing may be left.
     fn settle(&mut self) -> Result<(), String> {
         self.world.borrow_mut().calm = true;
+        self.sim.heal_all();
+        for ip in self.scenario.nodes.iter().flat_map(|node| &node.host) {
+            self.sim.uplink(*ip, None).expect("in range");
+        }
         self.pass(self.scenario.slowest)?;
+        // What stands in a slow queue takes its time.
+        for _ in 0..MOST_SECONDS {
+            if self.sim.counts().in_flight == 0 {
+                break;
+            }
+            self.pass(Duration::from_secs(1))?;
+        }
         for id in self.nodes.clone() {
             self.sim.refresh(&id);
         }
@@ -477,6 +496,9 @@ impl Stage {
             What::ToEndpoint => self.to_endpoint(&mut dice),
             What::Tell => self.tell(&mut dice),
             What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),
+            What::Partition => self.partition(&mut dice),
+            What::ForgedError => self.forge_error(&mut dice),
+            What::Address => self.address(&mut dice),
             What::Refresh => {
                 let node = dice.below(self.nodes.len() as u64) as usize;
                 self.sim.refresh(&self.nodes[node].clone());
@@ -601,6 +623,38 @@ impl Stage {
         }
     }
 
+    fn partition(&mut self, dice: &mut Dice) {
+        if dice.one_in(2) {
+            return self.sim.heal_all();
+        }
+        let Some(node) = dice.pick(&self.scenario.nodes) else { return };
+        let here = &node.host[dice.below(node.host.len() as u64) as usize..];
+        let there: Vec<_> = self.clients.iter().map(|(_, c)| c.ip()).filter(|_| dice.one_in(2)).collect();
+        if dice.one_in(2) {
+            self.sim.partition(here, &there);
+        } else {
+            self.sim.partition_towards(here, &there);
+        }
+    }
+
+    fn forge_error(&mut self, dice: &mut Dice) {
+        let Some((_, about, to)) = self.flow(dice) else { return };
+        let errors = [PeerError::Refused, PeerError::Unreachable, PeerError::TooLong { mtu: Some(600) }];
+        let error = errors[dice.below(3) as usize];
+        self.sim.forge_error(to, about, error);
+    }
+
+    fn address(&mut self, dice: &mut Dice) {
+        let index = dice.below(self.nodes.len() as u64) as usize;
+        let (id, host) = (self.nodes[index].clone(), self.scenario.nodes[index].host.clone());
+        let Some(ip) = dice.pick(&host).copied() else { return };
+        if self.sim.remove_address(&id, ip) {
+            self.world.borrow_mut().nodes[index].lost.push(ip);
+        } else if let Err(error) = self.sim.add_address(&id, ip) {
+            self.world.borrow_mut().fail(|| format!("{ip} does not come back: {error}"));
+        }
+    }
+
     fn drain(&mut self, index: usize, within: Duration) {
         let by = self.sim.now() + within + SLACK;
         let mut model = self.world.borrow_mut();
@@ -631,6 +685,9 @@ fn name_of_action(what: What) -> &'static str {
         What::Tell => "tell",
         What::Cut => "cut",
         What::Heal => "heal",
+        What::Partition => "partition",
+        What::ForgedError => "forged error",
+        What::Address => "address",
         What::Refresh => "refresh",
         What::Drain => "drain",
         What::Stop => "stop",

@@ -106,6 +106,8 @@ impl Model {
 #[derive(Debug)]
 pub(crate) struct NodeModel {
     pub(crate) host: Vec<IpAddr>,
+    /// Addresses that it has lost at some time.
+    pub(crate) lost: Vec<IpAddr>,
     pub(crate) limits: Limits,
     pub(crate) temper: Temper,
     pub(crate) shards: Vec<ShardModel>,
@@ -121,7 +123,7 @@ pub(crate) struct NodeModel {
     pub(crate) nowhere: u64,
     pub(crate) opened_endpoints: bool,
     /// Datagrams that `accept` saw, and what its answers left of the amplification limit.
-    pub(crate) left: BTreeMap<u64, u64>,
+    pub(crate) left: BTreeMap<(u64, SocketAddr, SocketAddr), u64>,
 }
 
 impl NodeModel {
@@ -307,7 +309,7 @@ pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Ins
         }
         CloseReason::Restarted => peer.state == PeerState::Orphaned,
         CloseReason::Drained => node.ends_by.is_some() || node.stopped,
-        CloseReason::AddressGone => false,
+        CloseReason::AddressGone => node.lost.contains(&peer.path.local.ip()),
         _ => false,
     }
 }
