@@ -1,4 +1,4 @@
-//! Runs one busy simulation and prints the hash of all that happened, and nothing else.
+//! Runs a busy simulation and a troubled one and prints the hash of all that happened, and nothing else.
 //!
 //! ```text
 //! cargo run -p shardgram-sim --example log_hash -- 42
@@ -10,8 +10,10 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shardgram_core::{Accept, Config, Context, Datagram, Endpoint, Handler, Origin, PeerId, ShardInfo, Via};
-use shardgram_sim::{LinkConfig, Sim};
+use shardgram_core::{
+    Accept, Config, Context, Datagram, Endpoint, Handler, Origin, PathMtu, PeerId, ShardInfo, TierPolicy, Via,
+};
+use shardgram_sim::{Flood, LinkConfig, NatConfig, Sim};
 
 /// Echoes, answers strangers with cookies now and then, and tells its neighbour of every tenth datagram.
 struct Server {
@@ -103,6 +105,60 @@ impl Handler for Client {
     }
 }
 
+/// Everything else that can go wrong, all within a second.
+fn trouble(seed: u64) -> Result<u64, Box<dyn Error>> {
+    let mut sim = Sim::new(seed);
+    let (server_ip, second_ip) = ("10.0.0.1".parse()?, "10.0.0.2".parse()?);
+    let link = LinkConfig::new().jitter(Duration::from_micros(300))?.loss(0.02)?.duplication(0.02)?;
+    sim.link(link.bandwidth(2_000_000, 100_000)?);
+    sim.mis_steer(0.05)?;
+    sim.refuse_sockets(0.01)?;
+    let listen: SocketAddr = "0.0.0.0:7000".parse()?;
+    let config = Config::new().listen(listen).shards(2).tier(TierPolicy::Connected).max_connected(8);
+    let config = config.path_mtu(PathMtu::Refuse).send_socket_bytes(16 << 10);
+    let make = |info| Server { info, seen: 0 };
+    let server = sim.server(&[server_ip, second_ip], &config, make)?;
+    let mut inside = Vec::new();
+    for host in 1..=9 {
+        let address = format!("10.0.1.{host}").parse()?;
+        let target = SocketAddr::new(if host % 2 == 0 { server_ip } else { second_ip }, 7000);
+        sim.server(&[address], &Config::new(), move |_| Client { target, bursts: 0 })?;
+        inside.push(address);
+    }
+    let router = sim.nat(NatConfig::new("203.0.113.1".parse()?, &inside[..4]));
+    let narrow = LinkConfig::new().router_mtu(Some(100))?;
+    sim.link_between(server_ip, inside[7], narrow);
+    let far = inside[8];
+    let ms = Duration::from_millis;
+    sim.at(ms(4), move |sim| sim.nat_rebind(router));
+    sim.at(ms(6), move |sim| {
+        let split = sim.partition_towards(&[server_ip], &[far]);
+        sim.after(ms(5), move |sim| assert!(sim.heal(split)));
+    });
+    sim.uplink(server_ip, Some(200_000))?;
+    sim.flood(Flood::new(SocketAddr::new(server_ip, 7000), 20_000)?.count(200));
+    let node = server.clone();
+    sim.at(ms(15), move |sim| assert!(sim.remove_address(&node, second_ip)));
+    sim.run_for(ms(30));
+    sim.forge_error(
+        SocketAddr::new(server_ip, 7000),
+        SocketAddr::new(far, 32_768),
+        shardgram_core::PeerError::Refused,
+    );
+    sim.add_address(&server, second_ip)?;
+    sim.run_for(ms(400));
+    sim.drain(&server, ms(20));
+    sim.run_until_quiet(Duration::from_secs(2));
+    assert_eq!(sim.counts().unaccounted(), 0, "seed {seed}");
+    let stats = sim.stats(&server);
+    assert_eq!(stats.unaccounted(), 0, "seed {seed}");
+    assert!(
+        stats.promoted > 0 && stats.send_deferred > 0 && sim.counts().filtered > 0,
+        "seed {seed}: {stats:?}"
+    );
+    Ok(sim.log_hash())
+}
+
 fn run(seed: u64) -> Result<u64, Box<dyn Error>> {
     let mut sim = Sim::new(seed);
     sim.mis_steer(0.1)?;
@@ -146,6 +202,6 @@ fn run(seed: u64) -> Result<u64, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let seed = std::env::args().nth(1).ok_or("usage: log_hash SEED")?.parse()?;
-    println!("{:016x}", run(seed)?);
+    println!("{:016x}", run(seed)? ^ trouble(seed)?.rotate_left(32));
     Ok(())
 }

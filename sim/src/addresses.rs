@@ -117,8 +117,7 @@ impl Network {
                 if let Owner::Shard { shard, id, .. } = socket.owner
                     && id.as_listener().is_some()
                 {
-                    self.inboxes[shard as usize].news.push_back(News::AddressGone(id, ip));
-                    self.schedule.run(shard);
+                    self.bring_news(shard, News::AddressGone(id, ip));
                 }
             }
         }

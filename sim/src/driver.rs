@@ -71,6 +71,8 @@ pub(crate) struct SimDriver {
     /// Whether arrivals say how they are marked, and when they came.
     reports: (bool, bool),
     pub(crate) failures: Vec<SendFailure>,
+    /// Whether the last turn found something to tell beside arrivals.
+    has_reports: bool,
 }
 
 impl SimDriver {
@@ -98,6 +100,7 @@ impl SimDriver {
             socket_bytes: (receive_bytes as u64, send_bytes as u64),
             reports: (config.reports_ecn(), config.reports_time()),
             failures: Vec::new(),
+            has_reports: false,
         }
     }
 
@@ -170,16 +173,17 @@ impl Driver for SimDriver {
         }
         debug_assert_eq!(self.buffers.out(), 0, "a receive buffer outlived the sends that kept it");
         self.own.tend(&mut network);
+        let shard = self.position.shard;
+        self.has_reports = !self.failures.is_empty() || self.own.has_closed() || network.has_news(shard);
         let Wait::Until(deadline) = wait else { return Ok(Turned::Awake) };
         let mut until_ns = deadline.map(|at| network.ns_of(at));
         if !backlog.is_empty() || !self.own.is_idle() {
             let room = self.room_at(&network, backlog);
             until_ns = [until_ns, room, self.own.deadline()].into_iter().flatten().min();
         }
-        let shard = self.position.shard;
         // Where there is room again handlers may want to know.
         let awake = flushed
-            || self.has_reports()
+            || self.has_reports
             || network.has_waiting(shard)
             || until_ns.is_some_and(|at| at <= network.now_ns());
         if awake {
@@ -190,7 +194,9 @@ impl Driver for SimDriver {
     }
 
     fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
-        self.report(sink);
+        if self.has_reports {
+            self.report(sink);
+        }
         for _ in 0..budget {
             let Some(buffer) = self.buffers.free.last().copied() else {
                 if self.has_more() {
@@ -224,7 +230,7 @@ impl Driver for SimDriver {
     }
 
     fn has_more(&self) -> bool {
-        self.has_reports() || self.network.borrow().has_waiting(self.position.shard)
+        self.has_reports || self.network.borrow().has_waiting(self.position.shard)
     }
 
     fn is_settled(&self) -> bool {
@@ -237,12 +243,10 @@ impl Driver for SimDriver {
 }
 
 impl SimDriver {
-    fn has_reports(&self) -> bool {
-        !self.failures.is_empty() || self.own.has_closed()
-    }
-
     /// Tells what is known beside arrivals.
+    #[cold]
     fn report(&mut self, sink: &mut impl Sink) {
+        self.has_reports = false;
         for failure in self.failures.drain(..) {
             sink.send_failed(failure);
         }

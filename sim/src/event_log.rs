@@ -28,6 +28,9 @@ pub(crate) enum Kind {
     TailDropped = 9,
     /// An ICMP error arrived: from whom it speaks of, to whom it speaks.
     Told = 10,
+    /// A translator gave it these addresses, or let it not pass.
+    Translated = 11,
+    Filtered = 12,
 }
 
 /// One event.

@@ -53,7 +53,9 @@ mod error;
 mod event_log;
 mod faults;
 mod flight;
+mod flood;
 mod link;
+mod nat;
 mod network;
 mod node;
 mod notice;
@@ -61,15 +63,24 @@ mod own;
 mod own_sockets;
 mod partition;
 mod pipe;
+mod plan;
 mod schedule;
 mod seed;
+mod seeds;
 mod send;
 mod sim;
 mod socket;
 
+/// How handlers are tested: a bug that a seed finds, what can go wrong, and what the simulator cannot tell.
+#[doc = include_str!("../guide.md")]
+pub mod guide {}
+
 pub use error::{RangeError, SimError};
+pub use flood::{Flood, FloodId};
 pub use link::LinkConfig;
+pub use nat::{NatBehaviour, NatConfig, NatId};
 pub use network::{Counts, Received, SocketKey};
 pub use node::NodeId;
 pub use partition::PartitionId;
+pub use seeds::seeds;
 pub use sim::Sim;

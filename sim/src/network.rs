@@ -15,6 +15,7 @@ use crate::bindings::{BindFault, Bindings, Place};
 use crate::event_log::{Event, EventLog, Kind, NO_SHARD, digest};
 use crate::flight::{Flight, Flights};
 use crate::link::{LinkConfig, Links};
+use crate::nat::{Nats, Translated};
 use crate::notice::{NOTICE, Notice, Notices};
 use crate::partition::Partitions;
 use crate::pipe::{Pipes, SendBuffer, Uplinks};
@@ -78,6 +79,8 @@ pub struct Counts {
     pub lost: u64,
     /// Lost because the queue of a link was full ([`crate::LinkConfig::bandwidth`]).
     pub tail_dropped: u64,
+    /// Not let pass by a translator ([`crate::Sim::nat`]).
+    pub filtered: u64,
     /// Held back by it, so that others overtook them.
     pub held_back: u64,
     /// On their way.
@@ -98,7 +101,7 @@ impl Counts {
     /// Datagrams that are in none of the outcomes: always nought.
     pub fn unaccounted(&self) -> i64 {
         let made = self.sent + self.duplicated;
-        let lost = self.lost + self.tail_dropped;
+        let lost = self.lost + self.tail_dropped + self.filtered;
         let outcomes = lost + self.in_flight + self.unclaimed + self.overflowed + self.delivered;
         made.wrapping_sub(outcomes) as i64
     }
@@ -127,6 +130,7 @@ pub(crate) struct Network {
     pub(crate) partitions: Partitions,
     pub(crate) uplinks: Uplinks,
     pub(crate) notices: Notices,
+    pub(crate) nats: Nats,
     /// The addresses that somebody has, who can say that nothing listens at a port.
     pub(crate) hosts: BTreeSet<IpAddr>,
     epoch: Instant,
@@ -162,6 +166,7 @@ impl Network {
             partitions: Partitions::default(),
             uplinks: Uplinks::default(),
             notices: Notices::default(),
+            nats: Nats::new(Dice::new(seed, Stream::Nat)),
             hosts: BTreeSet::new(),
             // The only look at a real clock: what is made of it are differences to it.
             epoch: Instant::now(),
@@ -332,12 +337,28 @@ impl Network {
     #[inline]
     pub(crate) fn has_waiting(&self, shard: u32) -> bool {
         let inbox = &self.inboxes[shard as usize];
-        !inbox.waiting.is_empty() || !inbox.ready.is_empty() || !inbox.news.is_empty()
+        inbox.others > 0 || !inbox.waiting.is_empty()
+    }
+
+    /// Whether a shard is to be told something beside arrivals.
+    pub(crate) fn has_news(&self, shard: u32) -> bool {
+        !self.inboxes[shard as usize].news.is_empty()
+    }
+
+    /// Has a shard told something.
+    pub(crate) fn bring_news(&mut self, shard: u32, news: News) {
+        let inbox = &mut self.inboxes[shard as usize];
+        inbox.news.push_back(news);
+        inbox.others += 1;
+        self.schedule.run(shard);
     }
 
     /// The next thing a shard is to be told beside arrivals.
     pub(crate) fn next_news(&mut self, shard: u32) -> Option<News> {
-        self.inboxes[shard as usize].news.pop_front()
+        let inbox = &mut self.inboxes[shard as usize];
+        let news = inbox.news.pop_front();
+        inbox.others -= u32::from(news.is_some());
+        news
     }
 
     pub(crate) fn overflowed(&self, shard: u32) -> u64 {
@@ -349,7 +370,7 @@ impl Network {
     #[inline(never)]
     pub(crate) fn take(&mut self, shard: u32, buffer: &mut Vec<u8>) -> Option<Taken> {
         let inbox = &mut self.inboxes[shard as usize];
-        let at = if inbox.ready.is_empty() && inbox.held == 0 {
+        let at = if inbox.others == 0 && inbox.held == 0 {
             inbox.waiting.pop_front()?
         } else {
             self.next_of_several(shard)?
@@ -380,7 +401,7 @@ impl Network {
         len: usize,
         mode: PathMtu,
     ) -> Result<bool, PeerError> {
-        let link = self.links.between(from.ip(), to.ip());
+        let link = self.link(from, to);
         if link.cut {
             return Err(PeerError::Unreachable);
         }
@@ -406,7 +427,14 @@ impl Network {
     /// Whether a train stays whole on its way.
     #[inline]
     pub(crate) fn carries_trains(&self, from: SocketAddr, to: SocketAddr) -> bool {
-        self.links.between(from.ip(), to.ip()).trains
+        self.link(from, to).trains
+    }
+
+    /// The link by which something leaves.
+    #[inline]
+    fn link(&self, from: SocketAddr, to: SocketAddr) -> &LinkConfig {
+        let seen_as = if self.nats.any() { self.nats.seen_as(from.ip(), to.ip()) } else { from.ip() };
+        self.links.between(seen_as, to.ip())
     }
 
     /// A datagram to write with [`Network::write`] and then to [`Network::launch`].
@@ -440,7 +468,12 @@ impl Network {
         self.counts.sent += count;
         self.note(Kind::Sent, flight, self.now_ns, NO_SHARD);
         let leaves_ns = if self.uplinks.any() { self.uplink(flight) } else { self.now_ns };
-        let link = *self.links.between(from.ip(), to.ip());
+        let link = *self.link(from, to);
+        if self.nats.any() && !self.translate_out(flight) {
+            self.counts.filtered += count;
+            self.drop_flight(Kind::Filtered, flight);
+            return;
+        }
         if self.stops(flight, &link) || self.faults.happens(link.loss) {
             self.counts.lost += count;
             self.drop_flight(Kind::Lost, flight);
@@ -458,6 +491,30 @@ impl Network {
             self.travel(copy, count, &link, leaves_ns);
         }
         self.travel(flight, count, &link, leaves_ns);
+    }
+
+    /// Has a translator write another source into something, if there is one. False if it does not pass.
+    fn translate_out(&mut self, flight: u32) -> bool {
+        let sent = self.flights.get_mut(flight);
+        match self.nats.outbound(sent.from, sent.to, self.now_ns) {
+            Translated::Same => return true,
+            Translated::Is(external) => sent.from = external,
+            Translated::Refused => return false,
+        }
+        self.note(Kind::Translated, flight, self.now_ns, NO_SHARD);
+        true
+    }
+
+    /// Has a translator write the host inside into something that has arrived. False if it does not pass.
+    fn translate_in(&mut self, flight: u32, at_ns: u64) -> bool {
+        let arrived = self.flights.get_mut(flight);
+        match self.nats.inbound(arrived.to, Some(arrived.from), at_ns) {
+            Translated::Same => return true,
+            Translated::Is(inside) => arrived.to = inside,
+            Translated::Refused => return false,
+        }
+        self.note(Kind::Translated, flight, at_ns, NO_SHARD);
+        true
     }
 
     /// Whether nothing of the kind passes, chance apart.
@@ -539,16 +596,25 @@ impl Network {
 impl Network {
     fn arrive(&mut self, flight: u32, at_ns: u64) {
         let arrived = self.flights.get(flight);
+        let (count, sent_to) = (arrived.datagrams(), arrived.to);
+        self.counts.in_flight -= count;
+        if self.nats.any() && !self.translate_in(flight, at_ns) {
+            self.counts.filtered += count;
+            self.note(Kind::Filtered, flight, at_ns, NO_SHARD);
+            self.flights.free(flight);
+            return;
+        }
+        let arrived = self.flights.get(flight);
         let (from, to) = (arrived.from, arrived.to);
-        self.counts.in_flight -= arrived.datagrams();
         match self.steer(from, to) {
             Some(socket) => self.hand_over(flight, socket, at_ns),
             None => {
-                self.counts.unclaimed += self.flights.get(flight).datagrams();
+                self.counts.unclaimed += count;
                 self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
                 self.flights.free(flight);
                 if self.hosts.contains(&to.ip()) && from.port() != 0 {
-                    self.host_tells(Notice { to: from, about: to, error: PeerError::Refused }, at_ns);
+                    let error = PeerError::Refused;
+                    self.host_tells(Notice { to: from, about: sent_to, error }, at_ns);
                 }
             }
         }

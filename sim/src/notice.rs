@@ -11,6 +11,7 @@ use shardgram_core::PeerError;
 
 use crate::event_log::{Event, Kind, NO_SHARD};
 use crate::link::LinkConfig;
+use crate::nat::Translated;
 use crate::network::{Network, headers};
 use crate::socket::{News, Owner};
 
@@ -108,8 +109,14 @@ impl Network {
 
     /// An ICMP error has arrived at the host that sent the datagram.
     pub(crate) fn notice_arrives(&mut self, at: u32, at_ns: u64) {
-        let Notice { to, about, error } = self.notices.take(at & !NOTICE);
+        let Notice { mut to, about, error } = self.notices.take(at & !NOTICE);
         let now_ns = self.now_ns();
+        // What routers say a translator hands to whom it is about.
+        match self.nats.inbound(to, None, now_ns) {
+            Translated::Same => {}
+            Translated::Is(inside) => to = inside,
+            Translated::Refused => return,
+        }
         if let PeerError::TooLong { mtu: Some(mtu) } = error
             && let Ok(mtu) = u16::try_from(mtu)
         {
@@ -121,10 +128,9 @@ impl Network {
         match socket.map(|at| (at, &self.sockets[at as usize].owner)) {
             Some((_, Owner::Own(own))) => {
                 shard = own.shard;
-                let news = &mut self.inboxes[shard as usize].news;
-                if news.len() < MOST_WAITING {
-                    news.push_back(News::Error(own.id, error));
-                    self.schedule.run(shard);
+                let news = News::Error(own.id, error);
+                if self.inboxes[shard as usize].news.len() < MOST_WAITING {
+                    self.bring_news(shard, news);
                 }
             }
             Some((at, Owner::Raw(_))) => {

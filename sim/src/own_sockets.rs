@@ -11,13 +11,20 @@ use crate::bindings::Place;
 use crate::network::Network;
 use crate::socket::{Inbox, Own, Owner};
 
+impl Inbox {
+    fn make_ready(&mut self, socket: u32) {
+        self.ready.push_back(socket);
+        self.others += 1;
+    }
+}
+
 impl Own {
     /// Nothing older of this peer is left elsewhere.
     fn is_let_in(&mut self, at: u32, inbox: &mut Inbox) {
         inbox.held -= 1;
         self.ready = !self.waiting.is_empty();
         if self.ready {
-            inbox.ready.push_back(at);
+            inbox.make_ready(at);
         }
     }
 }
@@ -97,7 +104,10 @@ impl Network {
         }
         let inbox = &mut self.inboxes[own.shard as usize];
         inbox.held -= u32::from(own.held > 0);
-        inbox.ready.retain(|ready| *ready != at);
+        if own.ready {
+            inbox.ready.retain(|ready| *ready != at);
+            inbox.others -= 1;
+        }
         self.free_sockets.push(at);
     }
 
@@ -106,7 +116,7 @@ impl Network {
         own.waiting.push_back(flight);
         if own.held == 0 && !own.ready {
             own.ready = true;
-            inbox.ready.push_back(at);
+            inbox.make_ready(at);
         }
     }
 
@@ -125,11 +135,12 @@ impl Network {
             return Some(flight);
         }
         let at = inbox.ready.pop_front()?;
+        inbox.others -= 1;
         let Owner::Own(own) = &mut self.sockets[at as usize].owner else { return None };
         let flight = own.waiting.pop_front();
         own.ready = !own.waiting.is_empty();
         if own.ready {
-            inbox.ready.push_back(at);
+            inbox.make_ready(at);
         }
         flight
     }

@@ -15,6 +15,8 @@ pub(crate) enum Stream {
     TurnCost = 3,
     Secrets = 4,
     Order = 5,
+    Nat = 6,
+    Floods = 7,
 }
 
 /// A stream of random numbers. PCG is portable: the numbers are the same everywhere.

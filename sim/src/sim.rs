@@ -11,10 +11,13 @@ use shardgram_core::shard_loop::{Ending, Turn};
 use shardgram_core::{Config, Ecn, Handler, ShardInfo, Snapshot};
 
 use crate::error::{RangeError, SimError};
+use crate::flood::Running;
 use crate::link::LinkConfig;
 use crate::network::{Counts, Network, Received, SocketKey};
 use crate::node::{Node, NodeId, Runner, Site};
+use crate::plan::Plan;
 use crate::seed::{Dice, Probability, Stream};
+use crate::seeds::trace_asked;
 
 /// Trains as the kernel takes them: 64 datagrams and what fits below its own limit.
 const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_000 };
@@ -43,6 +46,10 @@ pub struct Sim {
     turn_least_ns: u64,
     turn_spread_ns: u64,
     trains: TrainLimits,
+    seed: u64,
+    pub(crate) plan: Plan,
+    pub(crate) floods: Vec<Running>,
+    pub(crate) flood_dice: Dice,
 }
 
 impl std::fmt::Debug for Sim {
@@ -55,8 +62,10 @@ impl std::fmt::Debug for Sim {
 impl Sim {
     /// An empty one. Everything left to chance in it follows from the seed.
     pub fn new(seed: u64) -> Self {
+        let mut network = Network::new(seed);
+        network.log.trace(trace_asked());
         Self {
-            network: Rc::new(RefCell::new(Network::new(seed))),
+            network: Rc::new(RefCell::new(network)),
             nodes: Vec::new(),
             shards: Vec::new(),
             secrets: Dice::new(seed, Stream::Secrets),
@@ -64,7 +73,16 @@ impl Sim {
             turn_least_ns: TURN_NS,
             turn_spread_ns: 0,
             trains: TRAINS,
+            seed,
+            plan: Plan::default(),
+            floods: Vec::new(),
+            flood_dice: Dice::new(seed, Stream::Floods),
         }
+    }
+
+    /// The seed it was made with.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How all links behave from now on, but for those of [`Sim::link_between`].
@@ -341,7 +359,7 @@ impl Sim {
         self.network.borrow_mut().receive_raw(key)
     }
 
-    fn launch(&mut self, way: (SocketAddr, SocketAddr), bytes: &[u8], segment: u32, ecn: Ecn) {
+    pub(crate) fn launch(&mut self, way: (SocketAddr, SocketAddr), bytes: &[u8], segment: u32, ecn: Ecn) {
         let mut network = self.network.borrow_mut();
         let flight = network.draft();
         network.write(flight, bytes);
@@ -349,7 +367,7 @@ impl Sim {
     }
 }
 
-fn check_length(to: SocketAddr, len: usize) {
+pub(crate) fn check_length(to: SocketAddr, len: usize) {
     let max = if to.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 };
     assert!(len <= max, "{len} bytes are more than the {max} that UDP can carry");
 }
@@ -392,22 +410,27 @@ impl Sim {
         false
     }
 
-    fn end_of(&self, duration: Duration) -> u64 {
+    pub(crate) fn end_of(&self, duration: Duration) -> u64 {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.network.borrow().now_ns().saturating_add(ns)
     }
 
     /// One step, if there is one that begins by `end_ns`.
-    fn step_until(&mut self, end_ns: u64) -> bool {
+    pub(crate) fn step_until(&mut self, end_ns: u64) -> bool {
         let mut network = self.network.borrow_mut();
         let now_ns = network.now_ns();
         network.advance_to(now_ns);
+        if self.plan.next().is_some_and(|at| at <= now_ns) {
+            drop(network);
+            return self.carry_out_due(now_ns);
+        }
         if let Some(shard) = network.schedule.next() {
             drop(network);
             self.turn(shard);
             return true;
         }
-        let next = [network.next_arrival(), network.schedule.next_wake()].into_iter().flatten().min();
+        let next = [network.next_arrival(), network.schedule.next_wake(), self.plan.next()];
+        let next = next.into_iter().flatten().min();
         match next {
             Some(at) if at <= end_ns => {
                 network.advance_to(at);

@@ -97,6 +97,8 @@ pub(crate) struct Inbox {
     pub(crate) held: u32,
     /// What it is to be told beside arrivals.
     pub(crate) news: VecDeque<News>,
+    /// How many stand in these two, which are empty most of the time.
+    pub(crate) others: u32,
     /// Datagrams that found their socket full.
     pub(crate) overflowed: u64,
     /// Longest datagram received whole, in bytes.
