@@ -248,7 +248,7 @@ impl<const WHOLE: bool> Chaotic<WHOLE> {
         let model = &mut actor.model.nodes[node];
         model.joined.insert(peer);
         if usize::from(peer.shard()) >= model.shards.len() && path.socket.as_listener().is_some() {
-            model.nowhere += 1;
+            actor.model.shard(actor.place).decide(Decided::Nowhere);
         }
         Accept::PathOf(peer)
     }

@@ -10,10 +10,13 @@ mod handler;
 mod ledger;
 mod payload;
 mod plan;
+mod quiet;
 mod reached;
 mod run;
+mod shrink;
 mod world;
 
 pub use plan::Part;
 pub use reached::Reached;
 pub use run::{Plan, Report, run};
+pub use shrink::shrink;

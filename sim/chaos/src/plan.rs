@@ -256,7 +256,7 @@ impl Scenario {
             scenario.refuse = [0.1, 0.9][links.below(2) as usize];
         }
         if links.percent(30) && has(Part::Faults) {
-            scenario.uplink = links.pick(&[20_000, 300_000, 5_000_000]).copied();
+            scenario.uplink = links.pick(&[100_000, 500_000, 5_000_000]).copied();
         }
         let mut turns = Dice::of(&[shape, 3]);
         scenario.turn = *turns

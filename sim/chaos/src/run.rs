@@ -1,6 +1,5 @@
 //! One run: it sets up what the plan says, lets things happen, and looks after every step whether all still adds up.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -17,6 +16,7 @@ use crate::handler::Chaotic;
 use crate::ledger::{Arrived, At, Copy, From, Ledger, Receiver};
 use crate::payload;
 use crate::plan::{Action, NodePlan, Part, Purpose, Scenario, What};
+use crate::quiet::with_kept;
 use crate::reached::Reached;
 use crate::world::{Limits, Model, NodeModel, Note, PeerState, ShardModel, World};
 
@@ -27,7 +27,7 @@ const LINES: usize = 40;
 /// Seconds for which queues of links and interfaces may hold something.
 const MOST_SECONDS: u32 = 120;
 /// A run that takes more steps does not come to an end.
-const MOST_STEPS: u64 = 3_000_000;
+const MOST_STEPS: u64 = 300_000;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,22 @@ impl Plan {
         Self { seed, keep: None, without: Vec::new() }
     }
 
-    fn keeps(&self, index: u32) -> bool {
+    pub(crate) fn keeps(&self, index: u32) -> bool {
         self.keep.as_ref().is_none_or(|keep| keep.iter().any(|range| range.contains(&index)))
+    }
+
+    /// The command that runs it again.
+    pub fn command(&self) -> String {
+        let mut command = format!("cargo run --release -p shardgram-chaos -- --seed {}", self.seed);
+        if let Some(keep) = &self.keep {
+            let ranges: Vec<String> = keep.iter().map(|r| format!("{}-{}", r.start, r.end)).collect();
+            command += &format!(" --keep {}", if ranges.is_empty() { "0-0".to_owned() } else { ranges.join(",") });
+        }
+        if !self.without.is_empty() {
+            let parts: Vec<String> = self.without.iter().map(|part| format!("{part:?}")).collect();
+            command += &format!(" --without {}", parts.join(","));
+        }
+        command
     }
 }
 
@@ -78,10 +92,10 @@ pub fn run(plan: &Plan, trace: bool) -> Report {
     let mut stage = Stage::new(plan, trace, &mut report.reached);
     report.actions.0 = stage.scenario.actions.len() as u32;
     // What the framework panics with is a finding too. What is left behind is only counted.
-    let outcome = catch_unwind(AssertUnwindSafe(|| stage.play(plan)));
+    let (outcome, panic) = with_kept(|| catch_unwind(AssertUnwindSafe(|| stage.play(plan))));
     report.failure = match outcome {
-        Ok(result) => result.err(),
-        Err(panic) => Some(format!("a panic: {}", message_of(panic.as_ref()))),
+        Ok(result) => result.err().map(|what| panic.map_or(what.clone(), |panic| format!("{what}; {panic}"))),
+        Err(_) => Some(format!("a panic: {}", panic.unwrap_or_default())),
     };
     report.actions.1 = stage.begun;
     report.steps = stage.steps;
@@ -101,11 +115,6 @@ pub fn run(plan: &Plan, trace: bool) -> Report {
         std::mem::forget(stage);
     }
     report
-}
-
-fn message_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of some type")
 }
 
 struct Stage {
@@ -221,7 +230,6 @@ fn model_of(node: &NodePlan) -> NodeModel {
         mail: Default::default(),
         ends_by: None,
         stopped: false,
-        nowhere: 0,
         opened_endpoints: false,
         left: Default::default(),
     }
@@ -335,13 +343,11 @@ impl Stage {
     fn settle(&mut self) -> Result<(), String> {
         self.world.borrow_mut().calm = true;
         self.sim.heal_all();
-        for ip in self.scenario.nodes.iter().flat_map(|node| &node.host) {
-            self.sim.uplink(*ip, None).expect("in range");
-        }
         self.pass(self.scenario.slowest)?;
         // What stands in a slow queue takes its time.
         for _ in 0..MOST_SECONDS {
-            if self.sim.counts().in_flight == 0 {
+            let waiting: u64 = self.nodes.iter().map(|id| self.sim.stats(id).send_waiting).sum();
+            if self.sim.counts().in_flight + waiting == 0 {
                 break;
             }
             self.pass(Duration::from_secs(1))?;
@@ -406,7 +412,8 @@ impl Stage {
             let (out, into) = (stats.forwarded_out, stats.forwarded_in);
             want(out == into, format!("node {index} forwarded {out} datagrams, and {into} came"));
             let full = stats.dropped_forward_full;
-            want(full == node.nowhere, format!("node {index}: {full} not forwarded, not {}", node.nowhere));
+            let nowhere: u64 = node.shards.iter().map(|shard| shard.nowhere).sum();
+            want(full == nowhere, format!("node {index}: {full} not forwarded, not {nowhere}"));
             want(stats.queued == stats.submitted, format!("node {index} has something left to send"));
         }
         let foreign = stats.dropped_foreign + stats.dropped_closed;

@@ -119,8 +119,6 @@ pub(crate) struct NodeModel {
     /// When it has to have ended, once that was asked for.
     pub(crate) ends_by: Option<Instant>,
     pub(crate) stopped: bool,
-    /// How many datagrams `PathOf` named a peer for that could not be forwarded.
-    pub(crate) nowhere: u64,
     pub(crate) opened_endpoints: bool,
     /// Datagrams that `accept` saw, and what its answers left of the amplification limit.
     pub(crate) left: BTreeMap<(u64, SocketAddr, SocketAddr), u64>,
@@ -194,6 +192,8 @@ pub(crate) struct Pending {
 pub(crate) enum Decided {
     Stateless,
     Refused,
+    /// A path of a peer on a shard that is not there.
+    Nowhere,
 }
 
 #[derive(Debug, Default)]
@@ -206,6 +206,8 @@ pub(crate) struct ShardModel {
     pub(crate) delivered: u64,
     pub(crate) stateless: u64,
     pub(crate) refused: u64,
+    /// Datagrams that `PathOf` named a peer for on a shard that is not there.
+    pub(crate) nowhere: u64,
     pub(crate) messages: u64,
     pub(crate) fired: u64,
     pub(crate) queued: u64,
@@ -228,6 +230,7 @@ impl ShardModel {
         match decided {
             Decided::Stateless => self.stateless += 1,
             Decided::Refused => self.refused += 1,
+            Decided::Nowhere => self.nowhere += 1,
         }
         self.decided = Some(decided);
     }
@@ -239,6 +242,7 @@ impl ShardModel {
         match self.decided.take() {
             Some(Decided::Stateless) => self.stateless -= 1,
             Some(Decided::Refused) => self.refused -= 1,
+            Some(Decided::Nowhere) => self.nowhere -= 1,
             None => {}
         }
     }
