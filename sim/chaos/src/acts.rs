@@ -685,6 +685,7 @@ impl<H: Ours> Actor<'_, '_, H> {
 
     fn told(&mut self, from: Option<u16>, to: u16, note: Note, taken: bool) {
         self.model.reached.note("tell", if taken { "Ok" } else { "Full" });
-        self.model.told(self.place.0, (from, to), note, taken);
+        let now = self.cx.io.now();
+        self.model.told(self.place.0, (from, to), (note, now), taken);
     }
 }

@@ -377,7 +377,7 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         };
         model.reached.note("message", if sender.is_some() { "of a shard" } else { "of a handle" });
         let mail = model.nodes[self.place.0].mail.entry((sender, self.place.1)).or_default();
-        let next = mail.pop_front();
+        let next = mail.pop_front().map(|(note, _)| note);
         let place = self.place;
         model.expect(next == Some(note), || format!("{place:?} got {note:?} of {from:?}, and {next:?} was next"));
         let mut dice = self.dice(&mut model, Some(note.number));

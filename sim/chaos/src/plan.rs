@@ -260,7 +260,7 @@ impl Scenario {
         }
         let mut turns = Dice::of(&[shape, 3]);
         scenario.turn = *turns
-            .pick(&[(1_000, 0), (1_000, 5_000), (50_000, 200_000), (1, 0)])
+            .pick(&[(1_000, 0), (1_000, 5_000), (50_000, 200_000), (300, 100)])
             .map(|(least, spread)| (Duration::from_nanos(*least), Duration::from_nanos(*spread)))
             .get_or_insert((Duration::from_micros(1), Duration::ZERO));
         scenario.train_limits = match turns.below(3) {

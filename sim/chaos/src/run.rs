@@ -1,6 +1,7 @@
 //! One run: it sets up what the plan says, lets things happen, and looks after every step whether all still adds up.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,12 +23,14 @@ use crate::world::{Limits, Model, NodeModel, Note, PeerState, ShardModel, World}
 
 /// How much later than asked for a node may end: a few turns of all shards.
 const SLACK: Duration = Duration::from_millis(50);
+/// How long a message may wait: longer than the fullest mailbox takes with the dearest turns.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Lines of the simulator's log that a failure shows.
 const LINES: usize = 40;
 /// Seconds for which queues of links and interfaces may hold something.
 const MOST_SECONDS: u32 = 120;
 /// A run that takes more steps does not come to an end.
-const MOST_STEPS: u64 = 300_000;
+const MOST_STEPS: u64 = 2_000_000;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -311,6 +314,10 @@ impl Stage {
                 let stats = self.sim.shard_stats(id, number);
                 let shard = &node.shards[usize::from(number)];
                 shard.check(&stats, &limits).map_err(|what| format!("shard {number} of node {index}: {what}"))?;
+            }
+            let forgotten = node.mail.values().filter_map(VecDeque::front).find(|(_, at)| *at + PATIENCE < now);
+            if let Some((note, _)) = forgotten {
+                return Err(format!("nobody wakes a shard of node {index} for {note:?}"));
             }
             if running && node.ends_by.is_some_and(|by| by < now) {
                 return Err(format!("node {index} has not ended in time"));
@@ -609,7 +616,8 @@ impl Stage {
             let to = dice.below(shards) as u16;
             let note = Note { number: model.next_serial(), hops: 0 };
             let taken = self.nodes[node].tell(to, note).is_ok();
-            model.told(node, (None, to), note, taken);
+            let now = self.sim.now();
+            model.told(node, (None, to), (note, now), taken);
         }
     }
 

@@ -81,7 +81,7 @@ impl Model {
     }
 
     /// A message was put into a mailbox, or given back.
-    pub(crate) fn told(&mut self, node: usize, (from, to): (Option<u16>, u16), note: Note, taken: bool) {
+    pub(crate) fn told(&mut self, node: usize, (from, to): (Option<u16>, u16), sent: (Note, Instant), taken: bool) {
         let model = &mut self.nodes[node];
         let (waiting, limit) = (model.waiting_for(to), model.limits.mailbox);
         let ended = model.shards[usize::from(to)].ended;
@@ -89,7 +89,7 @@ impl Model {
         let ending = model.stopped || model.ends_by.is_some();
         let may = waiting < limit && !ended;
         if taken {
-            model.mail.entry((from, to)).or_default().push_back(note);
+            model.mail.entry((from, to)).or_default().push_back(sent);
         }
         self.expect(may == taken || (ending && !taken), || {
             format!("message {} of {limit} to shard {to} (ended: {ended}) was taken: {taken}", waiting + 1)
@@ -115,7 +115,7 @@ pub(crate) struct NodeModel {
     /// Peers that were named by `PathOf`, so datagrams of any source may come to them.
     pub(crate) joined: BTreeSet<PeerId>,
     /// Messages under way, by sender (`None` for a handle) and receiver.
-    pub(crate) mail: BTreeMap<(Option<u16>, u16), VecDeque<Note>>,
+    pub(crate) mail: BTreeMap<(Option<u16>, u16), VecDeque<(Note, Instant)>>,
     /// When it has to have ended, once that was asked for.
     pub(crate) ends_by: Option<Instant>,
     pub(crate) stopped: bool,
