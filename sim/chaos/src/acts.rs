@@ -290,6 +290,8 @@ impl<H: Ours> Actor<'_, '_, H> {
                 let right = limited && left < len && left_over < len as u64;
                 self.model.expect(right, || format!("a stranger was refused {len} bytes of {left}"));
             }
+            // What the limit allowed is spent, though there was no room for it.
+            (Err(SendError::Full), Some((_, spent))) if limited => *spent += len as u64,
             (Err(_), _) => {}
         }
     }

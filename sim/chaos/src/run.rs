@@ -420,7 +420,8 @@ impl Stage {
             want(out == into, format!("node {index} forwarded {out} datagrams, and {into} came"));
             let full = stats.dropped_forward_full;
             let nowhere: u64 = node.shards.iter().map(|shard| shard.nowhere).sum();
-            want(full == nowhere, format!("node {index}: {full} not forwarded, not {nowhere}"));
+            // Some had a peer by then, which `accept` had opened itself.
+            want(full <= nowhere, format!("node {index}: {full} not forwarded, and {nowhere} may be"));
             want(stats.queued == stats.submitted, format!("node {index} has something left to send"));
         }
         let foreign = stats.dropped_foreign + stats.dropped_closed;
