@@ -20,6 +20,7 @@ pub(crate) struct Connected {
     /// `None` where there are none.
     pub(crate) way: Option<AcceptWay>,
     /// For the whole process.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
     limits: ConnectedLimits,
 }
 
@@ -63,6 +64,7 @@ impl Connected {
     }
 
     /// A shard's part of the bounds; the first shards get what does not divide evenly.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
     pub(crate) fn limits(&self, shard: u16, shards: u16) -> ConnectedLimits {
         let (shard, shards) = (u32::from(shard), u32::from(shards));
         let share = |all: u32| all / shards + u32::from(shard < all % shards);

@@ -33,6 +33,53 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # A client
+//!
+//! A handler speaks first by [`Context::dial`], to a host that is known by its name, or by [`Context::open`], to an
+//! address. This is the README's example:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use std::time::Duration;
+//!
+//! use shardgram::{Accept, Context, Datagram, Dial, Handler, PeerError, PeerId};
+//!
+//! struct Client;
+//!
+//! impl Handler for Client {
+//!     type Peer = ();
+//!     type Timer = PeerId;
+//!     type Message = ();
+//!
+//!     fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+//!         let game = Dial::to("game.example.net", 9000).expect("a name");
+//!         cx.dial(game.try_for(Duration::from_millis(500)), ()).expect("room for a peer");
+//!     }
+//!
+//!     fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, _address: SocketAddr) {
+//!         let _ = cx.io.send(peer, b"hello"); // to each address in turn, until one answers
+//!     }
+//!
+//!     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, _welcome: Datagram<'_>) {
+//!         let _ = cx.io.send(peer, b"thanks");
+//!     }
+//!
+//!     fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
+//!         if matches!(error, PeerError::Unresolved { .. } | PeerError::NoAnswer { .. }) {
+//!             let _ = cx.io.set_peer_timer(peer, cx.io.now() + Duration::from_secs(5), peer);
+//!         }
+//!     }
+//!
+//!     fn on_timer(&mut self, cx: &mut Context<'_, Self>, peer: PeerId) {
+//!         let _ = cx.io.redial(peer); // the name is looked up again: it may have moved
+//!     }
+//!
+//!     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+//!         Accept::Done
+//!     }
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -42,6 +89,7 @@ mod error;
 mod handle;
 #[cfg_attr(not(target_os = "linux"), path = "local_addresses/other.rs")]
 mod local_addresses;
+mod resolver;
 mod server;
 #[cfg_attr(unix, path = "signals/unix.rs")]
 #[cfg_attr(not(unix), path = "signals/other.rs")]
@@ -50,12 +98,15 @@ mod threads;
 
 pub use error::{ServeError, StartError};
 pub use handle::{Handle, Remote, Report, ShardReport};
+pub use resolver::SystemResolver;
 pub use server::Server;
 pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
-    Accept, AcceptChoice, Backend, CloseReason, Config, ConfigError, Context, Datagram, Drain, Ecn, Endpoint,
-    EndpointId, Full, Handler, Io, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId, Peers,
-    ReceivedTrain, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
+    Accept, AcceptChoice, AttemptFault, Backend, Capability, CloseReason, Config, ConfigError, Context,
+    Datagram, Dial, DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError, Interface,
+    InterfaceError, Io, Lookup, LookupError, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId,
+    Peers, ReceivedTrain, Resolver, SendError, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId,
+    Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook};

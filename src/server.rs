@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shardgram_core::{Backend, Config, Handler, ShardInfo};
+use shardgram_core::{Backend, Config, Handler, Resolver, ShardInfo};
 use shardgram_sys::{
     AffinityError, ListenerGroup, ListenerSocket, SocketHook, SocketOptions, Steering, affinity,
 };
@@ -14,6 +14,7 @@ use crate::drivers::serves_local_addresses;
 use crate::error::{ServeError, StartError};
 use crate::handle::{Handle, Report};
 use crate::local_addresses::LocalAddresses;
+use crate::resolver::SystemResolver;
 use crate::threads;
 
 /// A server whose sockets are bound. Binding may need privileges, running does not: drop them between
@@ -27,7 +28,6 @@ use crate::threads;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Server {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
@@ -38,7 +38,17 @@ pub struct Server {
     pub(crate) local_addresses: LocalAddresses,
     pub(crate) connected: Connected,
     pub(crate) choice: Choice,
+    pub(crate) resolver: Arc<dyn Resolver>,
     warnings: Vec<String>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -108,6 +118,7 @@ impl Server {
             addresses: Arc::new([]),
             warnings: choice.warning.take().into_iter().collect(),
             choice,
+            resolver: Arc::new(SystemResolver::new()),
         };
         server.bind_listeners()?;
         Ok(server)
@@ -244,6 +255,26 @@ impl Server {
             line.push_str(reason);
         }
         line
+    }
+
+    /// Has names that handlers dial ([`shardgram_core::Context::dial`]) looked up by this and not by
+    /// [`SystemResolver`]. It is asked from every shard's thread and must not block.
+    ///
+    /// ```
+    /// use shardgram::{Config, Lookup, LookupError, Server};
+    /// # fn main() -> Result<(), shardgram::StartError> {
+    /// let server = Server::bind(Config::new())?.resolver(|lookup: Lookup| match lookup.name() {
+    ///     "game.test" => lookup.answer(Ok([([127, 0, 0, 1], 9_000).into()])),
+    ///     _ => lookup.answer::<[_; 0]>(Err(LookupError::NotFound)),
+    /// });
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolver + 'static) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
     }
 
     /// Starts one thread a shard; `make` is called on each of them. Returns when all of them serve.

@@ -54,7 +54,9 @@ pub(crate) fn spawn<H: Handler>(
     server: Server,
     make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
 ) -> Result<Handle<H::Message>, StartError> {
-    let Server { config, options, addresses, listeners, local_addresses, choice, connected, .. } = server;
+    let Server {
+        config, options, addresses, listeners, local_addresses, choice, connected, resolver, ..
+    } = server;
     let shards = config.shard_count();
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
@@ -89,6 +91,7 @@ pub(crate) fn spawn<H: Handler>(
             control: Arc::clone(remote.control()),
             stats: Arc::clone(&remote.shard_counters()[index]),
             secrets: Secrets { table: random_key(), cookies },
+            resolver: Some(Arc::clone(&resolver)),
             start,
         };
         let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());

@@ -352,6 +352,11 @@ settings! {
     max_timers: u32 = 262_144, 1 => 1 << 24;
     /// Endpoints (client sockets) per shard. Default 16,384, range 0 to 1,048,576. Each is a descriptor.
     max_endpoints: u32 = 16_384, 0 => 1 << 20;
+    /// Lookups of names under way per shard. Default 256, range 1 to 65,536. Further ones are refused as
+    /// [`crate::DialError::LookupsFull`]. One that takes too long stays on the count until its resolver lets it go.
+    /// Room for
+    /// their answers, about 50 bytes each, is made with the first one.
+    max_lookups: u32 = 256, 1 => 65_536;
     /// Kernel receive buffer of each socket, in bytes. Default 4 MiB, range 4 KiB to 1 GiB. The kernel
     /// may grant less; the server then warns and names the limit (net.core.rmem_max).
     receive_socket_bytes: u32 = 4 << 20, 4 << 10 => 1 << 30;

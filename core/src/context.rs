@@ -13,6 +13,8 @@ use crate::clock::CoarseClock;
 use crate::config::TierPolicy;
 use crate::cookie::CookieJar;
 use crate::datagram::{Path, SocketId};
+use crate::dials::Dials;
+use crate::driver::Capabilities;
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
@@ -94,6 +96,7 @@ pub struct Io<H: Handler> {
     pub(crate) routes: Routes,
     pub(crate) timers: TimerWheel<H::Timer>,
     pub(crate) endpoints: Endpoints,
+    pub(crate) dials: Dials,
     pub(crate) listeners: Arc<[SocketAddr]>,
     pub(crate) closing: Vec<PeerId>,
     pub(crate) postboxes: Arc<[Postbox<H::Message>]>,
@@ -102,6 +105,7 @@ pub struct Io<H: Handler> {
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplification_limit: u32,
     pub(crate) thrift: Thrift,
+    pub(crate) capabilities: Capabilities,
     /// Bytes of a datagram that handlers are given, at most.
     pub(crate) max_datagram: usize,
     /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.
@@ -143,6 +147,18 @@ impl<H: Handler> Io<H> {
         self.shard
     }
 
+    /// What the driver under this shard can do, on this system.
+    ///
+    /// ```
+    /// use shardgram_core::{Capability, Handler, Io};
+    /// fn paces<H: Handler>(io: &Io<H>) -> bool {
+    ///     !io.capabilities().has(Capability::EcnIn) // without marks it has to guess
+    /// }
+    /// ```
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
     /// How many shards the server has.
     ///
     /// ```
@@ -169,7 +185,7 @@ impl<H: Handler> Io<H> {
         &self.listeners
     }
 
-    /// The path answers to this peer take.
+    /// The path answers to this peer take; `None` if it is gone, or was dialed and has no address yet.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -409,6 +425,24 @@ impl<H: Handler> Context<'_, H> {
     ///     }
     /// }
     /// ```
+    ///
+    /// With several shards a peer of a listener is opened by the one that will hear it:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use shardgram_core::{Context, Handler, OpenError, Via};
+    /// /// Called with what `on_message` brings as well as where the wish arises.
+    /// fn notify<H>(cx: &mut Context<'_, H>, via: Via, to: SocketAddr)
+    /// where
+    ///     H: Handler<Peer = (), Message = (Via, SocketAddr)>,
+    /// {
+    ///     match cx.open(via, to, ()) {
+    ///         Ok(peer) => drop(cx.io.send(peer, b"NOTIFY")),
+    ///         Err(OpenError::NotHere { shard }) => drop(cx.io.tell(shard, (via, to))),
+    ///         Err(error) => eprintln!("{to} is not notified: {error}"),
+    ///     }
+    /// }
+    /// ```
     pub fn open(&mut self, via: Via, remote: SocketAddr, state: H::Peer) -> Result<PeerId, OpenError> {
         if self.io.ending {
             return Err(OpenError::Ending);
@@ -485,7 +519,7 @@ impl<H: Handler> Context<'_, H> {
 }
 
 /// As received datagrams name it: without a flow label, and with a scope only where it means something.
-fn canonical(remote: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(remote: SocketAddr) -> SocketAddr {
     match remote {
         SocketAddr::V6(v6) => {
             let scope = if v6.ip().is_unicast_link_local() { v6.scope_id() } else { 0 };

@@ -126,7 +126,7 @@ impl<H: Handler> Dispatch<H> {
                 endpoints.path_removed(slot);
             }
         };
-        let link = routes.get(peer).and_then(|route| route.link());
+        let (link, dial) = routes.get(peer).map_or((None, None), |route| (route.link(), route.dial()));
         if let Some(mut head) = routes.remove(peer, left) {
             for timer in timers.take_all(&mut head) {
                 let _ = guarded(move || drop(timer));
@@ -135,6 +135,9 @@ impl<H: Handler> Dispatch<H> {
         stats.peers_closed.add(1);
         if let Some(slot) = link {
             self.io.unlink(slot);
+        }
+        if let Some(entry) = dial {
+            self.io.hang_up(entry);
         }
         Some(state)
     }
@@ -200,6 +203,7 @@ impl<H: Handler> Dispatch<H> {
         for at in 0..self.peers.extent() {
             if let Some(peer) = self.peers.in_slot(at)
                 && self.lives_on(peer, slot)
+                && !self.io.attempt_failed(peer, PeerError::NotOpened { errno })
             {
                 self.call(|handler, cx| handler.on_peer_error(cx, peer, PeerError::NotOpened { errno }));
             }
@@ -557,6 +561,7 @@ impl<H: Handler> Sink for Dispatch<H> {
         counter.add(u64::from(failure.datagrams));
         if let (Some(peer), SendFault::Peer(error)) = (failure.peer, failure.fault)
             && self.peers.contains(peer)
+            && !self.io.attempt_failed(peer, error)
         {
             self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
         }

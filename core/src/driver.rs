@@ -17,6 +17,7 @@
 //! | what a full socket refuses waits in the [`Backlog`], in order | yes | yes | yes, behind a slow uplink |
 //! | sends are marked as [`Train::ecn`] and [`Waiting::ecn`] say | yes; the DSCP stays | yes; the DSCP stays on Linux | yes |
 //! | [`Meta::ecn`] and [`Meta::kernel_time`] are told where they are asked for | yes | marks where the system has them, times on Linux | yes, by the virtual clock |
+//! | endpoints can be bound to an interface ([`Endpoint::on_interface`]) | yes | Linux, macOS; else EOPNOTSUPP | hosts have none: ENODEV |
 //! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | yes |
 //!
 //! [`Bell`]: crate::mailbox::Bell
@@ -118,6 +119,7 @@
 //!     control: Arc::default(),
 //!     stats: Arc::default(),
 //!     secrets: Secrets { table: (1, 2), cookies: (3, 4) },
+//!     resolver: None,
 //!     start: Instant::now(),
 //! };
 //! let client: SocketAddr = "192.0.2.7:4000".parse().unwrap();
@@ -134,6 +136,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::backlog::Backlog;
+use crate::capability::{Abilities, Capability};
 use crate::datagram::{Meta, Path, SocketId};
 use crate::endpoints::Endpoint;
 use crate::error::PeerError;
@@ -315,6 +318,8 @@ pub struct Capabilities {
     pub connected: ConnectedLimits,
     /// Whether the driver can block, so that a shard that spins lets time pass ([`crate::config::WaitPolicy`]).
     pub blocks: bool,
+    /// What does not follow from these.
+    others: Abilities,
 }
 
 /// How many sockets of peers' own a shard may have.
@@ -380,7 +385,36 @@ impl Capabilities {
     /// assert_eq!(Capabilities::new(TrainLimits::SINGLE).trains.datagrams, 1);
     /// ```
     pub fn new(trains: TrainLimits) -> Self {
-        Self { trains, connected: ConnectedLimits::NONE, blocks: true }
+        Self { trains, connected: ConnectedLimits::NONE, blocks: true, others: Abilities::default() }
+    }
+
+    /// With this as well. [`Capability::TrainsOut`], [`Capability::Connected`] and [`Capability::Blocking`] are
+    /// said by the fields, so naming them here changes nothing.
+    ///
+    /// ```
+    /// use shardgram_core::{Capability, driver::Capabilities, outbox::TrainLimits};
+    /// let able = Capabilities::new(TrainLimits::SINGLE).with(&[Capability::EcnIn, Capability::EcnOut]);
+    /// assert!(able.has(Capability::EcnIn) && !able.has(Capability::Timestamps));
+    /// ```
+    #[must_use]
+    pub fn with(self, able: &[Capability]) -> Self {
+        Self { others: able.iter().fold(self.others, |others, next| others.with(*next)), ..self }
+    }
+
+    /// Whether the driver can do this.
+    ///
+    /// ```
+    /// use shardgram_core::{Capability, driver::Capabilities, outbox::TrainLimits};
+    /// let plain = Capabilities::new(TrainLimits::SINGLE);
+    /// assert!(plain.has(Capability::Blocking) && !plain.has(Capability::TrainsOut));
+    /// ```
+    pub fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::TrainsOut => self.trains != TrainLimits::SINGLE,
+            Capability::Connected => self.connected.total > 0,
+            Capability::Blocking => self.blocks,
+            other => self.others.has(other),
+        }
     }
 
     /// With sockets of peers' own.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::error::Full;
+use crate::interface::Interface;
 use crate::peers::PeerId;
 
 /// A socket of one's own to ask for with [`crate::Io::endpoint`].
@@ -20,6 +21,7 @@ use crate::peers::PeerId;
 pub struct Endpoint {
     bind: SocketAddr,
     any_source: bool,
+    interface: Option<Interface>,
 }
 
 impl Endpoint {
@@ -47,7 +49,7 @@ impl Endpoint {
     /// assert!(endpoint.bind_address().ip().is_loopback());
     /// ```
     pub fn bound(bind: SocketAddr) -> Self {
-        Self { bind, any_source: false }
+        Self { bind, any_source: false, interface: None }
     }
 
     /// Whether datagrams from any address are welcome. Default: no.
@@ -62,6 +64,45 @@ impl Endpoint {
     #[must_use]
     pub fn any_source(mut self, yes: bool) -> Self {
         self.any_source = yes;
+        self
+    }
+
+    /// By this interface alone: datagrams leave by it whatever the routes say, and those that come by another
+    /// are not received. Default: by any. It costs one system call when the socket is opened, and nothing later.
+    ///
+    /// Linux (SO_BINDTODEVICE and SO_BINDTOIFINDEX in socket(7); no privilege is needed from Linux 5.7 on) and macOS
+    /// (IP_BOUND_IF, IPV6_BOUND_IF). The peers of an endpoint that cannot be bound so get
+    /// [`crate::PeerError::NotOpened`] with the system's error number: ENODEV where there is no such interface,
+    /// EOPNOTSUPP (WSAEOPNOTSUPP) where the system cannot bind sockets to one.
+    ///
+    /// ```
+    /// use shardgram_core::{Endpoint, EndpointId, Full, Handler, Interface, Io};
+    /// fn through_the_tunnel<H: Handler>(io: &mut Io<H>, to: std::net::SocketAddr) -> Option<EndpointId> {
+    ///     let tunnel = Interface::named("wg0").ok()?;
+    ///     io.endpoint(Endpoint::towards(to).on_interface(tunnel)).ok()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn on_interface(mut self, interface: Interface) -> Self {
+        self.interface = Some(interface);
+        self
+    }
+
+    /// The interface asked for.
+    ///
+    /// ```
+    /// use shardgram_core::{Endpoint, Interface};
+    /// let lo = Interface::named("lo").unwrap();
+    /// let endpoint = Endpoint::bound("127.0.0.1:0".parse().unwrap());
+    /// assert_eq!((endpoint.interface(), endpoint.on_interface(lo).interface()), (None, Some(lo)));
+    /// ```
+    pub fn interface(&self) -> Option<Interface> {
+        self.interface
+    }
+
+    /// The same on another address.
+    pub(crate) fn rebound(mut self, bind: SocketAddr) -> Self {
+        self.bind = bind;
         self
     }
 
@@ -117,6 +158,11 @@ pub enum Via {
     /// From an endpoint of this shard.
     Endpoint(EndpointId),
     /// From a listener's own port: its address, with the local address to use where it is a wildcard.
+    ///
+    /// A listener's port is shared by all shards, and answers come to the one that owns the 4-tuple
+    /// ([`crate::flow::flow_shard`] of the remote address). So that one has to open the peer; on every other
+    /// [`crate::Context::open`] says [`crate::OpenError::NotHere`] with its number, and the handler can
+    /// [`crate::Io::tell`] it to.
     Listener(SocketAddr),
 }
 

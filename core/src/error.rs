@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::peers::PeerId;
+use crate::resolver::LookupError;
 
 /// Why a datagram was not queued. Nothing was sent and nothing is kept.
 ///
@@ -27,6 +28,9 @@ pub enum SendError {
     /// ([`crate::Config::send_queue_bytes`]). [`crate::Handler::on_writable`] says when there is room again.
     #[error("the outbox is full, or too much waits for this peer")]
     Full,
+    /// The peer was dialed by its name and has no address yet: [`crate::Handler::on_attempt`] says when it has.
+    #[error("the peer has no address yet: its name is being looked up, or has none")]
+    NoAddress,
     /// Longer than the path can carry, or than the bytes there are.
     #[error("longer than {max} bytes")]
     TooLong {
@@ -83,6 +87,90 @@ pub enum OpenError {
     FamilyMismatch,
 }
 
+/// Why a peer could not be dialed.
+///
+/// ```
+/// use shardgram_core::DialError;
+/// fn later(error: DialError) -> bool { error == DialError::LookupsFull }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// [`crate::Config::max_peers`] is reached, or the paths that go with it.
+    #[error("the peer table is full: raise max_peers")]
+    TableFull,
+    /// [`crate::Config::max_lookups`] are under way.
+    #[error("as many names as may be are being looked up: try again later, or raise max_lookups")]
+    LookupsFull,
+    /// No such endpoint on this shard.
+    #[error("no such endpoint")]
+    NoSuchEndpoint,
+    /// The peer was opened by its address, or came by itself: there is nothing to dial again.
+    #[error("the peer was not dialed")]
+    NotDialed,
+    /// The peer was closed, or its id belongs to another shard.
+    #[error("the peer is gone")]
+    Gone,
+}
+
+/// Why an address that was dialed was given up for the next.
+///
+/// ```
+/// use shardgram_core::{AttemptFault, PeerError};
+/// let error = PeerError::NoAnswer { addresses: 2, last: AttemptFault::Silence };
+/// assert_eq!(error.to_string(), "none of 2 addresses answered; the last: nothing came from it in time");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttemptFault {
+    /// Nothing came within [`crate::Dial::try_for`].
+    #[error("nothing came from it in time")]
+    Silence,
+    /// See [`PeerError::Refused`].
+    #[error("it refused")]
+    Refused,
+    /// See [`PeerError::Unreachable`].
+    #[error("it cannot be reached")]
+    Unreachable,
+    /// See [`PeerError::Forbidden`].
+    #[error("a local rule forbids sending to it")]
+    Forbidden,
+    /// See [`PeerError::NotOpened`].
+    #[error("the endpoint could not be opened (system error {errno})")]
+    NotOpened {
+        /// The system's error number.
+        errno: i32,
+    },
+    /// [`crate::Config::max_endpoints`] are open, or the one that was named was closed.
+    #[error("there is no endpoint to write to it from")]
+    NoEndpoint,
+    /// The endpoint that was named has a peer at that address already.
+    #[error("the endpoint has another peer at that address")]
+    InUse,
+    /// See [`PeerError::Other`].
+    #[error("system error {errno}")]
+    Other {
+        /// The system's error number.
+        errno: i32,
+    },
+}
+
+impl AttemptFault {
+    /// What an error means to an attempt: nothing if it is about one datagram.
+    pub(crate) fn of(error: PeerError) -> Option<Self> {
+        match error {
+            PeerError::Refused => Some(Self::Refused),
+            PeerError::Unreachable => Some(Self::Unreachable),
+            PeerError::Forbidden => Some(Self::Forbidden),
+            PeerError::NotOpened { errno } => Some(Self::NotOpened { errno }),
+            PeerError::Other { errno } => Some(Self::Other { errno }),
+            PeerError::TooLong { .. } | PeerError::NoBuffers => None,
+            // These are said of a dial as a whole.
+            PeerError::Unresolved { .. } | PeerError::NoAnswer { .. } => None,
+        }
+    }
+}
+
 /// What befell a peer. It stays open; closing it is the handler's decision.
 ///
 /// ```
@@ -115,6 +203,20 @@ pub enum PeerError {
     NotOpened {
         /// The system's error number.
         errno: i32,
+    },
+    /// The name of a dialed peer has no address to write to. [`crate::Io::redial`] looks it up again.
+    #[error("the name was not resolved: {why}")]
+    Unresolved {
+        /// Why not.
+        why: LookupError,
+    },
+    /// No address of a dialed peer answered. It keeps the last one; [`crate::Io::redial`] begins anew.
+    #[error("none of {addresses} addresses answered; the last: {last}")]
+    NoAnswer {
+        /// How many were tried.
+        addresses: u8,
+        /// What became of the last.
+        last: AttemptFault,
     },
     /// Anything else, with the system's error number.
     #[error("system error {errno}")]

@@ -1,5 +1,6 @@
 //! What a user writes: one value per shard that answers datagrams.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::context::Context;
@@ -233,6 +234,30 @@ pub trait Handler: Sized + 'static {
     /// ```
     fn on_writable(&mut self, cx: &mut Context<'_, Self>, peer: PeerId) {
         let _ = (cx, peer);
+    }
+
+    /// An address of a dialed peer ([`Context::dial`]) is tried: from now on it is the peer's, and what is sent
+    /// here is the first thing that it gets. Each address is one call; a peer that was dialed by its address has
+    /// one as well. Not called for peers that were opened or came by themselves.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = u32; type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<u32> {
+    /// #     Accept::Done
+    /// # }
+    /// fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, _remote: std::net::SocketAddr) {
+    ///     if let Some(sequence) = cx.peers.get_mut(peer) {
+    ///         *sequence = 0; // whoever is there knows nothing of what was said to another
+    ///     }
+    ///     let _ = cx.io.send(peer, b"hello");
+    /// }
+    /// # }
+    /// ```
+    fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, remote: SocketAddr) {
+        let _ = (cx, peer, remote);
     }
 
     /// Something went wrong with one peer. It stays open. A peer with a socket of its own

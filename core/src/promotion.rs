@@ -157,10 +157,15 @@ impl<H: Handler> Io<H> {
     }
 
     /// Grants what may be granted in this turn.
+    #[inline]
     pub(crate) fn grant_wishes(&mut self, driver: &mut impl Driver) {
-        if self.links.wishes() == 0 {
-            return;
+        if self.links.wishes() > 0 {
+            self.grant_some(driver);
         }
+    }
+
+    #[cold]
+    fn grant_some(&mut self, driver: &mut impl Driver) {
         let begin = driver.now();
         let mut now = begin;
         // Those that have to wait are put back, and looked at once a turn.

@@ -20,6 +20,8 @@ use crate::planted::{self, Fault};
 use crate::timers::PeerTimers;
 
 const NONE: u32 = u32::MAX;
+/// In place of a path record: the peer is there and has no path yet.
+const NO_PATH: u32 = u32::MAX - 1;
 /// A payload that every path carries unfragmented: the least MTU of IPv6, 1,280 bytes (RFC 8200 section 5), less
 /// its header and that of UDP.
 const CARRIED_BY_ALL: u32 = 1_280 - 48;
@@ -47,6 +49,8 @@ pub(crate) struct Route {
     train_tried: u16,
     /// Slot of the socket of its own, which serves the active path.
     link: u32,
+    /// Where is kept how it was dialed.
+    dial: u32,
     /// Datagrams it sent without a long pause, as far as the policy of promotion wants to know.
     pub(crate) heat: u16,
     paths: u8,
@@ -62,10 +66,39 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    fn new(peer: PeerId, record: u32, stamp: u32) -> Self {
+        Self {
+            generation: peer.generation(),
+            first: record,
+            active: record,
+            timers: PeerTimers::EMPTY,
+            last_seen: stamp,
+            open_train: 0,
+            open_turn: 0,
+            train_limit: u16::MAX,
+            train_tried: 0,
+            link: NONE,
+            dial: NONE,
+            heat: 0,
+            paths: 1,
+            validated: false,
+            wishes: false,
+            refused: false,
+            ecn: Ecn::NotEct,
+            allowance: 0,
+        }
+    }
+
     /// The slot of the peer's own socket.
     #[inline]
     pub(crate) fn link(&self) -> Option<u32> {
         (self.link != NONE).then_some(self.link)
+    }
+
+    /// Where is kept how it was dialed, if it was.
+    #[inline]
+    pub(crate) fn dial(&self) -> Option<u32> {
+        (self.dial != NONE).then_some(self.dial)
     }
 
     /// Whether everything to it goes along the one path.
@@ -204,6 +237,8 @@ pub(crate) struct Routes {
     records: Vec<PathRecord>,
     free: Vec<u32>,
     record_limit: usize,
+    /// Peers that have no path yet, for each of which a record is kept free.
+    without_path: usize,
     routes: Vec<Route>,
     max_paths_per_peer: u8,
     shard: u16,
@@ -234,6 +269,7 @@ impl Routes {
             records: Vec::with_capacity(record_limit),
             free: Vec::new(),
             record_limit,
+            without_path: 0,
             routes: Vec::with_capacity(max_peers),
             max_paths_per_peer,
             shard,
@@ -258,36 +294,46 @@ impl Routes {
     /// Makes the route of a new peer. The path must be unknown and `peer` newly made.
     pub(crate) fn insert(&mut self, peer: PeerId, path: Path, stamp: u32) -> bool {
         let Some(record) = self.take_record(path, peer.slot(), NONE) else { return false };
-        let route = Route {
-            generation: peer.generation(),
-            first: record,
-            active: record,
-            timers: PeerTimers::EMPTY,
-            last_seen: stamp,
-            open_train: 0,
-            open_turn: 0,
-            train_limit: u16::MAX,
-            train_tried: 0,
-            link: NONE,
-            heat: 0,
-            paths: 1,
-            validated: false,
-            wishes: false,
-            refused: false,
-            ecn: Ecn::NotEct,
-            allowance: 0,
-        };
+        self.add_route(peer, Route::new(peer, record, stamp));
+        self.link(record);
+        true
+    }
+
+    /// Makes the route of a peer that was dialed and has no path yet. There is room ([`Routes::is_full`]).
+    pub(crate) fn insert_without_path(&mut self, peer: PeerId, stamp: u32, dial: u32) {
+        self.without_path += 1;
+        let route = Route { paths: 0, dial, ..Route::new(peer, NO_PATH, stamp) };
+        self.add_route(peer, route);
+    }
+
+    fn add_route(&mut self, peer: PeerId, route: Route) {
         match self.routes.get_mut(peer.slot() as usize) {
             Some(old) => *old = route,
             // Slots are handed out in order, so a slot never seen is the next one.
             None => self.routes.push(route),
         }
+    }
+
+    /// Takes a peer's paths, whose sockets are named one by one, and gives it this one, which nobody else has. It is
+    /// as if the peer was heard of last at `stamp`.
+    pub(crate) fn replace_paths(&mut self, peer: PeerId, path: Path, stamp: u32, on: impl FnMut(SocketId)) {
+        let Some(route) = self.get(peer) else { return };
+        let first = route.first;
+        if first == NO_PATH {
+            self.without_path -= 1;
+        }
+        self.drop_records(first, on);
+        // One was kept free, or is free now.
+        let Some(record) = self.take_record(path, peer.slot(), NONE) else { return };
         self.link(record);
-        true
+        if let Some(route) = self.get_mut(peer) {
+            (route.first, route.active, route.paths, route.last_seen) = (record, record, 1, stamp);
+            route.forget_trains();
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.free.is_empty() && self.records.len() == self.record_limit
+        self.free.len() + (self.record_limit - self.records.len()) <= self.without_path
     }
 
     /// Adds a path to a peer. Answers keep going along the old one. A peer that has all the paths it may
@@ -295,7 +341,8 @@ impl Routes {
     /// keep it from ever moving; the socket of a path that was lost is given back.
     pub(crate) fn add_path(&mut self, peer: PeerId, path: Path) -> AddPath {
         let limit = self.max_paths_per_peer;
-        let Some(route) = self.get(peer) else { return AddPath::Gone };
+        // One without a path has nothing to add to: what is tried is its only one.
+        let Some(route) = self.get(peer).filter(|route| route.first != NO_PATH) else { return AddPath::Gone };
         let crowded = route.paths >= limit || self.is_full();
         let lost = if crowded {
             match self.oldest_unused(peer) {
@@ -391,23 +438,30 @@ impl Routes {
     /// The path along which answers to this peer go.
     #[inline]
     pub(crate) fn active_path(&self, peer: PeerId) -> Option<Path> {
-        Some(self.records[self.get(peer)?.active as usize].path())
+        Some(self.records.get(self.get(peer)?.active as usize)?.path())
     }
 
     /// Forgets a peer with all its paths, whose sockets are named one by one; gives back the head of its
     /// timers.
-    pub(crate) fn remove(&mut self, peer: PeerId, mut on: impl FnMut(SocketId)) -> Option<PeerTimers> {
+    pub(crate) fn remove(&mut self, peer: PeerId, on: impl FnMut(SocketId)) -> Option<PeerTimers> {
         let route = self.get_mut(peer)?;
         let timers = route.timers;
-        let mut at = std::mem::replace(&mut route.first, NONE);
-        while at != NONE {
-            let record = self.records[at as usize];
+        let first = std::mem::replace(&mut route.first, NONE);
+        if first == NO_PATH {
+            self.without_path -= 1;
+        }
+        self.drop_records(first, on);
+        Some(timers)
+    }
+
+    fn drop_records(&mut self, first: u32, mut on: impl FnMut(SocketId)) {
+        let mut at = first;
+        while let Some(&record) = self.records.get(at as usize) {
             self.unlink(at, &record);
             self.free.push(at);
             on(record.key.socket());
             at = record.next;
         }
-        Some(timers)
     }
 
     fn take_record(&mut self, path: Path, slot: u32, next: u32) -> Option<u32> {
@@ -581,6 +635,38 @@ mod tests {
         assert!(routes.remove(peer, |_| ()).is_some());
         assert_eq!((routes.find(&path(0)), routes.find(&path(1))), (None, None));
         assert_eq!(routes.add_path(peer, path(3)), AddPath::Gone);
+    }
+
+    #[test]
+    fn a_peer_without_a_path_is_sure_to_get_one() {
+        // Nine records for eight peers.
+        let (mut peers, mut routes) = (Peers::new(0, 8), Routes::new(0, 8, 4, (1, 2)));
+        let dialed: Vec<_> = (0..2).map(|_| peers.insert(()).expect("room")).collect();
+        dialed.iter().for_each(|peer| routes.insert_without_path(*peer, 0, 7));
+        let others: Vec<_> = (0..6).map(|_| peers.insert(()).expect("room")).collect();
+        for (n, peer) in (0..).zip(&others) {
+            assert!(!routes.is_full());
+            assert!(routes.insert(*peer, path(n), 0));
+        }
+        assert_eq!(routes.add_path(others[0], path(100)), AddPath::Added { lost: None });
+        assert!(routes.is_full(), "the other two are kept free");
+        assert!(matches!(routes.add_path(others[0], path(101)), AddPath::Added { lost: Some(_) }));
+        assert_eq!(routes.add_path(dialed[0], path(102)), AddPath::Gone);
+        assert_eq!(routes.active_path(dialed[0]), None);
+        assert_eq!(routes.get(dialed[0]).and_then(Route::dial), Some(7));
+
+        assert!(routes.remove(dialed[1], |_| panic!("it has no path")).is_some());
+        assert!(!routes.is_full());
+        routes.replace_paths(dialed[0], path(103), 5, |_| panic!("it has no path"));
+        assert_eq!(routes.active_path(dialed[0]), Some(path(103)));
+        let mut left = 0;
+        routes.replace_paths(dialed[0], path(104), 6, |_| left += 1);
+        assert_eq!(
+            (left, routes.find(&path(103)), routes.find(&path(104))),
+            (1, None, Some(dialed[0].slot()))
+        );
+        assert_eq!(routes.get(dialed[0]).map(|route| route.last_seen), Some(6));
+        assert!(!routes.is_full());
     }
 
     #[test]

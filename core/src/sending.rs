@@ -49,7 +49,7 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn slot(&mut self, to: PeerId, max: usize) -> Result<Slot<'_, H>, SendError> {
-        let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
+        let path = self.routes.active_path(to).ok_or_else(|| self.has_no_path(to))?;
         check_length(&path, max)?;
         let start = self.outbox.reserve(max).map_err(|e| self.refused(Some(to), e))?;
         Ok(Slot { io: self, to: Some(to), start, max })
@@ -203,11 +203,17 @@ impl<H: Handler> Io<H> {
     }
 
     fn sendable(&mut self, to: PeerId, len: usize) -> Result<Path, SendError> {
-        let path = self.routes.active_path(to).ok_or(SendError::Gone)?;
+        let path = self.routes.active_path(to).ok_or_else(|| self.has_no_path(to))?;
         check_length(&path, len)?;
         self.allowed(to, len)?;
         self.has_room_to_wait(to, &path, len)?;
         Ok(path)
+    }
+
+    /// Why there is no path to a peer.
+    #[cold]
+    fn has_no_path(&self, to: PeerId) -> SendError {
+        if self.routes.get(to).is_some() { SendError::NoAddress } else { SendError::Gone }
     }
 
     fn allowed(&self, to: PeerId, len: usize) -> Result<(), SendError> {

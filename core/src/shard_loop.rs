@@ -16,6 +16,7 @@ use crate::context::Io;
 use crate::control::Control;
 use crate::cookie::CookieJar;
 use crate::datagram::SocketId;
+use crate::dials::Dials;
 use crate::dispatch::{Dispatch, guarded};
 use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
@@ -29,6 +30,7 @@ use crate::peers::Peers;
 use crate::planted::{self, Fault};
 use crate::promotion::Thrift;
 use crate::refused::Refused;
+use crate::resolver::Resolver;
 use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::timers::TimerWheel;
@@ -70,11 +72,11 @@ pub struct Secrets {
 ///     control: Arc::default(),
 ///     stats: Arc::default(),
 ///     secrets: Secrets { table: (1, 2), cookies: (3, 4) }, // of random bits, outside of tests
+///     resolver: None,
 ///     start: Instant::now(),
 /// };
 /// assert_eq!(setup.postboxes.len(), usize::from(setup.info.shards));
 /// ```
-#[derive(Debug)]
 pub struct Setup<M> {
     /// Which shard.
     pub info: ShardInfo,
@@ -90,8 +92,19 @@ pub struct Setup<M> {
     pub stats: Arc<Stats>,
     /// Its keys.
     pub secrets: Secrets,
+    /// Who looks names up; `None` if nobody does ([`crate::LookupError::NoResolver`]).
+    pub resolver: Option<Arc<dyn Resolver>>,
     /// When the server began: the same on every shard, so that cookies agree.
     pub start: Instant,
+}
+
+impl<M> std::fmt::Debug for Setup<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup")
+            .field("info", &self.info)
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a shard ended.
@@ -217,6 +230,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             routes: Routes::new(info.shard, max_peers, config.max_paths_per_peer, setup.secrets.table),
             timers: TimerWheel::new(config.max_timers as usize, now),
             endpoints: Endpoints::new(config.max_endpoints as usize),
+            dials: Dials::new(
+                setup.resolver,
+                Arc::clone(setup.mailbox.bell()),
+                config.max_lookups as usize,
+                now,
+            ),
             listeners: setup.listeners,
             closing: Vec::new(),
             postboxes: setup.postboxes,
@@ -226,6 +245,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             amplification_limit: config.amplification_limit,
             max_datagram: config.max_datagram as usize,
             thrift: Thrift::new(now),
+            capabilities,
             stranger: None,
             ending: false,
         };
@@ -292,6 +312,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
         self.driver.receive(self.budget, &mut self.stage);
         self.messages();
+        if !self.stage.io.dials.are_none() {
+            self.stage.dial_on(self.event_budget);
+        }
         self.timers();
         self.sweep_idle();
         self.sweep_gone();
@@ -421,6 +444,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             more || asked
                 || self.stage.panicked
                 || io.endpoints.has_requests()
+                || io.dials.has_work()
                 || io.has_promotions()
                 || io.refused.any_to_look_at()
         };
@@ -445,16 +469,23 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn must_not_sleep(&self) -> bool {
-        !self.stage.gone.is_empty() || self.draining.is_some_and(|d| d.quiet < QUIET_TURNS && self.may_end(d))
+        let not_quiet = |d: Draining| d.quiet < QUIET_TURNS && self.may_end(d) && !self.waits_for_driver();
+        !self.stage.gone.is_empty() || self.draining.is_some_and(not_quiet)
+    }
+
+    /// Whether sends wait for room, or sockets for their end: the driver wakes the shard when there is something to do.
+    fn waits_for_driver(&self) -> bool {
+        !self.stage.io.backlog.is_empty() || !self.driver.is_settled()
     }
 
     fn deadline(&self) -> Option<Instant> {
         let drain = self.draining.map(|d| {
             let poll = self.stage.io.now + DRAIN_POLL;
-            if d.reported { poll.min(d.deadline) } else { d.deadline }
+            if d.reported || self.waits_for_driver() { poll.min(d.deadline) } else { d.deadline }
         });
         let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.extent()));
-        [self.stage.io.timers.next_deadline(), idle, drain].into_iter().flatten().min()
+        let io = &self.stage.io;
+        [io.timers.next_deadline(), io.dials.next_deadline(), idle, drain].into_iter().flatten().min()
     }
 
     fn messages(&mut self) {
@@ -594,6 +625,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             && self.stage.gone.is_empty()
             && io.wakes.is_empty()
             && !io.endpoints.has_requests()
+            && !io.dials.has_work()
             && self.mailbox.is_empty()
             && self.driver.is_settled();
         if idle && self.may_end(draining) { draining.quiet.saturating_add(1) } else { 0 }

@@ -231,6 +231,18 @@ counters! {
     handovers_timed_out,
     /// Errors the network reported to peers' own sockets.
     peer_errors,
+    /// Names that were to be looked up for dialed peers.
+    lookups,
+    /// Of those: without any address to try, in time.
+    lookups_failed,
+    /// Lookups refused to the handler, because as many as may were under way.
+    lookups_refused,
+    /// Answers that nobody waited for any more.
+    lookups_stale,
+    /// Addresses of dialed peers that were tried.
+    attempts,
+    /// Of those: given up for silence or an error.
+    attempts_failed,
     /// Messages that reached `on_message`.
     messages,
     /// Messages a full mailbox gave back.

@@ -87,8 +87,17 @@ pub(crate) struct TimerWheel<T> {
 
 impl<T> TimerWheel<T> {
     pub(crate) fn new(limit: usize, start: Instant) -> Self {
+        Self::with(Slab::with_capacity(limit), limit, start)
+    }
+
+    /// For as many timers as there are things that have one each, with nothing reserved for them.
+    pub(crate) fn unreserved(start: Instant) -> Self {
+        Self::with(Slab::new(), usize::MAX, start)
+    }
+
+    fn with(nodes: Slab<Node<T>>, limit: usize, start: Instant) -> Self {
         Self {
-            nodes: Slab::with_capacity(limit),
+            nodes,
             limit,
             serial: 0,
             lists: vec![EMPTY; NOTHING + 1].into_boxed_slice(),

@@ -14,6 +14,7 @@ use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_sys::SocketOptions;
 
+use crate::able::ABLE;
 use crate::buffers::Buffers;
 use crate::recv::Inbox;
 use crate::send::{self, Reports};
@@ -120,7 +121,7 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(send::LIMITS)
+        Capabilities::new(send::LIMITS).with(ABLE)
     }
 
     fn now(&self) -> Instant {

@@ -11,6 +11,7 @@
 //! | `sockets` | listeners and endpoints, which of them may hold something, what they dropped |
 //! | `recv` | batches of datagrams and trains on their way from a socket to the shard loop |
 //! | `send` | trains on their way out, and what the system's errors mean |
+//! | `able` | what it can do on which system |
 //! | `buffers` | the receive buffers and the arithmetic of their memory |
 //! | `wake` | [`Fleet`]: how shards wake each other |
 //! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
@@ -24,6 +25,7 @@
 
 use shardgram_sys::SocketOptions;
 
+mod able;
 mod buffers;
 mod driver;
 mod recv;

@@ -17,6 +17,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta};
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
+use shardgram_sys::errno;
 use shardgram_sys::interfaces::local_addresses;
 
 use crate::buffers::Buffers;
@@ -25,6 +26,12 @@ use crate::sockets::{Socket, Sockets};
 /// ICMP errors that may come in a row before a socket rests. Each stands for one datagram sent, so they
 /// end by themselves; the bound is for a system that repeats one for ever.
 const FAILURES_IN_A_ROW: u32 = 16;
+
+/// Whether a batch that did not fill its room left the socket empty, so that no receive is needed to learn that.
+/// It does with recvmmsg(2) (quinn-udp's way here), which ends early when nothing is left, or for an error that the
+/// kernel keeps and that came after the last wait: epoll tells of it, and of every later arrival, anew. Elsewhere a
+/// batch is one datagram, or mio has to see the receive that would block.
+const SHORT_BATCH_IS_THE_LAST: bool = cfg!(target_os = "linux");
 
 /// A buffer whose datagrams have not all been handed over.
 #[derive(Debug)]
@@ -135,8 +142,8 @@ impl Inbox {
         true
     }
 
-    /// Receives up to `room` datagrams or trains from one socket.
-    fn batch(&mut self, socket: &Socket, buffers: &mut Buffers, room: usize) -> io::Result<()> {
+    /// Receives up to `room` datagrams or trains from one socket, and says whether it may hold more.
+    fn batch(&mut self, socket: &Socket, buffers: &mut Buffers, room: usize) -> io::Result<bool> {
         // Buffers are moved out of the pool while the kernel writes to them, which costs a few words each
         // and spares a split borrow of unknown length.
         let mut numbers = [0; BATCH_SIZE];
@@ -149,8 +156,7 @@ impl Inbox {
         });
         let mut slices = owned.each_mut().map(|bytes| IoSliceMut::new(bytes));
         let metas = &mut self.metas[..];
-        // try_io, because mio must see WouldBlock on Windows to watch the socket again.
-        let result = socket.io.try_io(|| socket.state.recv((&socket.io).into(), &mut slices[..room], metas));
+        let result = socket.receive(&mut slices[..room], metas);
         let received = result.as_ref().map_or(0, |&n| n.min(room));
 
         // Backwards, so that the hottest of the unused ones is on top of the pool again.
@@ -166,17 +172,22 @@ impl Inbox {
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            Ok(_) => Ok(()),
+            Ok(count) => Ok(count == room || !SHORT_BATCH_IS_THE_LAST),
             Err(error) => Err(error),
         }
     }
 
     /// Decides when a socket is tried again. No error of a receive ends the shard, and none makes it spin.
-    fn after(&self, result: io::Result<()>, id: SocketId, sockets: &mut Sockets) -> Visit {
-        let Err(error) = result else {
-            sockets.succeeded(id);
-            sockets.put_back(id);
-            return Visit::Received;
+    fn after(&self, result: io::Result<bool>, id: SocketId, sockets: &mut Sockets) -> Visit {
+        let error = match result {
+            Ok(more) => {
+                sockets.succeeded(id);
+                if more {
+                    sockets.put_back(id);
+                }
+                return Visit::Received;
+            }
+            Err(error) => error,
         };
         if error.kind() == ErrorKind::WouldBlock {
             // Drained: the next arrival is a new readiness.
@@ -207,7 +218,7 @@ fn is_about_a_peer(error: &io::Error) -> bool {
             | ErrorKind::ConnectionReset
             | ErrorKind::HostUnreachable
             | ErrorKind::NetworkUnreachable
-    )
+    ) || error.raw_os_error() == Some(errno::ENETRESET)
 }
 
 /// Whether an answer may leave from the address a datagram was sent to. RFC 1122 section 3.2.1.3 on
@@ -255,7 +266,6 @@ impl Filled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardgram_sys::errno;
 
     #[test]
     fn trains_say_how_long_their_datagrams_are() {

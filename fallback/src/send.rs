@@ -246,6 +246,11 @@ mod system {
     pub(crate) const LIMITS: TrainLimits = TrainLimits::SINGLE;
 
     pub(super) fn send_with_control(way: Way<'_>, bytes: &[u8]) -> io::Result<()> {
+        let Some(state) = &way.socket.state else {
+            // Nothing can be said beside the payload; a source would be named for a wildcard's path alone, and
+            // without control messages those have none.
+            return way.socket.io.send_to(bytes, way.path.remote).map(drop);
+        };
         let transmit = Transmit {
             destination: way.path.remote,
             ecn: EcnCodepoint::from_bits(way.ecn.bits()),
@@ -253,7 +258,8 @@ mod system {
             segment_size: None,
             src_ip: way.source(),
         };
-        way.socket.state.try_send((&way.socket.io).into(), &transmit)
+        // try_io, because mio must see WouldBlock on Windows to watch the socket again.
+        way.socket.io.try_io(|| state.try_send((&way.socket.io).into(), &transmit))
     }
 
     pub(super) fn send_train<'a>(

@@ -5,17 +5,16 @@
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 
 use mio::{Interest, Registry, Token};
-use quinn_udp::UdpSocketState;
+use quinn_udp::{RecvMeta, UdpSocketState};
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
 use shardgram_sys::SocketOptions;
 use shardgram_sys::socket::{
-    drop_count, endpoint as open_endpoint, keeping_path_mtu, set_receive_ecn, set_receive_timestamps,
-    set_receive_trains,
+    drop_count, keeping_path_mtu, open_endpoint, set_receive_ecn, set_receive_timestamps, set_receive_trains,
 };
 
 use shardgram_sys::errno;
@@ -24,7 +23,9 @@ use shardgram_sys::errno;
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) io: mio::net::UdpSocket,
-    pub(crate) state: UdpSocketState,
+    /// None where the system lacks something that quinn-udp cannot do without: then datagrams come and go
+    /// one by one, without congestion bits, and none says which address it was sent to.
+    pub(crate) state: Option<UdpSocketState>,
     pub(crate) id: SocketId,
     /// It is a listener on every address of its family, so each datagram must say where it was sent to
     /// and each answer where it leaves from.
@@ -42,6 +43,17 @@ pub(crate) struct Socket {
     /// The byte of DSCP and congestion bits that its owner gave it, once that was asked for.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "quinn-udp replaces it there"))]
     pub(crate) class: OnceCell<u8>,
+}
+
+/// What is told once a socket where quinn-udp cannot be used.
+const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard answers from the address that routing \
+                               chooses, and there are no congestion bits";
+
+/// Whether an error says that the system does not know an option or a call. Compatibility layers and sandboxes
+/// lack some; Wine, for one, does not say of an IPv4 socket whether it is an IPv6 one.
+fn is_lacking(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(error.raw_os_error(), Some(errno::EOPNOTSUPP | errno::ENOPROTOOPT))
 }
 
 /// Whether a socket's send buffer is full.
@@ -73,7 +85,15 @@ impl Socket {
         // Makes it non-blocking and turns on, where the system has them: ECN, packet info, UDP_GRO, and
         // timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose
         // long datagrams should arrive as they do with the other driver.
-        let state = keeping_path_mtu(&socket, || UdpSocketState::new((&socket).into()))?;
+        let state = match keeping_path_mtu(&socket, || UdpSocketState::new((&socket).into())) {
+            Ok(state) => Some(state),
+            Err(error) if is_lacking(&error) => {
+                tracing::warn!(%error, %bound_to, "{WITHOUT_CONTROL}");
+                socket.set_nonblocking(true)?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
         set_receive_ecn(&socket, bound_to.is_ipv6(), options.ecn)?;
         set_receive_timestamps(&socket, options.receive_timestamps)?;
         if !options.receive_trains {
@@ -90,6 +110,23 @@ impl Socket {
             drops: Drops::default(),
             class: OnceCell::new(),
         })
+    }
+
+    /// Receives what there is, up to one datagram or train into each of `buffers`; says how many that were.
+    pub(crate) fn receive(
+        &self,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        // try_io and mio's own recv_from, because mio must see WouldBlock on Windows to watch the socket again.
+        if let Some(state) = &self.state {
+            return self.io.try_io(|| state.recv((&self.io).into(), buffers, metas));
+        }
+        let (Some(buffer), Some(meta)) = (buffers.first_mut(), metas.first_mut()) else { return Ok(0) };
+        let (len, addr) = self.io.recv_from(buffer)?;
+        *meta = RecvMeta::default();
+        (meta.len, meta.stride, meta.addr) = (len, len, addr);
+        Ok(1)
     }
 
     /// Whether its send buffer is full.
@@ -176,7 +213,7 @@ impl Sockets {
         options: &SocketOptions,
     ) -> Result<SocketAddr, i32> {
         let address = endpoint.bind_address();
-        let socket = open_endpoint(Some(address), address, options).map_err(|error| {
+        let socket = open_endpoint(endpoint, options).map_err(|error| {
             tracing::debug!(%address, %error, "an endpoint was not opened");
             error.errno()
         })?;
@@ -329,6 +366,35 @@ mod tests {
         drops.advance(u32::MAX - 1);
         drops.advance(3);
         assert_eq!(drops.total, u64::from(u32::MAX) + 4);
+    }
+
+    #[test]
+    fn what_a_system_lacks_is_told_from_what_fails() {
+        for lacking in [errno::EOPNOTSUPP, errno::ENOPROTOOPT] {
+            assert!(is_lacking(&io::Error::from_raw_os_error(lacking)));
+        }
+        assert!(is_lacking(&io::ErrorKind::Unsupported.into()));
+        assert!(!is_lacking(&io::Error::from_raw_os_error(errno::EINVAL)));
+    }
+
+    #[test]
+    fn a_socket_without_control_messages_receives_all_the_same() {
+        let listener = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let to = listener.local_addr().expect("its address");
+        let mut socket =
+            Socket::new(listener, SocketId::listener(0), &SocketOptions::default()).expect("a socket");
+        socket.state = None;
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        peer.send_to(b"one", to).expect("sent");
+        let mut poll = mio::Poll::new().expect("poll");
+        poll.registry().register(&mut socket.io, Token(0), Interest::READABLE).expect("watched");
+        poll.poll(&mut mio::Events::with_capacity(1), None).expect("it comes");
+        let (mut bytes, mut metas) = ([0; 2_000], [RecvMeta::default(); 2]);
+        let mut receive = || socket.receive(&mut [IoSliceMut::new(&mut bytes)], &mut metas);
+        assert_eq!(receive().expect("one"), 1);
+        assert_eq!(receive().expect_err("no more").kind(), io::ErrorKind::WouldBlock);
+        let from = peer.local_addr().expect("its address");
+        assert_eq!((metas[0].len, metas[0].stride, metas[0].addr, metas[0].dst_ip), (3, 3, from, None));
     }
 
     #[test]

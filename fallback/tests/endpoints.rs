@@ -98,6 +98,7 @@ fn nothing_of_a_closed_one_is_handed_over() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn what_a_closed_one_dropped_stays_counted() {
     let caller = Bound::new(config(&[]).receive_socket_bytes(4096), SocketOptions::default()).start(false);
     let server = client("127.0.0.1:0");

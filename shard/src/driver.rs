@@ -16,7 +16,7 @@ use shardgram_core::driver::{
 };
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_core::{Config, Endpoint, PeerId, WaitPolicy};
+use shardgram_core::{Capability, Config, Endpoint, PeerId, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::socket::{self, SocketOptions};
 use shardgram_sys::{ListenerChange, ListenerSocket, TRAIN_LIMITS};
@@ -315,10 +315,23 @@ fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Pl
     }
 }
 
+/// What it can do beside that, on every kernel it runs on.
+const ABLE: [Capability; 9] = [
+    Capability::TrainsIn,
+    Capability::EcnOut,
+    Capability::EcnIn,
+    Capability::Timestamps,
+    Capability::PathMtu,
+    Capability::KernelDrops,
+    Capability::BalancedListeners,
+    Capability::SteeredListeners,
+    Capability::Backlog,
+];
+
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
         let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
-        Capabilities::new(TRAIN_LIMITS).connected(connected)
+        Capabilities::new(TRAIN_LIMITS).connected(connected).with(&ABLE)
     }
 
     fn now(&self) -> Instant {
@@ -328,8 +341,10 @@ impl Driver for UringDriver {
     fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let errno = |e: io::Error| e.raw_os_error().unwrap_or(libc::EIO);
         let slot = self.sockets.slot_of(id).ok_or(libc::EMFILE)?;
-        let bind = endpoint.bind_address();
-        let socket = socket::endpoint(Some(bind), bind, &self.options).map_err(|e| e.errno())?;
+        let socket = socket::open_endpoint(endpoint, &self.options).map_err(|error| {
+            tracing::debug!(%error, "an endpoint was not opened");
+            error.errno()
+        })?;
         let local = socket.local_addr().map_err(errno)?;
         self.install(slot, Socket::new(socket, id, local)).map_err(errno)?;
         Ok(local)

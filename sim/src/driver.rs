@@ -16,7 +16,7 @@ use shardgram_core::driver::{
     Arrival, Capabilities, ConnectFault, ConnectedLimits, Driver, SendFailure, Sink, Turned, Wait,
 };
 use shardgram_core::outbox::{Outbox, TrainLimits};
-use shardgram_core::{Config, Ecn, Endpoint, Meta, PathMtu};
+use shardgram_core::{Capability, Config, Ecn, Endpoint, Meta, PathMtu};
 
 use crate::buffers::Buffers;
 use crate::network::Network;
@@ -26,6 +26,8 @@ use crate::socket::{News, Owner};
 
 /// Peers with sockets of their own in a whole server, and at one address, unless told otherwise.
 const CONNECTED: u32 = 4_096;
+/// What Linux gives for an interface that is not there (ENODEV, errno(3)); hosts here have none with a name or index.
+const NO_INTERFACE: i32 = 19;
 
 /// Where a shard stands in the simulation.
 #[derive(Clone, Copy, Debug)]
@@ -115,9 +117,22 @@ impl SimDriver {
     }
 }
 
+/// What it can do beside what its capabilities say by themselves.
+const ABLE: [Capability; 9] = [
+    Capability::TrainsIn,
+    Capability::EcnOut,
+    Capability::EcnIn,
+    Capability::Timestamps,
+    Capability::PathMtu,
+    Capability::KernelDrops,
+    Capability::BalancedListeners,
+    Capability::SteeredListeners,
+    Capability::Backlog,
+];
+
 impl Driver for SimDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.trains).without_blocking().connected(self.connected)
+        Capabilities::new(self.trains).without_blocking().connected(self.connected).with(&ABLE)
     }
 
     fn now(&self) -> Instant {
@@ -126,6 +141,9 @@ impl Driver for SimDriver {
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let slot = socket.as_endpoint().ok_or(NOT_OPEN)? as usize;
+        if endpoint.interface().is_some() {
+            return Err(NO_INTERFACE);
+        }
         let bind = endpoint.bind_address();
         // An endpoint's paths have its bound address for their local one, so arrivals must not report any.
         let owner = Owner::Shard { shard: self.position.shard, id: socket, reports_local: false };

@@ -40,9 +40,14 @@
 //! # }
 //! ```
 //!
+//! [`guide`] shows how a bug is found by a seed and replayed, what can be made to go wrong, and what the simulator
+//! cannot tell.
+//!
 //! Where things are: [`Sim`] is the public face and says who runs when; `driver` keeps the contract of
-//! [`shardgram_core::driver`]; `network` carries datagrams and `link` says how badly; `bindings` maps
-//! addresses to sockets; `schedule` knows who sleeps until when; `event_log` hashes what happened.
+//! [`shardgram_core::driver`], with `send` for what leaves and `own` for sockets of peers' own; `network` carries
+//! datagrams, `link` says how badly, `pipe` how fast, `nat` under which address, `partition` whether at all, and
+//! `notice` who is told; `bindings` maps addresses to sockets, `own_sockets` those of peers; `schedule` knows who
+//! sleeps until when, `plan` what is to happen at which time; `event_log` hashes what happened.
 #![forbid(unsafe_code)]
 
 mod addresses;
@@ -55,6 +60,7 @@ mod faults;
 mod flight;
 mod flood;
 mod link;
+mod names;
 mod nat;
 mod network;
 mod node;

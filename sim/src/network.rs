@@ -58,6 +58,9 @@ pub struct Received {
     pub to: SocketAddr,
     /// How it is marked.
     pub ecn: Ecn,
+    /// Bytes of each datagram but the last, if it is a train, which comes only where
+    /// [`Sim::receive_trains`](crate::Sim::receive_trains) asked for that.
+    pub segment: Option<usize>,
     /// The bytes.
     pub bytes: Vec<u8>,
 }
@@ -296,22 +299,10 @@ impl Network {
 
     /// A socket of a test.
     pub(crate) fn bind_raw(&mut self, bind: SocketAddr) -> Result<SocketKey, BindFault> {
-        let owner = std::iter::once(Owner::Raw(VecDeque::new()));
+        let owner = std::iter::once(Owner::Raw { waiting: VecDeque::new(), trains: false });
         let (_, sockets) = self.bind(bind, &[bind.ip()], (u64::MAX, u64::MAX), owner)?;
         self.hosts.insert(bind.ip());
         Ok(SocketKey(sockets[0]))
-    }
-
-    /// Closes a test's socket. Its place is not used again, so that its key names no other one.
-    pub(crate) fn close_raw(&mut self, key: SocketKey) {
-        let socket = &mut self.sockets[key.0 as usize];
-        let Owner::Raw(waiting) = &mut socket.owner else { return };
-        for flight in std::mem::take(waiting) {
-            self.counts.discarded += 1;
-            self.flights.free(flight);
-        }
-        socket.owner = Owner::Closed;
-        self.bindings.unbind(&socket.place, key.0);
     }
 
     /// The address of a test's socket.
@@ -320,13 +311,35 @@ impl Network {
         SocketAddr::new(place.addresses[0], place.port)
     }
 
+    /// Closes a test's socket.
+    pub(crate) fn close_raw(&mut self, key: SocketKey) {
+        let socket = &mut self.sockets[key.0 as usize];
+        let Owner::Raw { waiting, .. } = &mut socket.owner else { return };
+        for flight in std::mem::take(waiting) {
+            self.counts.discarded += self.flights.get(flight).datagrams();
+            self.flights.free(flight);
+        }
+        socket.owner = Owner::Closed;
+        self.bindings.unbind(&socket.place, key.0);
+        self.free_sockets.push(key.0);
+    }
+
+    /// Whether trains come to a test's socket as they are.
+    pub(crate) fn receive_trains_raw(&mut self, key: SocketKey, yes: bool) {
+        if let Owner::Raw { trains, .. } = &mut self.sockets[key.0 as usize].owner {
+            *trains = yes;
+        }
+    }
+
     /// The next datagram that waits in a test's socket.
     pub(crate) fn receive_raw(&mut self, key: SocketKey) -> Option<Received> {
-        let Owner::Raw(waiting) = &mut self.sockets[key.0 as usize].owner else { return None };
+        let Owner::Raw { waiting, .. } = &mut self.sockets[key.0 as usize].owner else { return None };
         let at = waiting.pop_front()?;
         let flight = self.flights.get_mut(at);
         let bytes = std::mem::take(&mut flight.bytes);
-        let received = Received { from: flight.from, to: flight.to, ecn: flight.ecn, bytes };
+        let segment = (flight.segment as usize > 0 && bytes.len() > flight.segment as usize)
+            .then_some(flight.segment as usize);
+        let received = Received { from: flight.from, to: flight.to, ecn: flight.ecn, segment, bytes };
         self.flights.free(at);
         Some(received)
     }
@@ -384,7 +397,7 @@ impl Network {
         let (id, reports_local) = match &socket.owner {
             Owner::Shard { id, reports_local, .. } => (*id, *reports_local),
             Owner::Own(own) => (own.id, false),
-            Owner::Raw(_) | Owner::Closed => return None,
+            Owner::Raw { .. } | Owner::Closed => return None,
         };
         let local = reports_local.then_some(to.ip());
         Some(Taken { socket: id, remote, local, segment, ecn, arrived_ns })
@@ -646,17 +659,17 @@ impl Network {
         (arrived.socket, arrived.arrived_ns) = (at, at_ns);
         let socket = &mut sockets[at as usize];
         match &mut socket.owner {
-            Owner::Raw(_) if count > 1 => self.cut(flight, at, at_ns),
-            Owner::Raw(waiting) => {
+            Owner::Raw { trains: false, .. } if count > 1 => self.cut(flight, at, at_ns),
+            Owner::Raw { waiting, .. } => {
                 waiting.push_back(flight);
-                self.counts.delivered += 1;
+                self.counts.delivered += count;
                 self.note(Kind::Delivered, flight, at_ns, NO_SHARD);
             }
             Owner::Shard { .. } | Owner::Own(_) => {
                 let shard = match socket.owner {
                     Owner::Own(ref own) => own.shard,
                     Owner::Shard { shard, .. } => shard,
-                    Owner::Raw(_) | Owner::Closed => return,
+                    Owner::Raw { .. } | Owner::Closed => return,
                 };
                 let inbox = &mut inboxes[shard as usize];
                 if count > 1 && arrived.longest() > inbox.capacity {

@@ -11,7 +11,7 @@ use shardgram_core::datagram::SocketId;
 use shardgram_core::mailbox::{Postbox, mailboxes};
 use shardgram_core::outbox::TrainLimits;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop, Turn};
-use shardgram_core::{Config, Full, Handler, ShardInfo, Stats};
+use shardgram_core::{Config, Full, Handler, Resolver, ShardInfo, Stats};
 
 use crate::bindings::BindFault;
 use crate::driver::{Host, Position, SimDriver};
@@ -107,6 +107,7 @@ pub(crate) struct Site<'a> {
     pub(crate) host: Host,
     pub(crate) config: &'a Config,
     pub(crate) trains: TrainLimits,
+    pub(crate) resolver: Arc<dyn Resolver>,
     /// Places for its shards, and the way to wake each.
     pub(crate) shards: Range<u32>,
     pub(crate) ringers: Vec<Ringer>,
@@ -140,6 +141,7 @@ impl Site<'_> {
                 control: Arc::clone(&control),
                 stats: Arc::default(),
                 secrets: Secrets { table: self.keys(), cookies },
+                resolver: Some(Arc::clone(&self.resolver)),
                 start,
             };
             stats.push(Arc::clone(&setup.stats));

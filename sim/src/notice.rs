@@ -133,7 +133,7 @@ impl Network {
                     self.bring_news(shard, news);
                 }
             }
-            Some((at, Owner::Raw(_))) => {
+            Some((at, Owner::Raw { .. })) => {
                 let heard = self.notices.raw.entry(at).or_default();
                 if heard.len() < MOST_WAITING {
                     heard.push_back((about, error));

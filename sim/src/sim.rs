@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 use shardgram_core::datagram::{MAX_PAYLOAD_V4, MAX_PAYLOAD_V6};
 use shardgram_core::outbox::TrainLimits;
 use shardgram_core::shard_loop::{Ending, Turn};
-use shardgram_core::{Config, Ecn, Handler, ShardInfo, Snapshot};
+use shardgram_core::{Config, Ecn, Handler, LookupError, ShardInfo, Snapshot};
 
 use crate::error::{RangeError, SimError};
 use crate::flood::Running;
 use crate::link::LinkConfig;
+use crate::names::Names;
 use crate::network::{Counts, Network, Received, SocketKey};
 use crate::node::{Node, NodeId, Runner, Site};
 use crate::plan::Plan;
 use crate::seed::{Dice, Probability, Stream};
-use crate::seeds::trace_asked;
+use crate::seeds::lines_asked;
 
 /// Trains as the kernel takes them: 64 datagrams and what fits below its own limit.
 const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_000 };
@@ -41,6 +42,7 @@ pub struct Sim {
     pub(crate) network: Rc<RefCell<Network>>,
     pub(crate) nodes: Vec<Node>,
     shards: Vec<Shard>,
+    names: Names,
     secrets: Dice,
     turn_dice: Dice,
     turn_least_ns: u64,
@@ -63,11 +65,12 @@ impl Sim {
     /// An empty one. Everything left to chance in it follows from the seed.
     pub fn new(seed: u64) -> Self {
         let mut network = Network::new(seed);
-        network.log.trace(trace_asked());
+        network.log.trace(lines_asked());
         Self {
             network: Rc::new(RefCell::new(network)),
             nodes: Vec::new(),
             shards: Vec::new(),
+            names: Names::default(),
             secrets: Dice::new(seed, Stream::Secrets),
             turn_dice: Dice::new(seed, Stream::TurnCost),
             turn_least_ns: TURN_NS,
@@ -125,6 +128,21 @@ impl Sim {
         self.trains = limits;
     }
 
+    /// What becomes of lookups of this name from now on, and how long each takes: its addresses, or why there are
+    /// none. A name that was never set is [`LookupError::NotFound`] after a millisecond. Handlers ask by
+    /// [`shardgram_core::Context::dial`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::LookupError;
+    /// let mut sim = shardgram_sim::Sim::new(1);
+    /// sim.name("game.test", Ok(vec!["10.0.0.1".parse().unwrap()]), Duration::from_millis(20));
+    /// sim.name("down.test", Err(LookupError::Temporary), Duration::from_secs(5));
+    /// ```
+    pub fn name(&mut self, name: &str, addresses: Result<Vec<IpAddr>, LookupError>, takes: Duration) {
+        self.names.set(name, addresses, takes);
+    }
+
     /// The virtual time.
     pub fn now(&self) -> Instant {
         self.network.borrow().now()
@@ -153,7 +171,7 @@ impl Sim {
 
     /// Whether events are also kept as lines to read, from now on. Default: no, they would fill the memory.
     pub fn trace(&mut self, yes: bool) {
-        self.network.borrow_mut().log.trace(yes);
+        self.network.borrow_mut().log.trace(yes.then_some(usize::MAX));
     }
 
     /// The lines kept since [`Sim::trace`], one an event.
@@ -166,7 +184,7 @@ impl Sim {
     /// assert!(sim.lines()[0].contains("Sent 10.0.0.2:5000 > 10.0.0.1:7 5 bytes"));
     /// ```
     pub fn lines(&self) -> Vec<String> {
-        self.network.borrow().log.lines().to_vec()
+        self.network.borrow().log.lines().cloned().collect()
     }
 }
 
@@ -205,6 +223,7 @@ impl Sim {
             host: Rc::new(RefCell::new(addresses.to_vec())),
             config,
             trains: self.trains,
+            resolver: self.names.resolver(),
             shards: first..self.shards.len() as u32,
             ringers,
         };
@@ -260,6 +279,21 @@ impl Sim {
     pub fn stop<M>(&mut self, node: &NodeId<M>) {
         self.nodes[node.index].control.stop();
         self.ring_all(node.index);
+    }
+
+    /// Ends a node as if its process was killed: no callback is called, and nothing is sent any more. Its ports are
+    /// free at once, so another one can be started in its place.
+    pub fn kill<M>(&mut self, node: &NodeId<M>) {
+        let node = node.index;
+        for shard in self.nodes[node].shards.clone() {
+            // Dropped here, since it closes its sockets, for which the network must not be held.
+            let runner = self.shards[shard as usize].runner.take();
+            if runner.is_some() {
+                let first = self.nodes[node].shards.start;
+                self.nodes[node].endings[(shard - first) as usize] = Some(Ending::Stopped);
+                self.network.borrow_mut().schedule.sleep(shard, None);
+            }
+        }
     }
 
     /// How the shards of a node ended, in their order. `None` while one of them runs.
@@ -337,24 +371,51 @@ impl Sim {
     /// # Panics
     /// If `segment` is 0 or the train is longer than one send can carry.
     pub fn send_train(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8], segment: usize) {
+        self.send_train_marked(key, to, bytes, segment, Ecn::NotEct);
+    }
+
+    /// The same with this mark on each datagram.
+    ///
+    /// # Panics
+    /// If `segment` is 0 or the train is longer than one send can carry.
+    pub fn send_train_marked(
+        &mut self,
+        key: SocketKey,
+        to: SocketAddr,
+        bytes: &[u8],
+        segment: usize,
+        ecn: Ecn,
+    ) {
         assert!(segment > 0, "datagrams of a train are not empty");
         check_length(to, bytes.len());
         let from = self.socket_addr(key);
         let whole = self.network.borrow().carries_trains(from, to);
         if whole && bytes.len() > segment {
-            self.launch((from, to), bytes, segment as u32, Ecn::NotEct);
+            self.launch((from, to), bytes, segment as u32, ecn);
         } else {
-            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, Ecn::NotEct));
+            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, ecn));
         }
     }
 
-    /// Closes a raw socket. What waits in it is discarded, and what comes for it later meets nobody: the host
-    /// answers with an ICMP error.
-    pub fn close_socket(&mut self, key: SocketKey) {
+    /// Whether trains come to a raw socket as they are, from now on. Default: no, each of their datagrams comes by itself.
+    pub fn receive_trains(&mut self, key: SocketKey, yes: bool) {
+        self.network.borrow_mut().receive_trains_raw(key, yes);
+    }
+
+    /// A socket as [`Sim::socket`] makes it, or `None` if the address is in use.
+    pub fn try_socket(&mut self, address: SocketAddr) -> Option<SocketKey> {
+        let bound = self.network.borrow_mut().bind_raw(address);
+        bound.ok()
+    }
+
+    /// Closes a raw socket. Its address is free, what waits in it is discarded, and what comes for it later meets nobody:
+    /// the host answers with an ICMP error. The key is good for nothing more.
+    pub fn close(&mut self, key: SocketKey) {
         self.network.borrow_mut().close_raw(key);
     }
 
-    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself.
+    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself, unless
+    /// [`Sim::receive_trains`] said otherwise.
     pub fn receive(&mut self, key: SocketKey) -> Option<Received> {
         self.network.borrow_mut().receive_raw(key)
     }
@@ -404,7 +465,7 @@ impl Sim {
         let end_ns = self.end_of(limit);
         while self.network.borrow().now_ns() <= end_ns {
             if !self.step_until(end_ns) {
-                return self.network.borrow().next_arrival().is_none();
+                return self.network.borrow().next_arrival().is_none() && self.names.next_answer().is_none();
             }
         }
         false
@@ -419,6 +480,8 @@ impl Sim {
     pub(crate) fn step_until(&mut self, end_ns: u64) -> bool {
         let mut network = self.network.borrow_mut();
         let now_ns = network.now_ns();
+        // Before those who hear of it are looked for.
+        self.names.answer(now_ns);
         network.advance_to(now_ns);
         if self.plan.next().is_some_and(|at| at <= now_ns) {
             drop(network);
@@ -429,7 +492,12 @@ impl Sim {
             self.turn(shard);
             return true;
         }
-        let next = [network.next_arrival(), network.schedule.next_wake(), self.plan.next()];
+        let next = [
+            network.next_arrival(),
+            network.schedule.next_wake(),
+            self.plan.next(),
+            self.names.next_answer(),
+        ];
         let next = next.into_iter().flatten().min();
         match next {
             Some(at) if at <= end_ns => {

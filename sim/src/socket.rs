@@ -25,8 +25,11 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) enum Owner {
     Closed,
-    /// A test's, with the datagrams that wait in it.
-    Raw(VecDeque<u32>),
+    /// A test's, with what waits in it, and whether trains come to it as they are.
+    Raw {
+        waiting: VecDeque<u32>,
+        trains: bool,
+    },
     /// A shard's, by its number in the simulation.
     Shard {
         shard: u32,

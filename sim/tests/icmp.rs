@@ -79,7 +79,7 @@ fn a_port_without_a_socket_is_told_to_connected_peers_only() {
         // It asks once more and is gone when the answer comes.
         bed.sim.send(bed.client, addr("10.0.0.1:7"), &5_u16.to_be_bytes());
         bed.sim.run_for(Duration::from_micros(60));
-        bed.sim.close_socket(bed.client);
+        bed.sim.close(bed.client);
         assert!(bed.sim.run_until_quiet(SECOND));
         let errors: Vec<_> = ERRORS.take().into_iter().map(|(_, error)| error).collect();
         assert_eq!(errors, heard);

@@ -166,3 +166,24 @@ fn an_uplink_that_is_fast_again_empties_in_its_time() {
     assert!(sim.run_until_quiet(20 * SECOND));
     assert_eq!(before + payloads(&mut sim, client).len(), 500);
 }
+
+#[test]
+fn a_drain_waits_for_what_waits_and_sleeps_meanwhile() {
+    let mut sim = Sim::new(6);
+    sim.uplink(ip("10.0.0.1"), Some(10_000)).expect("in range");
+    let make = |_| Source { count: 200, refused: 0 };
+    let server = sim.server(&[ip("10.0.0.1")], &config().trains(false), make).expect("starts");
+    let client = sim.socket(addr("10.0.0.2:5000"));
+    sim.send(client, addr("10.0.0.1:7"), b"go");
+    sim.run_for(SECOND);
+    assert!(sim.stats(&server).send_waiting > 0);
+    let (began, turns) = (sim.elapsed(), sim.stats(&server).turns);
+    sim.drain(&server, 60 * SECOND);
+    assert!(sim.run_until(60 * SECOND, |sim| sim.ended(&server).is_some()));
+    let took = sim.elapsed() - began;
+    assert!(sim.run_until_quiet(60 * SECOND));
+    assert_eq!((payloads(&mut sim, client).len(), sim.stats(&server).send_failed()), (200, 0));
+    let turns = sim.stats(&server).turns - turns;
+    assert!(took > 10 * SECOND, "{took:?}");
+    assert!(u128::from(turns) < 2 * took.as_millis(), "{turns} turns in {took:?}");
+}

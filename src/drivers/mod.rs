@@ -53,9 +53,14 @@ pub(crate) struct Parts<'a> {
     pub(crate) listeners: Vec<ListenerSocket>,
     /// None where listeners do not change.
     pub(crate) changes: Option<Changes>,
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "the mio driver takes what it needs from options")
+    )]
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,
     pub(crate) bell: &'a Bell,
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
     pub(crate) connected: Connected,
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use shardgram_core::Interface;
+
 use crate::errno;
 
 /// Why an address could not be bound. Each message is one line: the cause, then the remedy.
@@ -88,6 +90,24 @@ pub enum BindError {
         /// The address that was asked for.
         address: SocketAddr,
     },
+    /// There is no such interface (`ENODEV`).
+    #[error("there is no interface {interface} to bind {address} to; `ip link` lists what this host has")]
+    NoSuchInterface {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The interface that was asked for.
+        interface: Interface,
+    },
+    /// This system binds no socket to an interface (`EOPNOTSUPP`).
+    #[error(
+        "this system cannot bind {address} to the interface {interface}; bind an address of that interface instead"
+    )]
+    InterfaceUnsupported {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The interface that was asked for.
+        interface: Interface,
+    },
     /// The caller's socket hook failed.
     #[error("the socket hook failed for {address}: {source}; mend the hook or what it needs")]
     Hook {
@@ -123,6 +143,8 @@ impl BindError {
             Self::PermissionDenied { .. } => errno::EACCES,
             Self::DescriptorLimit => errno::EMFILE,
             Self::FamilyUnsupported { .. } => errno::EAFNOSUPPORT,
+            Self::NoSuchInterface { .. } => errno::ENODEV,
+            Self::InterfaceUnsupported { .. } => errno::EOPNOTSUPP,
             Self::Hook { source, .. } | Self::System { source, .. } => {
                 source.raw_os_error().unwrap_or(errno::EIO)
             }
@@ -139,8 +161,8 @@ impl BindError {
     /// The error of `socket(2)`.
     pub(crate) fn from_create(address: SocketAddr, source: io::Error) -> Self {
         match source.raw_os_error() {
-            Some(libc::EMFILE) => Self::DescriptorLimit,
-            Some(libc::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
+            Some(errno::EMFILE) => Self::DescriptorLimit,
+            Some(errno::EAFNOSUPPORT) => Self::FamilyUnsupported { address },
             // ENFILE: the whole system is at its limit. ENOBUFS, ENOMEM: no memory. EACCES: a
             // security policy. Nothing to say about them that their text does not.
             _ => Self::System { operation: "create a UDP socket", address, manual: "socket(2)", source },
@@ -160,6 +182,22 @@ impl BindError {
         }
     }
 
+    /// The error of binding a socket to an interface.
+    pub(crate) fn from_interface(address: SocketAddr, interface: Interface, source: io::Error) -> Self {
+        match (source.kind(), source.raw_os_error()) {
+            (io::ErrorKind::Unsupported, _) => Self::InterfaceUnsupported { address, interface },
+            // setsockopt(2) on Linux has ENODEV for both options; ENXIO is what macOS says of an index.
+            (_, Some(libc::ENODEV | libc::ENXIO)) => Self::NoSuchInterface { address, interface },
+            // EPERM: before Linux 5.7 it takes CAP_NET_RAW.
+            _ => Self::System {
+                operation: "bind a UDP socket to an interface",
+                address,
+                manual: "socket(7), SO_BINDTODEVICE: before Linux 5.7 it takes CAP_NET_RAW",
+                source,
+            },
+        }
+    }
+
     /// The error of setting or reading an option.
     pub(crate) fn from_option(operation: &'static str, address: SocketAddr, source: io::Error) -> Self {
         Self::System { operation, address, manual: "socket(7), ip(7), ipv6(7) and udp(7)", source }
@@ -174,23 +212,39 @@ mod tests {
     fn each_errno_of_bind_has_its_error() {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         let of = |errno| BindError::from_bind(address, io::Error::from_raw_os_error(errno));
-        assert!(matches!(of(libc::EADDRINUSE), BindError::AddressInUse { .. }));
-        assert!(matches!(of(libc::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
-        assert!(matches!(of(libc::EACCES), BindError::PermissionDenied { .. }));
+        assert!(matches!(of(errno::EADDRINUSE), BindError::AddressInUse { .. }));
+        assert!(matches!(of(errno::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
+        assert!(matches!(of(errno::EACCES), BindError::PermissionDenied { .. }));
+        #[cfg(unix)]
         assert!(matches!(of(libc::EPERM), BindError::PermissionDenied { .. }));
-        assert!(matches!(of(libc::ENODEV), BindError::System { .. }));
+        assert!(matches!(of(errno::EINVAL), BindError::System { .. }));
+    }
+
+    #[test]
+    fn each_errno_of_socket_has_its_error() {
+        let address = SocketAddr::from(([0; 8], 80));
+        let of = |errno| BindError::from_create(address, io::Error::from_raw_os_error(errno));
+        assert!(matches!(of(errno::EMFILE), BindError::DescriptorLimit));
+        assert!(matches!(of(errno::EAFNOSUPPORT), BindError::FamilyUnsupported { .. }));
+        assert!(matches!(of(errno::ENOBUFS), BindError::System { .. }));
     }
 
     #[test]
     fn messages_are_one_line_and_name_the_remedy() {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         let source = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let named = |name| Interface::named(name).expect(name);
         let remedies = [
             (BindError::AddressInUse { address }, "ss -ulnp"),
             (BindError::AddressNotAvailable { address }, "`ip addr` lists what this host has"),
             (BindError::PermissionDenied { address }, "CAP_NET_BIND_SERVICE"),
             (BindError::PermissionDenied { address }, "net.ipv4.ip_unprivileged_port_start"),
             (BindError::DescriptorLimit, "RLIMIT_NOFILE (`ulimit -n`)"),
+            (BindError::NoSuchInterface { address, interface: named("eth7") }, "`ip link`"),
+            (
+                BindError::InterfaceUnsupported { address, interface: named("eth7") },
+                "address of that interface",
+            ),
             (BindError::FamilyUnsupported { address: SocketAddr::from(([0; 8], 1)) }, "has no IPv6"),
             (BindError::Hook { address, source: source() }, "the socket hook failed"),
             (BindError::from_create(address, source()), "socket(2)"),

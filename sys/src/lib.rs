@@ -17,10 +17,12 @@
 //! | [`interfaces`] | the addresses of this host, and on Linux a watch of them | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
+//! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
 //!
-//! Unsafe code lives in four files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need), `train.rs` (`sendmsg`) and `limits.rs` (`getrlimit` and `setrlimit`). Each block there names
-//! what makes it sound; everything else is denied the keyword.
+//! Unsafe code lives in five files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need), `train.rs` (`sendmsg`), `limits.rs` (`getrlimit` and `setrlimit`) and
+//! `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
+//! denied the keyword.
 
 #![deny(unsafe_code)]
 
@@ -51,6 +53,9 @@ pub mod steering;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 mod train;
+#[cfg_attr(windows, allow(unsafe_code), path = "winsock/windows.rs")]
+#[cfg_attr(not(windows), path = "winsock/other.rs")]
+mod winsock;
 
 #[cfg(target_os = "linux")]
 pub use accept::{AcceptMode, AcceptSupport, accept_support};

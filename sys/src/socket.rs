@@ -15,10 +15,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use shardgram_core::PathMtu;
+use shardgram_core::{Endpoint, PathMtu};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::BindError;
+use crate::{BindError, winsock};
 
 pub use platform::{
     drop_count, keeping_path_mtu, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
@@ -152,6 +152,7 @@ fn configure(
         // IPv4 on Windows, and OpenBSD does not have dual-stack sockets at all.
         socket.set_only_v6(true).map_err(option("set IPV6_V6ONLY"))?;
     }
+    winsock::ignore_icmp_errors(socket);
     if options.receive_buffer != 0 {
         let granted = platform::set_receive_buffer(socket, options.receive_buffer)
             .map_err(option("set the receive buffer"))?;
@@ -222,6 +223,38 @@ pub(crate) fn bound_address(socket: &Socket, asked: SocketAddr) -> Result<Socket
     })
 }
 
+/// Opens the unconnected socket of an endpoint, as it asks for. Packet info is off whatever `options` says. A
+/// buffer smaller than asked for is logged.
+///
+/// ```
+/// use shardgram_core::Endpoint;
+/// use shardgram_sys::{SocketOptions, socket};
+///
+/// let endpoint = Endpoint::bound("127.0.0.1:0".parse().unwrap());
+/// let socket = socket::open_endpoint(&endpoint, &SocketOptions::default()).unwrap();
+/// assert!(socket.local_addr().unwrap().ip().is_loopback());
+/// ```
+///
+/// # Errors
+///
+/// Any [`BindError`] that is not about groups.
+pub fn open_endpoint(endpoint: &Endpoint, options: &SocketOptions) -> Result<UdpSocket, BindError> {
+    let address = endpoint.bind_address();
+    let mut warnings = Vec::new();
+    let options = SocketOptions { packet_info: false, ..options.clone() };
+    let socket = open(address, &options, &mut warnings)?;
+    if let Some(interface) = endpoint.interface() {
+        // After the hook, which may have bound it to another and is overruled by what was asked for here.
+        platform::bind_to_interface(&socket, address.is_ipv6(), interface)
+            .map_err(|source| BindError::from_interface(address, interface, source))?;
+    }
+    bind(&socket, address)?;
+    for warning in warnings {
+        tracing::warn!(%address, "{warning}");
+    }
+    Ok(socket.into())
+}
+
 /// Opens an unconnected socket for a client that talks to `peer` and others of its family.
 ///
 /// Bound to `bind`, or to any address and port: then routing picks the source per send, which
@@ -252,12 +285,5 @@ pub fn endpoint(
         (None, SocketAddr::V4(_)) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         (None, SocketAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
-    let mut warnings = Vec::new();
-    let options = SocketOptions { packet_info: false, ..options.clone() };
-    let socket = open(address, &options, &mut warnings)?;
-    bind(&socket, address)?;
-    for warning in warnings {
-        tracing::warn!(%address, "{warning}");
-    }
-    Ok(socket.into())
+    open_endpoint(&Endpoint::bound(address), options)
 }

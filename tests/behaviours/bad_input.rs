@@ -35,31 +35,6 @@ fn account(bed: &mut Bed, server: Served<()>, witnesses: &Witnesses, received: u
     assert_eq!((stats.restarts, stats.send_failed()), (0, 0), "{stats:?}");
 }
 
-fn every_size(mut bed: Bed) {
-    const KEPT: usize = 1000;
-    // Buffers for the longest, and for less than most of them.
-    for config in [both_families(), both_families().max_datagram(KEPT as u32)] {
-        let room = config.datagram_capacity();
-        let server = bed.serve(config, |_| Echo);
-        let mut witnesses = Witnesses::new(&mut bed, &server);
-        let (mut sent, mut cut) = (0, 0);
-        for at in bed.addresses(&server) {
-            let peer = bed.peer(at);
-            // RFC 768 has 16 bits of length; with IPv4 the IP header counts too (RFC 791).
-            let longest = if at.is_ipv4() { 65_507 } else { 65_527 };
-            for size in [0, 1, KEPT - 1, KEPT, KEPT + 1, 1_472, 9_000, 65_506, 65_507, longest, 0] {
-                let whole = pattern(size);
-                assert_eq!(bed.ask(&peer, at, &whole), whole[..size.min(room)], "{size} bytes to {at}");
-                sent += 1;
-                cut += u64::from(size > room);
-            }
-            witnesses.are_served(&mut bed);
-        }
-        assert_eq!(bed.stats(&server).truncated, cut);
-        account(&mut bed, server, &witnesses, sent, 0);
-    }
-}
-
 /// Sends what UDP sockets would not to each listener, while witnesses are served.
 fn forged_datagrams(mut bed: Bed) {
     const EACH: u64 = 20;
@@ -144,24 +119,4 @@ fn made_up_icmp_errors(mut bed: Bed) {
     account(&mut bed, server, &witnesses, gone, 0);
 }
 
-/// A steering program looks at headers only, so however short a payload is, it reaches the shard that owns its
-/// flow.
-fn short_ones_are_steered_like_others(mut bed: Bed) {
-    let server = bed.serve(both_families().shards(3), |_| Echo);
-    let mut witnesses = Witnesses::new(&mut bed, &server);
-    let mut sent = 0;
-    for at in bed.addresses(&server) {
-        for size in [0, 1, 2, 3, 65_000] {
-            for _ in 0..30 {
-                let peer = bed.peer(at);
-                assert_eq!(bed.ask(&peer, at, &pattern(size)), pattern(size));
-                sent += 1;
-            }
-        }
-        witnesses.are_served(&mut bed);
-    }
-    assert_eq!(bed.stats(&server).forwarded_out, 0);
-    account(&mut bed, server, &witnesses, sent, 0);
-}
-
-on_real_drivers!(every_size, forged_datagrams, made_up_icmp_errors, short_ones_are_steered_like_others);
+on_real_drivers!(forged_datagrams, made_up_icmp_errors);

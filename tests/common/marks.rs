@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use shardgram_sys::addr::{self, RECV_NAME_SPACE};
 use shardgram_sys::socket::{set_receive_ecn, set_traffic_class};
 use shardgram_sys::{Heading, send_message};
 
@@ -51,43 +52,61 @@ impl Marker {
     }
 
     pub fn try_receive(&self) -> io::Result<Marked> {
-        let mut bytes = vec![0; 70_000];
-        let mut control = [0_u64; 32];
-        let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-        // SAFETY: msghdr is a C struct of integers and pointers; all zeroes is a value of it.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = &raw mut piece;
-        header.msg_iovlen = 1;
-        header.msg_control = control.as_mut_ptr().cast();
-        header.msg_controllen = size_of_val(&control) as _;
-        // SAFETY: the socket is open; the kernel writes into bytes and control, which are as long as it is told.
-        let len = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, 0) };
-        if len < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        bytes.truncate(len as usize);
-        let (mut class, mut segment) = (None, None);
-        // SAFETY: the header is as the kernel left it, so the control messages in it are well formed, and the buffer
-        // is aligned for them.
-        unsafe {
-            let mut at = libc::CMSG_FIRSTHDR(&raw const header);
-            while let Some(message) = at.as_ref() {
-                let data = libc::CMSG_DATA(at);
-                match (message.cmsg_level, message.cmsg_type) {
-                    (libc::SOL_IP, libc::IP_TOS) => class = Some(*data),
-                    (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
-                        class = Some(data.cast::<libc::c_int>().read_unaligned() as u8);
-                    }
-                    (libc::SOL_UDP, libc::UDP_GRO) => {
-                        segment = Some(data.cast::<libc::c_int>().read_unaligned() as usize);
-                    }
-                    _ => {}
-                }
-                at = libc::CMSG_NXTHDR(&raw const header, at);
-            }
-        }
+        let Message { class, segment, bytes, .. } = receive_message(&self.socket)?;
         Ok(Marked { class: class.expect("it was asked for"), segment, bytes })
     }
+}
+
+/// What recvmsg(2) tells of a datagram or a train.
+pub struct Message {
+    pub from: SocketAddr,
+    /// Where the socket was told to say so.
+    pub class: Option<u8>,
+    pub segment: Option<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// The next one, within the socket's read timeout.
+pub fn receive_message(socket: &UdpSocket) -> io::Result<Message> {
+    let mut bytes = vec![0; 70_000];
+    let (mut name, mut control) = ([0_u8; RECV_NAME_SPACE], [0_u64; 32]);
+    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: msghdr is a C struct of integers and pointers; all zeroes is a value of it.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = name.as_mut_ptr().cast();
+    header.msg_namelen = RECV_NAME_SPACE as libc::socklen_t;
+    header.msg_iov = &raw mut piece;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the socket is open; the kernel writes into name, bytes and control, which are as long as it is told.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) };
+    if len < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    bytes.truncate(len as usize);
+    let (mut class, mut segment) = (None, None);
+    // SAFETY: the header is as the kernel left it, so the control messages in it are well formed, and the buffer
+    // is aligned for them.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(message) = at.as_ref() {
+            let data = libc::CMSG_DATA(at);
+            match (message.cmsg_level, message.cmsg_type) {
+                (libc::SOL_IP, libc::IP_TOS) => class = Some(*data),
+                (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+                    class = Some(data.cast::<libc::c_int>().read_unaligned() as u8);
+                }
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    segment = Some(data.cast::<libc::c_int>().read_unaligned() as usize);
+                }
+                _ => {}
+            }
+            at = libc::CMSG_NXTHDR(&raw const header, at);
+        }
+    }
+    let from = addr::decode(&name).expect("an address");
+    Ok(Message { from, class, segment, bytes })
 }
 
 /// The DSCP of expedited forwarding (RFC 3246), as a byte without congestion bits.

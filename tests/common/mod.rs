@@ -1,12 +1,15 @@
 //! A bed to test behaviours in: the same test runs over io_uring, over mio, and in the simulator.
 #![allow(dead_code, unused_macros, reason = "each test program uses a part of it")]
 
+pub mod caller;
+pub mod conformance;
 pub mod gate;
 pub mod handlers;
 pub mod icmp;
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod marks;
+pub mod names;
 pub mod namespace;
 pub mod overruns;
 pub mod program;
@@ -145,10 +148,20 @@ impl Bed {
         config: Config,
         make: impl Fn(ShardInfo) -> H + Send + Sync + Clone + 'static,
     ) -> Served<H::Message> {
+        self.serve_with_names(config, &names::Names::default(), make)
+    }
+
+    /// As [`Bed::serve`], with names that the test sets.
+    pub fn serve_with_names<H: Handler>(
+        &mut self,
+        config: Config,
+        names: &names::Names,
+        make: impl Fn(ShardInfo) -> H + Send + Sync + Clone + 'static,
+    ) -> Served<H::Message> {
         match self {
             Self::Real(backend) => {
                 let server = Server::bind(config.backend(*backend)).expect("the server binds");
-                Served::Real(server.spawn(make).expect("the server starts"))
+                Served::Real(server.resolver(names.clone()).spawn(make).expect("the server starts"))
             }
             Self::Sim(sim) => {
                 let addresses: Vec<IpAddr> = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];

@@ -1,11 +1,5 @@
 //! What it prints and how it ends.
 
-use std::net::UdpSocket;
-use std::process::Command;
-use std::time::Duration;
-
-use serde_json::Value;
-
 use super::*;
 
 #[test]

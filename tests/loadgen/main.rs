@@ -16,6 +16,7 @@ mod refusals;
 mod report;
 mod search;
 mod sizes;
+#[cfg(target_os = "linux")]
 #[allow(unreachable_pub, reason = "other test programs have it too")]
 #[path = "../common/skip.rs"]
 mod skip;

@@ -1,13 +1,12 @@
 //! Flows from many local addresses.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-
 use super::*;
 
 #[test]
 #[cfg(target_os = "linux")]
 fn flows_are_bound_to_the_addresses_in_turn() {
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
     let (server, target) = socket(Duration::from_millis(50));
     let mut bytes = [0; 64];
     let echo = Until::stopped(BTreeMap::<IpAddr, Vec<u16>>::new(), move |ports| {

@@ -2,6 +2,9 @@
 //!
 //! Apart from the behaviours because a process that starts another keeps a copy of every socket for a
 //! moment, and a port that was just closed is then still taken.
+//!
+//! Linux: elsewhere it is an empty program.
+#![cfg(target_os = "linux")]
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test program")]
 
 #[macro_use]
@@ -9,6 +12,8 @@
 mod common;
 
 mod daemon;
+mod dial_example;
+mod dialing;
 mod drop_privileges;
 mod echo_example;
 mod emfile;
@@ -16,6 +21,7 @@ mod emfile_in_accept;
 mod forged_errors;
 mod full_send_socket;
 mod idle;
+mod interfaces;
 mod local_addresses;
 mod marks_that_wait;
 mod memlock;

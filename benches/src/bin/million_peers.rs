@@ -118,6 +118,7 @@ fn main() -> ExitCode {
         control: Arc::new(Control::default()),
         stats: Arc::new(Stats::default()),
         secrets: Secrets { table: (1, 2), cookies: (3, 4) },
+        resolver: None,
         start: Instant::now(),
     };
     let stats = Arc::clone(&setup.stats);

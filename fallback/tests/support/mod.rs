@@ -160,6 +160,7 @@ impl Bound {
                 control: Arc::clone(&control),
                 stats: own,
                 secrets: Secrets { table: (1, 2), cookies: (3, 4) },
+                resolver: None,
                 start: Instant::now(),
             };
             let bell = Arc::clone(postboxes[usize::from(shard)].bell());

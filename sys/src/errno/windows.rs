@@ -11,4 +11,9 @@ pub const EINVAL: i32 = 10022;
 /// WSASYSCALLFAILURE, "a system call that should never fail has failed".
 pub const EIO: i32 = 10107;
 pub const EMFILE: i32 = 10024;
+pub const ENETRESET: i32 = 10052;
 pub const ENOBUFS: i32 = 10055;
+/// There is no number for a missing device: WSAEADDRNOTAVAIL.
+pub const ENODEV: i32 = EADDRNOTAVAIL;
+pub const ENOPROTOOPT: i32 = 10042;
+pub const EOPNOTSUPP: i32 = 10045;

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 
 use super::{Members, Steering};
 use crate::socket::{bind as bind_socket, bound_address, open};
-use crate::{BindError, SocketOptions};
+use crate::{BindError, SocketOptions, winsock};
 
-/// Binds one socket, without any reuse option.
+/// Binds one socket, without any reuse option, and on Windows with the one that keeps others off its port.
 pub(super) fn bind(address: SocketAddr, _shards: u16, options: &SocketOptions) -> Result<Members, BindError> {
     let mut warnings = Vec::new();
     let socket = open(address, options, &mut warnings)?;
+    winsock::set_exclusive(&socket)
+        .map_err(|source| BindError::from_option("set SO_EXCLUSIVEADDRUSE", address, source))?;
     bind_socket(&socket, address)?;
     let local_addr = bound_address(&socket, address)?;
     let steering = Steering::Kernel { reason: "this system has one listener per address".to_owned() };

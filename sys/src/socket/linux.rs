@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::c_int;
-use shardgram_core::PathMtu;
+use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
 
 use crate::sockopt;
@@ -69,6 +69,20 @@ fn set_buffer_unread(socket: BorrowedFd<'_>, force: c_int, polite: c_int, bytes:
         CAPPED.set(true);
     }
     sockopt::set_int(socket, libc::SOL_SOCKET, polite, value)
+}
+
+/// Has a socket send and receive by one interface alone (`SO_BINDTODEVICE` in `socket(7)`; `SO_BINDTOIFINDEX`, Linux
+/// 5.1). "Before Linux 5.7, this operation requires CAP_NET_RAW"; from then on only a socket that is bound to an
+/// interface already takes it.
+pub(super) fn bind_to_interface(socket: &Socket, _ipv6: bool, interface: Interface) -> io::Result<()> {
+    match interface.as_index() {
+        // Beyond what an index can be it is none of this host's, and would be a negative number here (EINVAL).
+        Some(index) => match c_int::try_from(index.get()) {
+            Ok(index) => sockopt::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, index),
+            Err(_) => Err(io::Error::from_raw_os_error(libc::ENODEV)),
+        },
+        None => socket.bind_device(interface.as_name().map(str::as_bytes)),
+    }
 }
 
 /// Makes received datagrams come with the address they were sent to and their interface
@@ -173,11 +187,11 @@ pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result
         Ok(value.cast_signed())
     };
     let before: Vec<c_int> = options.iter().map(read).collect::<io::Result<_>>()?;
-    let result = call()?;
+    let result = call();
     for (&(level, name), value) in options.iter().zip(before) {
         sockopt::set_int(socket.as_fd(), level, name, value)?;
     }
-    Ok(result)
+    result
 }
 
 /// The byte that a socket writes into the headers of what it sends: DSCP and congestion bits (`IP_TOS` in

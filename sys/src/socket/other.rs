@@ -6,8 +6,10 @@
 use std::io;
 use std::net::UdpSocket;
 
-use shardgram_core::PathMtu;
+use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
+
+use crate::winsock;
 
 /// The BSD family and macOS cap both buffers by one setting. Windows has no cap that is set so.
 pub(super) const RECEIVE_BUFFER_CAP: &str = "kern.ipc.maxsockbuf";
@@ -39,6 +41,33 @@ fn set_buffer(bytes: usize, set: impl Fn(usize) -> io::Result<()>) -> io::Result
         result = set(bytes >> halvings);
     }
     result
+}
+
+/// Has a socket send and receive by one interface alone (`IP_BOUND_IF` and `IPV6_BOUND_IF`, of which macOS has the
+/// manual in its header netinet/in.h; they take indexes).
+#[cfg(target_vendor = "apple")]
+pub(super) fn bind_to_interface(socket: &Socket, ipv6: bool, interface: Interface) -> io::Result<()> {
+    let named = |name| {
+        let all = crate::interfaces::local_addresses().ok()?;
+        all.into_iter().find(|one| one.name == name && one.index != 0).map(|one| one.index)
+    };
+    // An interface without any address is not found by its name; nothing could leave by it.
+    let index = match interface.as_index() {
+        Some(index) => Some(index),
+        None => interface.as_name().and_then(named).and_then(std::num::NonZeroU32::new),
+    };
+    let index = index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENXIO))?;
+    if ipv6 {
+        socket.bind_device_by_index_v6(Some(index))
+    } else {
+        socket.bind_device_by_index_v4(Some(index))
+    }
+}
+
+/// Not on these systems.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn bind_to_interface(_socket: &Socket, _ipv6: bool, _interface: Interface) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Does nothing here: quinn-udp turns packet info on where the system has it.
@@ -95,11 +124,12 @@ pub fn set_path_mtu<S>(_socket: &S, _ipv6: bool, _mode: PathMtu) -> io::Result<(
     Ok(())
 }
 
-/// The call and nothing else: what quinn-udp sets on these systems is left alone.
+/// Keeps path-MTU handling as it is over a call that changes it, such as that of quinn-udp, on Windows. Elsewhere what
+/// quinn-udp sets is left alone: it forbids fragmentation.
 ///
 /// # Errors
 ///
-/// Those of the call.
-pub fn keeping_path_mtu<T>(_socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    call()
+/// Those of the call; on Windows also of reading the socket's name and of setting the option.
+pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    winsock::keeping_path_mtu(socket, call)
 }

@@ -1,7 +1,6 @@
 //! Counters add up exactly: what was sent was received or dropped, and every drop is counted somewhere.
-use crate::common::handlers::Echo;
-use crate::common::{Bed, Peer, loopback, raw};
-use shardgram::{Accept, Context, Datagram, Handler};
+use super::{Bed, Echo, loopback};
+use crate::{Accept, Context, Datagram, Handler};
 
 /// Refuses one kind of stranger, answers another without state, and takes the rest.
 struct Sorter;
@@ -24,7 +23,7 @@ impl Handler for Sorter {
 
 const PEERS: u32 = 250;
 
-fn each_datagram_has_one_outcome(mut bed: Bed) {
+pub fn each_datagram_has_one_outcome<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().shards(2).max_peers(10), |_| Sorter);
     let at = bed.address(&server);
     // All of them stay open, so that no port is used again with another kind.
@@ -48,68 +47,15 @@ fn each_datagram_has_one_outcome(mut bed: Bed) {
     assert_eq!((stats.queued, stats.submitted, stats.sent()), (each, each, each));
 }
 
-fn kernel_drops_are_counted(mut bed: Bed) {
-    // The smallest buffer the kernel grants holds a few datagrams; the rest of a burst is dropped there.
-    let config = loopback().receive_socket_bytes(4096);
-    let server = bed.serve(config, |_| Echo);
-    let at = bed.address(&server);
-    let peer = bed.peer(at);
-    let Peer::Real(_) = &peer else { unreachable!("real drivers only") };
-    const SENT: u64 = 50_000;
-    for _ in 0..SENT {
-        bed.send(&peer, at, &[0; 1000]);
-    }
-    bed.until("all of it is accounted for", |bed| {
-        let stats = bed.stats(&server);
-        assert!(stats.received + stats.kernel_dropped <= SENT, "nothing is counted twice: {stats:?}");
-        stats.received + stats.kernel_dropped == SENT
-    });
-    let stats = bed.drain(server);
-    assert_eq!(stats.received + stats.kernel_dropped, SENT);
-    assert!(stats.kernel_dropped > 0, "the test is of no use if nothing is dropped");
-    assert_eq!(stats.sent() + stats.send_failed(), stats.received, "what was received was answered");
-}
-
-fn source_port_zero_is_dropped_and_counted(mut bed: Bed) {
+pub fn source_port_zero_is_dropped_and_counted<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback(), |_| Echo);
     let at = bed.address(&server);
-    match &mut bed {
-        Bed::Sim(sim) => sim.send_from(([10, 0, 0, 9], 0).into(), at, b"from nowhere"),
-        Bed::Real(_) => raw::Udp::from_port(0).send(at, b"from nowhere"),
+    if !bed.send_from_port_zero(at, b"from nowhere") {
+        return;
     }
     bed.until("it is counted", |bed| bed.stats(&server).dropped_port_zero == 1);
     let peer = bed.peer(at);
     assert_eq!(bed.ask(&peer, at, b"x"), b"x", "and others are served");
     let stats = bed.drain(server);
     assert_eq!((stats.received, stats.delivered), (2, 1));
-}
-
-on_all_drivers!(each_datagram_has_one_outcome);
-
-mod in_the_kernel {
-    on_real_drivers!(kernel_drops_are_counted);
-    use super::kernel_drops_are_counted;
-}
-
-mod port_zero {
-    use super::{Bed, raw, source_port_zero_is_dropped_and_counted as check};
-
-    #[test]
-    fn uring() {
-        if raw::allowed() {
-            Bed::uring().into_iter().for_each(check);
-        }
-    }
-
-    #[test]
-    fn mio() {
-        if raw::allowed() {
-            check(Bed::mio());
-        }
-    }
-
-    #[test]
-    fn sim() {
-        check(Bed::sim());
-    }
 }

@@ -2,22 +2,22 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::common::handlers::Echo;
-use crate::common::{Bed, PATIENCE, Served, loopback};
-use shardgram::{Accept, CloseReason, Config, Context, Datagram, Drain, Ending, Handler, PeerId, flow_shard};
+use super::{Bed, Echo, End, Ended, PATIENCE, loopback};
+use crate::flow::flow_shard;
+use crate::{Accept, CloseReason, Config, Context, Datagram, Drain, Handler, PeerId};
 
 const BURST: usize = 1_000;
 
-fn what_had_arrived_is_answered(bed: Bed) {
+pub fn what_had_arrived_is_answered<B: Bed>(bed: B) {
     all_is_answered(bed, loopback());
 }
 
 /// The receive ends for want of buffers again and again, each time in a turn that brings nothing else.
-fn what_had_arrived_is_answered_with_few_buffers(bed: Bed) {
+pub fn what_had_arrived_is_answered_with_few_buffers<B: Bed>(bed: B) {
     all_is_answered(bed, loopback().receive_buffers(8).turn_budget(1));
 }
 
-fn all_is_answered(mut bed: Bed, config: Config) {
+fn all_is_answered<B: Bed>(mut bed: B, config: Config) {
     let server = bed.serve(config.shards(2), |_| Echo);
     let at = bed.address(&server);
     let peers: Vec<_> = (0..10).map(|_| bed.peer(at)).collect();
@@ -64,13 +64,13 @@ impl Handler for Polite {
     }
 }
 
-fn a_handler_may_see_its_peers_off(mut bed: Bed) {
+pub fn a_handler_may_see_its_peers_off<B: Bed>(mut bed: B) {
     let (sender, receiver) = channel();
     let server = bed.serve(loopback(), move |_| Polite(sender.clone()));
     let at = bed.address(&server);
     let peer = bed.peer(at);
     assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
-    start_drain(&mut bed, &server, PATIENCE);
+    bed.start_drain(&server, PATIENCE);
     assert_eq!(bed.receive(&peer).1, b"we are closing");
     assert_eq!(bed.ask(&peer, at, b"one more thing"), b"one more thing", "it is still served");
     assert_eq!(bed.ask(&peer, at, b"bye"), b"bye");
@@ -78,26 +78,17 @@ fn a_handler_may_see_its_peers_off(mut bed: Bed) {
     assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [CloseReason::Asked]);
 }
 
-fn the_deadline_holds_when_peers_stay(mut bed: Bed) {
+pub fn the_deadline_holds_when_peers_stay<B: Bed>(mut bed: B) {
     let (sender, receiver) = channel();
     let server = bed.serve(loopback(), move |_| Polite(sender.clone()));
     let at = bed.address(&server);
     let peer = bed.peer(at);
     assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
-    let began = Instant::now();
-    start_drain(&mut bed, &server, Duration::from_millis(100));
-    match server {
-        Served::Real(handle) => {
-            let report = handle.wait().unwrap();
-            assert!(matches!(report.shards[0].ending, Ending::DrainDeadline));
-            assert!(began.elapsed() >= Duration::from_millis(100));
-        }
-        Served::Sim(node) => {
-            bed.pass(Duration::from_millis(200));
-            let Bed::Sim(sim) = &bed else { unreachable!("a simulated node") };
-            assert!(sim.ended(&node).is_some());
-        }
-    }
+    let began = bed.now();
+    bed.start_drain(&server, Duration::from_millis(100));
+    let Ended { total, shards } = bed.wait(server);
+    assert_eq!((shards, total.unaccounted()), (vec![End::Deadline], 0));
+    assert!(bed.now() - began >= Duration::from_millis(100));
     assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [CloseReason::Drained]);
 }
 
@@ -127,7 +118,7 @@ impl Handler for Asker {
         cx.io.reply(datagram, len).unwrap();
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, talk: Talk) {
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: crate::Origin, talk: Talk) {
         match talk {
             Talk::Question => assert!(cx.io.tell(0, Talk::Answer).is_ok()),
             Talk::Answer => self.0.send(()).unwrap(),
@@ -139,30 +130,22 @@ impl Handler for Asker {
     }
 }
 
-fn no_shard_ends_while_mail_is_under_way(mut bed: Bed) {
+pub fn no_shard_ends_while_mail_is_under_way<B: Bed>(mut bed: B) {
     for _ in 0..30 {
         let (sender, answers) = channel();
         let server = bed.serve(loopback().shards(2), move |_| Asker(sender.clone()));
         let at = bed.address(&server);
         let peer = loop {
             let peer = bed.peer(at);
-            if flow_shard(peer.address(), 2) == 0 {
+            if flow_shard(bed.address_of(&peer), 2) == 0 {
                 break peer;
             }
         };
         assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
-        start_drain(&mut bed, &server, PATIENCE);
+        bed.start_drain(&server, PATIENCE);
         assert_eq!(bed.ask(&peer, at, b"bye"), b"bye");
         let stats = bed.drain(server);
         assert_eq!((answers.try_iter().count(), stats.messages), (1, 2), "question and answer arrived");
-    }
-}
-
-fn start_drain<M: Send>(bed: &mut Bed, server: &Served<M>, within: Duration) {
-    match (bed, server) {
-        (_, Served::Real(handle)) => handle.start_drain(within),
-        (Bed::Sim(sim), Served::Sim(node)) => sim.drain(node, within),
-        _ => unreachable!("a server of this bed"),
     }
 }
 
@@ -178,37 +161,16 @@ impl Handler for Restless {
         Accept::Done
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, (): ()) {
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: crate::Origin, (): ()) {
         let myself = cx.io.shard();
         let _ = cx.io.tell(myself, ());
     }
 }
 
-fn a_handler_that_never_rests_ends_at_the_deadline(mut bed: Bed) {
+pub fn a_handler_that_never_rests_ends_at_the_deadline<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback(), |_| Restless);
     bed.tell(&server, 0, ());
-    start_drain(&mut bed, &server, Duration::from_millis(10));
-    match server {
-        Served::Real(handle) => {
-            let report = handle.wait().unwrap();
-            assert!(matches!(report.shards[0].ending, Ending::DrainDeadline));
-        }
-        Served::Sim(node) => bed.until("the end", |bed| match bed {
-            Bed::Sim(sim) => sim.ended(&node).is_some(),
-            Bed::Real(_) => unreachable!("a simulated node"),
-        }),
-    }
-}
-
-on_all_drivers!(
-    a_handler_that_never_rests_ends_at_the_deadline,
-    a_handler_may_see_its_peers_off,
-    the_deadline_holds_when_peers_stay,
-    no_shard_ends_while_mail_is_under_way
-);
-
-/// In the simulator what is on its way has not arrived; its own tests say when it has.
-mod arrived {
-    use super::{what_had_arrived_is_answered, what_had_arrived_is_answered_with_few_buffers};
-    on_real_drivers!(what_had_arrived_is_answered, what_had_arrived_is_answered_with_few_buffers);
+    bed.start_drain(&server, Duration::from_millis(10));
+    let Ended { shards, .. } = bed.wait(server);
+    assert_eq!(shards, [End::Deadline]);
 }

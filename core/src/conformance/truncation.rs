@@ -1,6 +1,6 @@
 //! A datagram longer than the receive buffer is flagged with its true length, never passed off as whole.
-use crate::common::{Bed, loopback, pattern};
-use shardgram::{Accept, Config, Context, Datagram, Handler, PeerId};
+use super::{Bed, loopback, pattern};
+use crate::{Accept, Config, Context, Datagram, Handler, PeerId};
 
 /// Says what it got: how much, of how much, and the last byte.
 struct Judge;
@@ -21,7 +21,7 @@ impl Handler for Judge {
     }
 }
 
-fn check(bed: &mut Bed, config: Config) {
+fn check<B: Bed>(bed: &mut B, config: Config) {
     let server = bed.serve(config.max_datagram(1200), |_| Judge);
     let at = bed.address(&server);
     let peer = bed.peer(at);
@@ -40,15 +40,15 @@ fn check(bed: &mut Bed, config: Config) {
     assert_eq!((stats.truncated, stats.restarts), (2, 0));
 }
 
-fn on_a_specific_address(mut bed: Bed) {
+pub fn on_a_specific_address<B: Bed>(mut bed: B) {
     check(&mut bed, loopback());
 }
 
-fn over_ipv6(mut bed: Bed) {
+pub fn over_ipv6<B: Bed>(mut bed: B) {
     check(&mut bed, Config::new().listen("[::1]:0".parse().unwrap()));
 }
 
-fn on_a_wildcard(mut bed: Bed) {
+pub fn on_a_wildcard<B: Bed>(mut bed: B) {
     // With packet info in front of it, the payload must have the same room.
     let config = Config::new().listen("0.0.0.0:0".parse().unwrap());
     let server = bed.serve(config.max_datagram(1200), |_| Judge);
@@ -59,4 +59,3 @@ fn on_a_wildcard(mut bed: Bed) {
     bed.drain(server);
 }
 
-on_all_drivers!(on_a_specific_address, over_ipv6, on_a_wildcard);

@@ -1,6 +1,6 @@
 //! A stale id finds nothing and sends nothing, even when its slot has a new owner.
-use crate::common::{Bed, loopback};
-use shardgram::{Accept, CloseReason, Context, Datagram, Handler, Origin, PeerId, SendError};
+use super::{Bed, loopback};
+use crate::{Accept, CloseReason, Context, Datagram, Handler, Origin, PeerId, SendError};
 
 /// Keeps the id of every peer it closed and tries each of them on every datagram.
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Handler for Grudge {
     }
 }
 
-fn nothing_reaches_the_new_owner_of_a_slot(mut bed: Bed) {
+pub fn nothing_reaches_the_new_owner_of_a_slot<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().max_peers(1), |_| Grudge::default());
     let at = bed.address(&server);
     for gone in 0..20 {
@@ -93,7 +93,7 @@ impl Handler for Gossip {
     }
 }
 
-fn an_id_of_another_shard_is_nobody_here(mut bed: Bed) {
+pub fn an_id_of_another_shard_is_nobody_here<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().shards(2), |_| Gossip);
     let at = bed.address(&server);
     // Both shards have peers in the same slots and generations.
@@ -108,4 +108,3 @@ fn an_id_of_another_shard_is_nobody_here(mut bed: Bed) {
     assert_eq!(stats.restarts, 0, "no assertion in the handler failed");
 }
 
-on_all_drivers!(nothing_reaches_the_new_owner_of_a_slot, an_id_of_another_shard_is_nobody_here);

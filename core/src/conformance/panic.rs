@@ -2,10 +2,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::common::{Bed, Served, loopback};
-use shardgram::{
-    Accept, CloseReason, Context, Datagram, Endpoint, Handler, PeerId, ServeError, Server, StartError, Via,
-};
+use super::{Bed, Echo, End, loopback};
+use crate::{Accept, CloseReason, Config, Context, Datagram, Endpoint, Handler, PeerId, Via};
 
 /// Panics when told to; counts what was closed, over all its lives.
 struct Fragile {
@@ -47,7 +45,7 @@ impl Handler for Fragile {
     }
 }
 
-fn serve(bed: &mut Bed) -> (Served<()>, Arc<AtomicU32>) {
+fn serve<B: Bed>(bed: &mut B) -> (B::Server<()>, Arc<AtomicU32>) {
     let (lives, restarted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let count = Arc::clone(&restarted);
     let server = bed.serve(loopback(), move |_| Fragile {
@@ -57,7 +55,7 @@ fn serve(bed: &mut Bed) -> (Served<()>, Arc<AtomicU32>) {
     (server, restarted)
 }
 
-fn the_shard_goes_on_with_a_fresh_handler(mut bed: Bed) {
+pub fn the_shard_goes_on_with_a_fresh_handler<B: Bed>(mut bed: B) {
     let (server, restarted) = serve(&mut bed);
     let at = bed.address(&server);
     let (one, two) = (bed.peer(at), bed.peer(at));
@@ -77,34 +75,30 @@ fn the_shard_goes_on_with_a_fresh_handler(mut bed: Bed) {
     assert_eq!(stats.dropped_panicked, 1, "the datagram accept panicked over is accounted for");
 }
 
-fn too_many_panics_stop_the_server(mut bed: Bed) {
+pub fn too_many_panics_stop_the_server<B: Bed>(mut bed: B) {
     let (server, _) = serve(&mut bed);
     let at = bed.address(&server);
     for _ in 0..6 {
         let peer = bed.peer(at);
         bed.send(&peer, at, b"panic");
     }
-    match server {
-        Served::Real(handle) => {
-            assert!(matches!(handle.wait(), Err(ServeError::TooManyRestarts { shard: 0 })));
-        }
-        Served::Sim(node) => bed.until("the end", |bed| match bed {
-            Bed::Sim(sim) => sim.ended(&node).is_some(),
-            Bed::Real(_) => unreachable!("a simulated node"),
-        }),
-    }
+    assert!(bed.wait(server).shards.contains(&End::TooManyRestarts));
 }
 
-fn a_factory_that_panics_starts_nothing(bed: Bed) {
-    let Bed::Real(backend) = bed else { unreachable!("real drivers only") };
-    let server = Server::bind(loopback().shards(2).backend(backend)).unwrap();
-    let at = server.local_addrs()[0];
-    let result = server.spawn(|info| -> crate::common::handlers::Echo {
+pub fn a_factory_that_panics_starts_nothing<B: Bed>(mut bed: B) {
+    let at = {
+        let server = bed.serve(loopback(), |_| Echo);
+        let at = bed.address(&server);
+        bed.drain(server);
+        at
+    };
+    let made = bed.try_serve(Config::new().listen(at).shards(2), |info| {
         assert_ne!(info.shard, 1, "this one does not start");
-        crate::common::handlers::Echo
+        Echo
     });
-    assert!(matches!(result, Err(StartError::HandlerPanicked { shard: 1 })));
-    assert!(std::net::UdpSocket::bind(at).is_ok(), "and the port is free again");
+    let why = made.err().expect("it does not start");
+    assert!(why.contains("shard 1") && why.contains("panicked"), "{why}");
+    assert!(bed.is_free(at), "and the port is free again");
 }
 
 /// Tells its neighbour something and panics in the same breath.
@@ -122,25 +116,13 @@ impl Handler for Telltale {
     }
 }
 
-fn a_sleeping_neighbour_ends_too(mut bed: Bed) {
+pub fn a_sleeping_neighbour_ends_too<B: Bed>(mut bed: B) {
     for _ in 0..20 {
         let server = bed.serve(loopback().shards(2).max_restarts_per_minute(0), |_| Telltale);
         let at = bed.address(&server);
         let peer = bed.peer(at);
         bed.send(&peer, at, b"now");
-        match server {
-            Served::Real(handle) => {
-                let (sender, ended) = std::sync::mpsc::channel();
-                let wait = std::thread::spawn(move || sender.send(handle.wait().map(drop)));
-                let result = ended.recv_timeout(crate::common::PATIENCE).expect("no shard sleeps on");
-                assert!(matches!(result, Err(ServeError::TooManyRestarts { .. })), "{result:?}");
-                wait.join().unwrap().unwrap();
-            }
-            Served::Sim(node) => bed.until("the end", |bed| match bed {
-                Bed::Sim(sim) => sim.ended(&node).is_some(),
-                Bed::Real(_) => unreachable!("a simulated node"),
-            }),
-        }
+        assert!(bed.wait(server).shards.contains(&End::TooManyRestarts), "no shard sleeps on");
     }
 }
 
@@ -181,7 +163,7 @@ impl Handler for Successor {
         assert!(cx.io.set_timer(later, 10_000).is_ok());
     }
 
-    fn on_message(&mut self, _: &mut Context<'_, Self>, _: shardgram::Origin, (): ()) {
+    fn on_message(&mut self, _: &mut Context<'_, Self>, _: crate::Origin, (): ()) {
         panic!("as the message asks");
     }
 
@@ -196,37 +178,16 @@ impl Handler for Successor {
     }
 }
 
-fn what_a_fresh_handler_begins_at_once_holds(mut bed: Bed) {
+pub fn what_a_fresh_handler_begins_at_once_holds<B: Bed>(mut bed: B) {
     let friend = bed.peer("127.0.0.1:0".parse().unwrap());
     let ticks = Arc::new(AtomicU32::new(0));
-    let (target, count) = (friend.address(), Arc::clone(&ticks));
+    let (target, count) = (bed.address_of(&friend), Arc::clone(&ticks));
     let server =
-        bed.serve(shardgram::Config::new(), move |_| Successor { target, ticks: Arc::clone(&count) });
+        bed.serve(Config::new(), move |_| Successor { target, ticks: Arc::clone(&count) });
     bed.tell(&server, 0, ());
     bed.until("the timers", |_| ticks.load(Ordering::Relaxed) >= 101);
     bed.pass(std::time::Duration::from_millis(20));
     assert_eq!(ticks.load(Ordering::Relaxed), 101, "its own and the open peer's, not the closed one's");
     let stats = bed.drain(server);
     assert!(stats.turns < 1_000, "and it sleeps in between: {} turns", stats.turns);
-}
-
-on_all_drivers!(
-    a_sleeping_neighbour_ends_too,
-    what_a_fresh_handler_begins_at_once_holds,
-    the_shard_goes_on_with_a_fresh_handler,
-    too_many_panics_stop_the_server,
-);
-
-mod starting {
-    use super::Bed;
-
-    #[test]
-    fn uring() {
-        Bed::uring().into_iter().for_each(super::a_factory_that_panics_starts_nothing);
-    }
-
-    #[test]
-    fn mio() {
-        super::a_factory_that_panics_starts_nothing(Bed::mio());
-    }
 }

@@ -1,30 +1,23 @@
 //! Datagrams without a payload are datagrams: each is received, answered and counted, in its place among the
 //! others of its peer. With io_uring each ends the receive that brought it, which is armed again.
 
-use crate::common::handlers::Echo;
-use crate::common::{Bed, Peer, loopback};
-use shardgram::{Backend, Config};
+use std::net::SocketAddr;
+
+use super::table::Driver;
+use super::{Bed, Echo, both_families};
 
 /// What a peer sends as its nth datagram: nothing, some of the time in a row, or its number.
 fn payload(n: u32) -> Vec<u8> {
     if n % 7 < 4 { Vec::new() } else { n.to_be_bytes().to_vec() }
 }
 
-fn both_families() -> Config {
-    loopback().listen("[::1]:0".parse().unwrap())
-}
-
 /// Peers of both families, with the address each writes to.
-fn peers(
-    bed: &mut Bed,
-    addresses: &[std::net::SocketAddr],
-    each: usize,
-) -> Vec<(std::net::SocketAddr, Peer)> {
+fn peers<B: Bed>(bed: &mut B, addresses: &[SocketAddr], each: usize) -> Vec<(SocketAddr, B::Peer)> {
     let all = (0..each).flat_map(|_| addresses.to_vec());
     all.map(|at| (at, bed.peer(at))).collect()
 }
 
-fn they_are_answered_in_their_order(mut bed: Bed) {
+pub fn they_are_answered_in_their_order<B: Bed>(mut bed: B) {
     const PEERS: usize = 25;
     const EACH: u32 = 40;
     const ROUNDS: u32 = 5;
@@ -48,7 +41,7 @@ fn they_are_answered_in_their_order(mut bed: Bed) {
         assert_eq!((stats.received, stats.delivered, stats.kernel_dropped), (sent, sent, 0));
         let bytes = (0..ROUNDS * EACH).map(|n| payload(n).len() as u64).sum::<u64>() * 2 * PEERS as u64;
         assert_eq!(stats.received_bytes, bytes);
-        if let Bed::Real(Backend::Uring) = bed {
+        if bed.platform().driver == Driver::Uring {
             let empty = (0..ROUNDS * EACH).filter(|n| payload(*n).is_empty()).count() * 2 * PEERS;
             assert!(stats.rearmed >= empty as u64, "each ends a receive: {stats:?}");
         }
@@ -57,7 +50,7 @@ fn they_are_answered_in_their_order(mut bed: Bed) {
     }
 }
 
-fn nothing_but_empty_ones_is_served_too(mut bed: Bed) {
+pub fn nothing_but_empty_ones_is_served_too<B: Bed>(mut bed: B) {
     // The answers of a burst fit into the peer's own buffer.
     const BURST: u32 = 100;
     const BURSTS: u32 = 20;
@@ -78,4 +71,3 @@ fn nothing_but_empty_ones_is_served_too(mut bed: Bed) {
     assert_eq!((stats.received, stats.sent(), stats.kernel_dropped), (sent, sent, 0));
 }
 
-on_all_drivers!(they_are_answered_in_their_order, nothing_but_empty_ones_is_served_too);

@@ -1,6 +1,6 @@
 //! What `accept` decides is what happens, and each decision has its counter.
-use crate::common::{Bed, loopback};
-use shardgram::{Accept, Context, Datagram, Handler, OpenError, Path, PeerId, SendError, Via};
+use super::{Bed, loopback};
+use crate::{Accept, Context, Datagram, Handler, OpenError, Path, PeerId, SendError, Via};
 
 /// The first byte of a stranger's datagram says what to do with it.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Handler for Doorkeeper {
     }
 }
 
-fn each_decision_is_carried_out(mut bed: Bed) {
+pub fn each_decision_is_carried_out<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback(), |_| Doorkeeper::default());
     let at = bed.address(&server);
     let mut ask = |text: &str| {
@@ -70,7 +70,7 @@ fn each_decision_is_carried_out(mut bed: Bed) {
     assert_eq!(stats.sent(), 5);
 }
 
-fn a_second_path_gets_answers_only_once_the_handler_says_so(mut bed: Bed) {
+pub fn a_second_path_gets_answers_only_once_the_handler_says_so<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().max_paths_per_peer(2), |_| Doorkeeper::default());
     let at = bed.address(&server);
     let (old, new) = (bed.peer(at), bed.peer(at));
@@ -85,7 +85,7 @@ fn a_second_path_gets_answers_only_once_the_handler_says_so(mut bed: Bed) {
     assert_eq!((stats.peers_opened, stats.delivered), (1, 4));
 }
 
-fn forged_paths_are_bounded_and_cannot_keep_a_peer_from_moving(mut bed: Bed) {
+pub fn forged_paths_are_bounded_and_cannot_keep_a_peer_from_moving<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().max_paths_per_peer(2), |_| Doorkeeper::default());
     let at = bed.address(&server);
     let (honest, moved) = (bed.peer(at), bed.peer(at));
@@ -102,7 +102,7 @@ fn forged_paths_are_bounded_and_cannot_keep_a_peer_from_moving(mut bed: Bed) {
     bed.drain(server);
 }
 
-fn a_peer_of_one_path_takes_no_other(mut bed: Bed) {
+pub fn a_peer_of_one_path_takes_no_other<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().max_paths_per_peer(1), |_| Doorkeeper::default());
     let at = bed.address(&server);
     let (old, new) = (bed.peer(at), bed.peer(at));
@@ -113,7 +113,7 @@ fn a_peer_of_one_path_takes_no_other(mut bed: Bed) {
     bed.drain(server);
 }
 
-fn a_full_table_refuses_and_counts(mut bed: Bed) {
+pub fn a_full_table_refuses_and_counts<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().max_peers(2), |_| Doorkeeper::default());
     let at = bed.address(&server);
     let peers: Vec<_> = (0..4).map(|_| bed.peer(at)).collect();
@@ -139,7 +139,7 @@ impl Handler for Caller {
         Accept::Drop("not called")
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, to: std::net::SocketAddr) {
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: crate::Origin, to: std::net::SocketAddr) {
         let listener = Via::Listener(cx.io.listeners()[0]);
         let peer = cx.open(listener, to, ()).unwrap();
         assert_eq!(cx.open(listener, to, ()), Err(OpenError::InUse(peer)));
@@ -154,11 +154,11 @@ impl Handler for Caller {
     }
 }
 
-fn a_peer_is_opened_from_the_listeners_own_port(mut bed: Bed) {
+pub fn a_peer_is_opened_from_the_listeners_own_port<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback(), |_| Caller);
     let at = bed.address(&server);
     let peer = bed.peer(at);
-    bed.tell(&server, 0, peer.address());
+    bed.tell(&server, 0, bed.address_of(&peer));
     assert_eq!(bed.receive(&peer), (at, b"calling".to_vec()));
     assert_eq!(bed.ask(&peer, at, b"yes?"), b"heard");
     bed.drain(server);
@@ -194,7 +194,7 @@ impl Handler for Loud {
     }
 }
 
-fn the_amplification_limit_holds_until_the_address_is_validated(mut bed: Bed) {
+pub fn the_amplification_limit_holds_until_the_address_is_validated<B: Bed>(mut bed: B) {
     for (validate, answers) in [(false, 3), (true, 10)] {
         let server = bed.serve(loopback().amplification_limit(3), move |_| Loud { validate });
         let at = bed.address(&server);
@@ -228,7 +228,7 @@ impl Handler for Eager {
     }
 }
 
-fn the_amplification_limit_is_spent_once(mut bed: Bed) {
+pub fn the_amplification_limit_is_spent_once<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().amplification_limit(3), |_| Eager);
     let at = bed.address(&server);
     let peer = bed.peer(at);
@@ -263,7 +263,7 @@ impl Handler for Guarded {
     }
 }
 
-fn a_cookie_proves_the_address_it_was_sent_to_and_no_other(mut bed: Bed) {
+pub fn a_cookie_proves_the_address_it_was_sent_to_and_no_other<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().shards(2), |_| Guarded);
     let at = bed.address(&server);
     let (honest, thief) = (bed.peer(at), bed.peer(at));
@@ -274,14 +274,3 @@ fn a_cookie_proves_the_address_it_was_sent_to_and_no_other(mut bed: Bed) {
     bed.drain(server);
 }
 
-on_all_drivers!(
-    each_decision_is_carried_out,
-    a_second_path_gets_answers_only_once_the_handler_says_so,
-    forged_paths_are_bounded_and_cannot_keep_a_peer_from_moving,
-    a_peer_of_one_path_takes_no_other,
-    a_full_table_refuses_and_counts,
-    a_peer_is_opened_from_the_listeners_own_port,
-    the_amplification_limit_holds_until_the_address_is_validated,
-    the_amplification_limit_is_spent_once,
-    a_cookie_proves_the_address_it_was_sent_to_and_no_other,
-);

@@ -1,11 +1,10 @@
 //! The client side: endpoints speak first, hear only whom they speak with, and say when they cannot open.
 use std::net::SocketAddr;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::common::{Bed, Peer, loopback};
-use shardgram::{
-    Accept, Backend, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, OpenError,
-    PeerError, PeerId, Via,
+use super::{Bed, loopback};
+use crate::{
+    Accept, CloseReason, Config, Context, Datagram, Endpoint, EndpointId, Handler, OpenError, PeerError, PeerId, Via,
 };
 
 #[derive(Debug, PartialEq)]
@@ -41,7 +40,7 @@ impl Handler for Client {
         Accept::Done
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, order: Order) {
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: crate::Origin, order: Order) {
         match order {
             Order::Open(endpoint, to) => {
                 let id = cx.io.endpoint(endpoint).unwrap();
@@ -72,16 +71,11 @@ impl Handler for Client {
     }
 }
 
-fn expect(bed: &mut Bed, seen: &std::sync::mpsc::Receiver<Seen>, want: &Seen) {
-    let mut got = None;
-    bed.until(&format!("{want:?}"), |_| {
-        got = seen.try_iter().next();
-        got.is_some()
-    });
-    assert_eq!(got.as_ref(), Some(want));
+fn expect<B: Bed>(bed: &mut B, seen: &Receiver<Seen>, want: &Seen) {
+    assert_eq!(&bed.hear(seen), want);
 }
 
-fn an_endpoint_speaks_and_hears_its_peer_only(mut bed: Bed) {
+pub fn an_endpoint_speaks_and_hears_its_peer_only<B: Bed>(mut bed: B) {
     for like in ["127.0.0.1:0", "[::1]:0"] {
         let (sender, seen) = channel();
         // A listener receives all the time, and must not keep the socket of a closed endpoint.
@@ -89,7 +83,7 @@ fn an_endpoint_speaks_and_hears_its_peer_only(mut bed: Bed) {
             bed.serve(loopback(), move |_| Client { seen: sender.clone(), endpoint: None, peer: None });
         let friend = bed.peer(like.parse().unwrap());
         let stranger = bed.peer(like.parse().unwrap());
-        bed.tell(&client, 0, Order::Open(Endpoint::towards(friend.address()), friend.address()));
+        bed.tell(&client, 0, Order::Open(Endpoint::towards(bed.address_of(&friend)), bed.address_of(&friend)));
         bed.tell(&client, 0, Order::Say(b"first"));
         let (from, bytes) = bed.receive(&friend);
         assert_eq!(bytes, b"first");
@@ -99,22 +93,20 @@ fn an_endpoint_speaks_and_hears_its_peer_only(mut bed: Bed) {
 
         bed.tell(&client, 0, Order::Close);
         expect(&mut bed, &seen, &Seen::Closed(CloseReason::EndpointClosed));
-        if let Peer::Real(_) = friend {
-            assert!(std::net::UdpSocket::bind(from).is_ok(), "a closed endpoint's port is free");
-        }
+        assert!(bed.is_free(from), "a closed endpoint's port is free");
         let stats = bed.drain(client);
         assert_eq!((stats.dropped_foreign, stats.delivered), (1, 1));
     }
 }
 
-fn an_endpoint_for_anyone_accepts(mut bed: Bed) {
+pub fn an_endpoint_for_anyone_accepts<B: Bed>(mut bed: B) {
     let (sender, seen) = channel();
     let client =
         bed.serve(Config::new(), move |_| Client { seen: sender.clone(), endpoint: None, peer: None });
     let friend = bed.peer("127.0.0.1:0".parse().unwrap());
     let stranger = bed.peer("127.0.0.1:0".parse().unwrap());
     let endpoint = Endpoint::bound("127.0.0.1:0".parse().unwrap()).any_source(true);
-    bed.tell(&client, 0, Order::Open(endpoint, friend.address()));
+    bed.tell(&client, 0, Order::Open(endpoint, bed.address_of(&friend)));
     bed.tell(&client, 0, Order::Say(b"here I am"));
     let (at, _) = bed.receive(&friend);
     bed.tell(&client, 0, Order::Where);
@@ -124,19 +116,15 @@ fn an_endpoint_for_anyone_accepts(mut bed: Bed) {
     bed.drain(client);
 }
 
-fn a_socket_that_cannot_be_opened_is_reported_to_its_peers(mut bed: Bed) {
+pub fn a_socket_that_cannot_be_opened_is_reported_to_its_peers<B: Bed>(mut bed: B) {
     let (sender, seen) = channel();
     let client =
         bed.serve(Config::new(), move |_| Client { seen: sender.clone(), endpoint: None, peer: None });
     // TEST-NET-3 (RFC 5737): no host here has that address.
     let nowhere = Endpoint::bound("203.0.113.9:0".parse().unwrap());
     bed.tell(&client, 0, Order::Open(nowhere, ([127, 0, 0, 1], 9).into()));
-    let mut got = None;
-    bed.until("the error", |_| {
-        got = seen.try_iter().next();
-        got.is_some()
-    });
-    assert!(matches!(got, Some(Seen::Error(PeerError::NotOpened { .. }))), "{got:?}");
+    let got = bed.hear(&seen);
+    assert!(matches!(got, Seen::Error(PeerError::NotOpened { .. })), "{got:?}");
     bed.tell(&client, 0, Order::Say(b"into the void"));
     // EBADF: what is sent along a socket that is not open.
     expect(&mut bed, &seen, &Seen::Error(PeerError::NotOpened { errno: 9 }));
@@ -174,7 +162,7 @@ impl Handler for Stubborn {
         self.open(cx);
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram::Origin, panic: bool) {
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: crate::Origin, panic: bool) {
         assert!(!panic, "as the message asks");
         let ids: Vec<_> = cx.peers.iter().map(|(_, id)| *id).collect();
         ids.into_iter().for_each(|id| cx.close_endpoint(id));
@@ -192,11 +180,11 @@ impl Handler for Stubborn {
     }
 }
 
-fn a_port_is_opened_anew_after_its_close_and_after_a_restart(mut bed: Bed) {
+pub fn a_port_is_opened_anew_after_its_close_and_after_a_restart<B: Bed>(mut bed: B) {
     let friend = bed.peer("127.0.0.1:0".parse().unwrap());
-    let own = quiet_addresses(&bed, 1)[0];
+    let own = bed.quiet_addresses(1)[0];
     let (sender, seen) = channel();
-    let to = friend.address();
+    let to = bed.address_of(&friend);
     let config = Config::new().max_endpoints(1);
     let server = bed.serve(config, move |_| Stubborn { own, peer: to, seen: sender.clone() });
     let (at, _) = bed.receive(&friend);
@@ -245,11 +233,11 @@ impl Handler for Hopeful {
     }
 }
 
-fn a_turn_in_which_an_opening_failed_has_an_end(mut bed: Bed) {
+pub fn a_turn_in_which_an_opening_failed_has_an_end<B: Bed>(mut bed: B) {
     let (sender, ended) = channel();
     let config = Config::new().idle_timeout(None);
     let client = bed.serve(config, move |_| Hopeful { failed: false, ended: sender.clone() });
-    bed.until("the end of the turn", |_| ended.try_recv().is_ok());
+    bed.hear(&ended);
     bed.drain(client);
 }
 
@@ -272,40 +260,15 @@ impl Handler for Crowd {
     }
 }
 
-fn all_ports_are_free_when_the_server_has_ended(mut bed: Bed) {
-    let addresses = quiet_addresses(&bed, 300).split_off(100);
+pub fn all_ports_are_free_when_the_server_has_ended<B: Bed>(mut bed: B) {
+    let addresses = bed.quiet_addresses(300).split_off(100);
     for _ in 0..3 {
         let ports = addresses.clone();
         let client = bed.serve(Config::new(), move |_| Crowd(ports.clone()));
         let stats = bed.stats(&client);
         assert_eq!(stats.restarts, 0);
         bed.drain(client);
-        let taken = addresses.iter().filter(|address| std::net::UdpSocket::bind(**address).is_err()).count();
+        let taken = addresses.iter().filter(|address| !bed.is_free(**address)).count();
         assert_eq!(taken, 0, "ports are free at once");
     }
 }
-
-mod ports {
-    on_real_drivers!(all_ports_are_free_when_the_server_has_ended);
-    use super::all_ports_are_free_when_the_server_has_ended;
-}
-
-/// Addresses that nobody has and nobody takes: below the ports that are handed out, and on an address of
-/// this test's own for each driver, since tests run at once.
-fn quiet_addresses(bed: &Bed, count: usize) -> Vec<SocketAddr> {
-    let ip = match bed {
-        Bed::Real(Backend::Uring) => [127, 77, 0, 1],
-        Bed::Real(_) => [127, 77, 0, 2],
-        Bed::Sim(_) => return (4_000..).take(count).map(|port| ([127, 0, 0, 1], port).into()).collect(),
-    };
-    let free = |address: &SocketAddr| std::net::UdpSocket::bind(address).is_ok();
-    (20_000..30_000).map(|port| (ip, port).into()).filter(free).take(count).collect()
-}
-
-on_all_drivers!(
-    a_turn_in_which_an_opening_failed_has_an_end,
-    a_port_is_opened_anew_after_its_close_and_after_a_restart,
-    an_endpoint_speaks_and_hears_its_peer_only,
-    an_endpoint_for_anyone_accepts,
-    a_socket_that_cannot_be_opened_is_reported_to_its_peers,
-);

@@ -1,9 +1,7 @@
 //! Datagrams of equal size that go to one peer in one turn leave as one, in order, and as what they were.
-use rand_pcg::rand_core::{Rng, SeedableRng};
-use shardgram::{Accept, Config, Context, Datagram, Handler, PeerId};
+use crate::{Accept, Config, Context, Datagram, Handler, PeerId};
 
-use crate::common::handlers::Echo;
-use crate::common::{Bed, Peer, loopback, pattern, receiving_trains, to_loopback};
+use super::{Bed, Random, loopback, pattern, tiers, to_loopback};
 
 /// Sends what a datagram lists: lengths, two bytes each, in one turn.
 struct Lengths;
@@ -43,12 +41,10 @@ fn places() -> [Config; 3] {
     ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|at| Config::new().listen(at.parse().unwrap()))
 }
 
-fn their_lengths_and_order_are_kept(mut bed: Bed) {
-    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-    println!("seed {seed}");
-    let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(seed);
-    let mut pick = |below: u32| (random.next_u32() % below) as usize;
-    for (tier, place) in bed.tiers().into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
+pub fn their_lengths_and_order_are_kept<B: Bed>(mut bed: B) {
+    let mut random = Random::of(&bed);
+    let mut pick = |below: usize| random.below(below);
+    for (tier, place) in tiers(&bed).into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
         let server = bed.serve(place.tier(tier), |_| Lengths);
         let at = to_loopback(bed.address(&server));
         let peer = bed.peer(at);
@@ -70,11 +66,11 @@ fn their_lengths_and_order_are_kept(mut bed: Bed) {
 }
 
 /// A peer that receives trains as they come shows how they left.
-fn they_pass_the_kernel_as_one(mut bed: Bed) {
-    for (tier, place) in bed.tiers().into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
+pub fn they_leave_as_one<B: Bed>(mut bed: B) {
+    for (tier, place) in tiers(&bed).into_iter().flat_map(|tier| places().map(|place| (tier, place))) {
         let server = bed.serve(place.tier(tier), |_| Lengths);
         let at = to_loopback(bed.address(&server));
-        let peer = Peer::Real(receiving_trains(at.ip()));
+        let peer = bed.observer(at.ip());
         bed.send(&peer, at, &asking_for(&[9]));
         bed.receive(&peer);
         let all = [vec![1_000; 64], vec![1_000; 2], vec![7], vec![8], vec![0], vec![8; 3], vec![5]].concat();
@@ -86,70 +82,11 @@ fn they_pass_the_kernel_as_one(mut bed: Bed) {
     }
 }
 
-fn they_can_be_turned_off(mut bed: Bed) {
+pub fn they_can_be_turned_off<B: Bed>(mut bed: B) {
     let server = bed.serve(loopback().trains(false), |_| Lengths);
     let at = bed.address(&server);
     let peer = bed.peer(at);
     bed.send(&peer, at, &asking_for(&[100; 20]));
     (0..20).for_each(|number| assert_eq!(bed.receive(&peer).1, numbered(number, 100)));
     assert_eq!(bed.drain(server).trains_sent, 0);
-}
-
-/// Replies leave from where they were received, one by one and in trains.
-fn replies_are_not_copied(mut bed: Bed) {
-    let server = bed.serve(loopback(), |_| Echo);
-    let at = bed.address(&server);
-    let peer = bed.peer(at);
-    for len in [0, 1, 100, 1_400, 4_000] {
-        (0..20).for_each(|number| bed.send(&peer, at, &numbered(number, len)));
-        (0..20).for_each(|number| assert_eq!(bed.receive(&peer).1, numbered(number, len)));
-    }
-    let stats = bed.drain(server);
-    assert_eq!((stats.copied_bytes, stats.submitted), (0, 100), "{stats:?}");
-}
-
-/// Sends what comes to all its peers.
-struct FanOut;
-
-impl Handler for FanOut {
-    type Peer = ();
-    type Timer = ();
-    type Message = ();
-
-    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
-        Accept::Peer(())
-    }
-
-    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
-        let news = cx.io.share(&datagram).expect("room");
-        for (peer, ()) in cx.peers.iter() {
-            cx.io.send_shared(peer, news).expect("room");
-        }
-    }
-}
-
-fn what_many_get_is_copied_once(mut bed: Bed) {
-    let server = bed.serve(loopback(), |_| FanOut);
-    let at = bed.address(&server);
-    let peers: Vec<Peer> = (0..10).map(|_| bed.peer(at)).collect();
-    for (already, peer) in peers.iter().enumerate() {
-        bed.send(peer, at, b"hello");
-        peers[..=already].iter().for_each(|peer| assert_eq!(bed.receive(peer).1, b"hello"));
-    }
-    bed.send(&peers[3], at, &pattern(1_200));
-    peers.iter().for_each(|peer| assert_eq!(bed.receive(peer).1, pattern(1_200)));
-    let stats = bed.drain(server);
-    assert_eq!((stats.copied_bytes, stats.submitted), (10 * 5 + 1_200, 55 + 10), "{stats:?}");
-}
-
-on_all_drivers!(
-    their_lengths_and_order_are_kept,
-    they_can_be_turned_off,
-    replies_are_not_copied,
-    what_many_get_is_copied_once,
-);
-
-mod as_one {
-    use super::they_pass_the_kernel_as_one;
-    on_real_drivers!(they_pass_the_kernel_as_one);
 }

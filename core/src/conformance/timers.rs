@@ -2,8 +2,8 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bed, loopback};
-use shardgram::{Accept, Context, Datagram, Handler, PeerId, TimerId};
+use super::{Bed, loopback};
+use crate::{Accept, Context, Datagram, Handler, PeerId, TimerId};
 
 struct Fired {
     number: u32,
@@ -71,7 +71,7 @@ impl Handler for Clockwork {
     }
 }
 
-fn they_fire_in_order_and_never_early(mut bed: Bed) {
+pub fn they_fire_in_order_and_never_early<B: Bed>(mut bed: B) {
     let (sender, receiver) = channel();
     let config = loopback().max_timers(TIMERS + 2);
     let server = bed.serve(config, move |_| Clockwork { fired: sender.clone(), cancelled: None });
@@ -122,7 +122,7 @@ impl Handler for Alarm {
     }
 }
 
-fn a_sleeping_shard_wakes_for_its_timer(mut bed: Bed) {
+pub fn a_sleeping_shard_wakes_for_its_timer<B: Bed>(mut bed: B) {
     let (sender, receiver) = channel();
     let server = bed.serve(loopback(), move |_| Alarm(sender.clone()));
     let mut after = None;
@@ -135,7 +135,7 @@ fn a_sleeping_shard_wakes_for_its_timer(mut bed: Bed) {
     assert!(stats.turns < 50, "it slept, and did not spin: {} turns", stats.turns);
 }
 
-fn a_full_wheel_gives_the_timer_back(mut bed: Bed) {
+pub fn a_full_wheel_gives_the_timer_back<B: Bed>(mut bed: B) {
     struct Greedy(Sender<(usize, u32)>);
     impl Handler for Greedy {
         type Peer = ();
@@ -152,12 +152,7 @@ fn a_full_wheel_gives_the_timer_back(mut bed: Bed) {
     }
     let (sender, receiver) = channel();
     let server = bed.serve(loopback().max_timers(7), move |_| Greedy(sender.clone()));
-    assert_eq!(receiver.recv().unwrap(), (3, 7));
+    assert_eq!(bed.hear(&receiver), (3, 7));
     bed.drain(server);
 }
 
-on_all_drivers!(
-    they_fire_in_order_and_never_early,
-    a_sleeping_shard_wakes_for_its_timer,
-    a_full_wheel_gives_the_timer_back,
-);

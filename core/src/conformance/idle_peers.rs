@@ -2,8 +2,8 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bed, loopback};
-use shardgram::{Accept, CloseReason, Context, Datagram, Handler, PeerId};
+use super::{Bed, loopback};
+use crate::{Accept, CloseReason, Context, Datagram, Handler, PeerId};
 
 struct Watcher(Sender<(Duration, CloseReason)>);
 
@@ -27,7 +27,7 @@ impl Handler for Watcher {
     }
 }
 
-fn silence_closes_a_peer(mut bed: Bed) {
+pub fn silence_closes_a_peer<B: Bed>(mut bed: B) {
     let timeout = Duration::from_millis(400);
     let (sender, closed) = channel();
     let config = loopback().idle_timeout(Some(timeout));
@@ -70,7 +70,7 @@ impl Handler for Fainting {
     }
 }
 
-fn a_panic_over_one_idle_peer_hides_no_other(mut bed: Bed) {
+pub fn a_panic_over_one_idle_peer_hides_no_other<B: Bed>(mut bed: B) {
     let (sender, heard) = channel();
     let lives = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let config = loopback().idle_timeout(Some(Duration::from_millis(100)));
@@ -92,4 +92,3 @@ fn a_panic_over_one_idle_peer_hides_no_other(mut bed: Bed) {
     assert_eq!((stats.peers_opened, stats.peers_closed, stats.restarts), (5, 5, 1));
 }
 
-on_all_drivers!(silence_closes_a_peer, a_panic_over_one_idle_peer_hides_no_other);

@@ -1,0 +1,631 @@
+//! Which driver shows which behaviour on which system, and why not where not.
+//!
+//! This is the one place where a driver may be excused from something. Tests hold drivers to it in both directions.
+
+use std::fmt;
+use std::fmt::Write;
+
+use super::SUITE;
+use crate::Capability;
+
+/// A driver.
+///
+/// ```
+/// use shardgram_core::conformance::table::Driver;
+/// assert_eq!(Driver::Uring.to_string(), "io_uring");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Driver {
+    /// io_uring (`shardgram-shard`).
+    Uring,
+    /// mio (`shardgram-fallback`).
+    Mio,
+    /// The simulator (`shardgram-sim`).
+    Sim,
+    /// Somebody else's. This table knows nothing of it; its bed does ([`Bed::expected`](super::Bed::expected)).
+    Other(&'static str),
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uring => "io_uring",
+            Self::Mio => "mio",
+            Self::Sim => "simulator",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// A system.
+///
+/// ```
+/// use shardgram_core::conformance::table::Os;
+/// assert_eq!(cfg!(target_os = "linux"), Os::HERE == Os::Linux);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Os {
+    /// Linux 6.1 or later.
+    Linux,
+    /// FreeBSD 12 or later.
+    FreeBsd,
+    /// macOS.
+    MacOs,
+    /// OpenBSD, and every system that is not named here: what all have.
+    OpenBsd,
+    /// Windows 10 or later.
+    Windows,
+}
+
+impl Os {
+    /// This one.
+    pub const HERE: Self = if cfg!(target_os = "linux") {
+        Self::Linux
+    } else if cfg!(target_os = "freebsd") {
+        Self::FreeBsd
+    } else if cfg!(target_vendor = "apple") {
+        Self::MacOs
+    } else if cfg!(windows) {
+        Self::Windows
+    } else {
+        Self::OpenBsd
+    };
+}
+
+impl fmt::Display for Os {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Linux => "Linux",
+            Self::FreeBsd => "FreeBSD",
+            Self::MacOs => "macOS",
+            Self::OpenBsd => "OpenBSD",
+            Self::Windows => "Windows",
+        })
+    }
+}
+
+/// A driver on a system.
+///
+/// ```
+/// use shardgram_core::conformance::table::{Driver, Os, Platform};
+/// let here = Platform { driver: Driver::Sim, os: Os::HERE, one_receiver: false };
+/// assert!(here.to_string().starts_with("simulator"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Platform {
+    /// The driver.
+    pub driver: Driver,
+    /// The system. The simulator is the same on all of them.
+    pub os: Os,
+    /// Whether the bed has one shard receive for all, which systems may be asked for that could do better.
+    pub one_receiver: bool,
+}
+
+impl Platform {
+    /// A driver on this system, as it is.
+    ///
+    /// ```
+    /// use shardgram_core::conformance::table::{Driver, Os, Platform};
+    /// assert_eq!(Platform::here(Driver::Mio).os, Os::HERE);
+    /// ```
+    pub const fn here(driver: Driver) -> Self {
+        Self { driver, os: Os::HERE, one_receiver: false }
+    }
+
+    const fn of(driver: Driver, os: Os) -> Self {
+        Self { driver, os, one_receiver: false }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.driver {
+            Driver::Sim => self.driver.fmt(f),
+            driver => write!(f, "{driver}, {}", self.os),
+        }
+    }
+}
+
+/// The columns of the table.
+pub const PLATFORMS: [Platform; 7] = [
+    Platform::of(Driver::Uring, Os::Linux),
+    Platform::of(Driver::Mio, Os::Linux),
+    Platform::of(Driver::Mio, Os::FreeBsd),
+    Platform::of(Driver::Mio, Os::MacOs),
+    Platform::of(Driver::Mio, Os::OpenBsd),
+    Platform::of(Driver::Mio, Os::Windows),
+    Platform::of(Driver::Sim, Os::Linux),
+];
+
+/// What is expected of a driver.
+///
+/// ```
+/// use shardgram_core::conformance::table::Expected;
+/// assert_eq!(Expected::No("there is none").reason(), Some("there is none"));
+/// assert_eq!(Expected::Partly("the rest is missing").reason(), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// It can, and shows it.
+    Yes,
+    /// It can, and shows what all can; what is missing.
+    Partly(&'static str),
+    /// It cannot; why.
+    No(&'static str),
+}
+
+impl Expected {
+    /// Why it cannot, if it cannot.
+    ///
+    /// ```
+    /// assert_eq!(shardgram_core::conformance::table::Expected::Yes.reason(), None);
+    /// ```
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::No(reason) => Some(reason),
+            Self::Yes | Self::Partly(_) => None,
+        }
+    }
+
+    const fn note(self) -> Option<&'static str> {
+        match self {
+            Self::No(note) | Self::Partly(note) => Some(note),
+            Self::Yes => None,
+        }
+    }
+}
+
+use Expected::{No, Partly, Yes};
+
+const PEERS_SHARE: Expected = No("which of the two gets a datagram differs from system to system");
+const ONE_BY_ONE: Expected = No("one system call for each datagram");
+const NOT_MERGED: Expected = No("datagrams are handed over one by one");
+const NO_TIMES: Expected = No("times are asked for on Linux only");
+const NO_COUNTER: Expected = No("no counter of a socket's drops is known");
+const FORBIDS: Expected = No("quinn-udp forbids fragmentation where it can, whatever is asked for");
+const ONE_LISTENER: Expected = No("ports cannot be shared to balance load: one shard receives for all");
+const KERNELS_HASH: Expected = No("the kernel balances by a hash of its own: others forward");
+const WHOLE_BYTE: Expected = Partly("a DSCP that a socket hook sets is replaced");
+const MARKS_UNASKED: Expected = Partly("asked for or not");
+const NO_V4_MARKS: Expected = No("not for IPv4, so for none");
+
+/// What each driver can do, in the order of [`PLATFORMS`].
+pub const CAPABILITIES: [(Capability, [Expected; 7]); 12] = [
+    (Capability::TrainsOut, [Yes, Yes, ONE_BY_ONE, ONE_BY_ONE, ONE_BY_ONE, ONE_BY_ONE, Yes]),
+    (
+        Capability::TrainsIn,
+        [
+            Yes,
+            Partly("not where marks and times are both asked for: quinn-udp has no room for a train's then"),
+            NOT_MERGED,
+            NOT_MERGED,
+            NOT_MERGED,
+            Partly("as the system merges them, which cannot be turned off"),
+            Yes,
+        ],
+    ),
+    (Capability::EcnOut, [Yes, Yes, WHOLE_BYTE, WHOLE_BYTE, NO_V4_MARKS, WHOLE_BYTE, Yes]),
+    (Capability::EcnIn, [Yes, Yes, MARKS_UNASKED, MARKS_UNASKED, NO_V4_MARKS, MARKS_UNASKED, Yes]),
+    (Capability::Timestamps, [Yes, Yes, NO_TIMES, NO_TIMES, NO_TIMES, NO_TIMES, Yes]),
+    (Capability::Connected, [Yes, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, Yes]),
+    (Capability::PathMtu, [Yes, Yes, FORBIDS, FORBIDS, FORBIDS, FORBIDS, Yes]),
+    (Capability::KernelDrops, [Yes, Yes, NO_COUNTER, NO_COUNTER, NO_COUNTER, NO_COUNTER, Yes]),
+    (Capability::BalancedListeners, [Yes, Yes, Yes, ONE_LISTENER, ONE_LISTENER, ONE_LISTENER, Yes]),
+    (Capability::SteeredListeners, [Yes, Yes, KERNELS_HASH, ONE_LISTENER, ONE_LISTENER, ONE_LISTENER, Yes]),
+    (Capability::Backlog, [Yes, Yes, Yes, Yes, Yes, Yes, Yes]),
+    (
+        Capability::Blocking,
+        [Yes, Yes, Yes, Yes, Yes, Yes, No("its time is virtual and passes when all shards rest")],
+    ),
+];
+
+/// A behaviour of the suite, and what it needs.
+///
+/// ```
+/// use shardgram_core::conformance::table::ROWS;
+/// assert!(ROWS.iter().any(|row| row.needs.is_empty()), "some need nothing, so every driver shows them");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The name of its file.
+    pub behaviour: &'static str,
+    /// In a sentence.
+    pub shows: &'static str,
+    /// Where one of these is missing the behaviour cannot be shown; all others show it.
+    pub needs: &'static [Capability],
+}
+
+const fn row(behaviour: &'static str, shows: &'static str, needs: &'static [Capability]) -> Row {
+    Row { behaviour, shows, needs }
+}
+
+/// Every behaviour of the suite, once.
+pub const ROWS: &[Row] = &[
+    row("accept", "what `accept` decides is what happens, and each decision has its counter", &[]),
+    row("capabilities", "the driver says of itself what this table says", &[]),
+    row("copies", "a reply is not copied, and what many get is copied once", &[]),
+    row("counters", "each datagram has one outcome, and the outcomes add up", &[]),
+    row(
+        "drain",
+        "a drain answers what had arrived, waits for handlers and mail, and keeps its deadline",
+        &[],
+    ),
+    row("echo_sizes", "every size of datagram comes back byte for byte", &[]),
+    row(
+        "endpoints",
+        "endpoints speak first, hear only whom they speak with, and say when they cannot open",
+        &[],
+    ),
+    row("idle_peers", "a peer that says nothing for the idle timeout is closed, and not before", &[]),
+    row(
+        "kernel_drops",
+        "what the system drops is counted, and the rest is answered",
+        &[Capability::KernelDrops],
+    ),
+    row("messages", "messages come in the order of each sender, and wake the shard", &[]),
+    row("panic", "a handler that panics loses its peers and nothing else; too often stops the server", &[]),
+    row("ports", "port 0 is one port for all shards; a held port is refused; a drained one is free", &[]),
+    row("refusals", "who asks for what the driver cannot do is served without it", &[]),
+    row("stale_ids", "a stale id finds nothing and sends nothing", &[]),
+    row("steering", "no datagram has to be forwarded", &[Capability::SteeredListeners]),
+    row("timers", "timers fire in order and never early; a cancelled one never", &[]),
+    row("trains_out", "what goes to one peer in one turn leaves as one, in order", &[Capability::TrainsOut]),
+    row("truncation", "a datagram longer than the receive buffer is flagged with its true length", &[]),
+    row("zero_length", "datagrams without a payload are datagrams, in their places", &[]),
+];
+
+/// What is shown outside the suite, since it takes a kernel's own devices, a namespace or a process.
+///
+/// ```
+/// use shardgram_core::conformance::table::ELSEWHERE;
+/// assert!(ELSEWHERE.iter().all(|test| test.file.ends_with(".rs")));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elsewhere {
+    /// The file, from the root of the workspace.
+    pub file: &'static str,
+    /// In a sentence.
+    pub shows: &'static str,
+    /// On which drivers.
+    pub drivers: &'static [Driver],
+}
+
+const URING: &[Driver] = &[Driver::Uring];
+const MIO: &[Driver] = &[Driver::Mio];
+const REAL: &[Driver] = &[Driver::Uring, Driver::Mio];
+
+const fn elsewhere(drivers: &'static [Driver], file: &'static str, shows: &'static str) -> Elsewhere {
+    Elsewhere { file, shows, drivers }
+}
+
+/// Every test file of `tests/behaviours` and `tests/programs` that shows something of drivers, once. All of it is on
+/// Linux.
+pub const ELSEWHERE: &[Elsewhere] = &[
+    elsewhere(
+        REAL,
+        "tests/behaviours/bad_input.rs",
+        "what anybody may forge ends nothing, is counted, and others are served",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/buffers_exhausted.rs",
+        "a shard that runs out of receive buffers while a callback stalls recovers, and runs for nothing",
+    ),
+    elsewhere(
+        URING,
+        "tests/behaviours/closing_connected_peers.rs",
+        "connected peers are closed while they flood: nothing is left over",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/completion_queue_overflow.rs",
+        "a completion queue far too short loses nothing",
+    ),
+    elsewhere(
+        URING,
+        "tests/behaviours/connected.rs",
+        "a peer gets a socket of its own and loses it again, and the kernel has it just so long",
+    ),
+    elsewhere(
+        URING,
+        "tests/behaviours/connected_caps.rs",
+        "sockets of peers' own are bounded, and the one silent for longest gives way",
+    ),
+    elsewhere(
+        URING,
+        "tests/behaviours/demotion_loses_nothing.rs",
+        "peers that flood while they are promoted and demoted lose nothing",
+    ),
+    elsewhere(REAL, "tests/behaviours/ecn_in.rs", "each datagram says how it was marked, in both tiers"),
+    elsewhere(
+        REAL,
+        "tests/behaviours/ecn_out.rs",
+        "a DSCP of a socket hook's stays beside the mark, in both tiers",
+    ),
+    elsewhere(
+        URING,
+        "tests/behaviours/foreign_datagrams.rs",
+        "what comes by a peer's socket from somebody else goes where it belongs",
+    ),
+    elsewhere(
+        URING,
+        "tests/behaviours/handover_order.rs",
+        "datagrams that wait at the listener come before those of the peer's new socket",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/messages.rs",
+        "a message that comes while a shard is in the kernel sending is heard",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/port_in_use.rs",
+        "a port whose holder would share it is refused, with the remedy",
+    ),
+    elsewhere(REAL, "tests/behaviours/spinning.rs", "a shard that spins does the same"),
+    elsewhere(
+        REAL,
+        "tests/behaviours/stale_completions.rs",
+        "endpoints closed and opened anew under load receive nothing of their predecessors",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/submission_queue_small.rs",
+        "a submission queue of four entries loses and reorders nothing",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/timestamps.rs",
+        "a late handler sees the time of the arrival, in both tiers",
+    ),
+    elsewhere(REAL, "tests/behaviours/trains_in.rs", "trains are received as one"),
+    elsewhere(
+        REAL,
+        "tests/behaviours/wait_policy.rs",
+        "a shard that blocks does not run, one that spins does, one that spins for a while sleeps then",
+    ),
+    elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
+    elsewhere(
+        URING,
+        "tests/programs/drop_privileges.rs",
+        "a server bound by root becomes somebody else and still gives peers sockets",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/echo_example.rs",
+        "the echo example's ready line, its end, and what it says to bad input",
+    ),
+    elsewhere(REAL, "tests/programs/emfile.rs", "endpoints that find no descriptor say so"),
+    elsewhere(
+        URING,
+        "tests/programs/emfile_in_accept.rs",
+        "peers that find no descriptor stay with the listener",
+    ),
+    elsewhere(
+        URING,
+        "tests/programs/forged_errors.rs",
+        "forged errors of the network reach nobody else and stop nothing",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/full_send_socket.rs",
+        "what a full send socket refuses waits, in order and within bounds",
+    ),
+    elsewhere(REAL, "tests/programs/idle.rs", "a server with nothing to do uses no CPU"),
+    elsewhere(URING, "tests/programs/local_addresses.rs", "a wildcard follows the host's addresses"),
+    elsewhere(
+        REAL,
+        "tests/programs/marks_that_wait.rs",
+        "what waits for room leaves with the mark it was queued with",
+    ),
+    elsewhere(
+        URING,
+        "tests/programs/memlock.rs",
+        "an ordinary user who may lock little memory is served by smaller rings",
+    ),
+    elsewhere(REAL, "tests/programs/memory.rs", "two shards stay under 96 MiB"),
+    elsewhere(REAL, "tests/programs/path_mtu.rs", "the path-MTU modes, in both tiers, behind routers"),
+    elsewhere(
+        URING,
+        "tests/programs/peer_errors.rs",
+        "what the network says of one peer reaches its handler",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/refused_trains.rs",
+        "trains that a path refuses leave one by one, in order",
+    ),
+    elsewhere(
+        URING,
+        "tests/programs/send_credit.rs",
+        "what is handed to a socket in one go fits into its send buffer",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/shutdown_under_load.rs",
+        "servers that end under load leave nothing behind",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/source_address.rs",
+        "replies leave from the address written to, on a host with several",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/unprivileged.rs",
+        "an ordinary user may serve; a privileged port is refused with the remedy",
+    ),
+    elsewhere(
+        URING,
+        "tests/programs/unsupported_flags.rs",
+        "a kernel without the best flags of a ring serves with the next best",
+    ),
+    elsewhere(
+        MIO,
+        "tests/programs/uring_refused.rs",
+        "where io_uring is refused, `auto` serves with mio and says why",
+    ),
+];
+
+/// What a behaviour of the suite needs.
+///
+/// # Panics
+/// If the table has no such behaviour.
+///
+/// ```
+/// assert!(shardgram_core::conformance::table::needs("echo_sizes").is_empty());
+/// ```
+pub fn needs(behaviour: &str) -> &'static [Capability] {
+    let row = ROWS.iter().find(|row| row.behaviour == behaviour);
+    row.unwrap_or_else(|| panic!("the table has no row for {behaviour}")).needs
+}
+
+/// What is expected of a driver of this workspace.
+///
+/// # Panics
+/// If the table does not know it.
+///
+/// ```
+/// use shardgram_core::Capability;
+/// use shardgram_core::conformance::table::{Driver, Expected, Platform, expected};
+/// assert_eq!(expected(Capability::EcnIn, Platform::here(Driver::Sim)), Expected::Yes);
+/// ```
+pub fn expected(capability: Capability, platform: Platform) -> Expected {
+    let listeners = [Capability::BalancedListeners, Capability::SteeredListeners];
+    if platform.one_receiver && listeners.contains(&capability) {
+        return No("one shard is to receive for all");
+    }
+    let same = |column: &Platform| {
+        column.driver == platform.driver && (column.os == platform.os || platform.driver == Driver::Sim)
+    };
+    let column = PLATFORMS.iter().position(same);
+    let column = column.unwrap_or_else(|| panic!("the table has no column for {platform}"));
+    let row = CAPABILITIES.iter().find(|(of, _)| *of == capability);
+    row.unwrap_or_else(|| panic!("the table has no row for {capability}")).1[column]
+}
+
+/// What is expected of a behaviour: the first capability that is missing decides.
+///
+/// ```
+/// use shardgram_core::conformance::table::{Driver, Expected, Platform, of_behaviour};
+/// assert_eq!(of_behaviour("accept", Platform::here(Driver::Sim)), Expected::Yes);
+/// ```
+pub fn of_behaviour(behaviour: &str, platform: Platform) -> Expected {
+    let all = needs(behaviour).iter().map(|need| expected(*need, platform));
+    all.reduce(|worse, next| match (worse, next) {
+        (No(_), _) | (Partly(_), Yes | Partly(_)) => worse,
+        _ => next,
+    })
+    .unwrap_or(Yes)
+}
+
+/// What is wrong with the table itself.
+///
+/// ```
+/// assert_eq!(shardgram_core::conformance::table::faults(), Vec::<String>::new());
+/// ```
+pub fn faults() -> Vec<String> {
+    let mut faults = Vec::new();
+    for behaviour in SUITE {
+        let rows = ROWS.iter().filter(|row| row.behaviour == behaviour.name).count();
+        if rows != 1 {
+            faults.push(format!("{} is in the table {rows} times", behaviour.name));
+        }
+    }
+    for row in ROWS {
+        if !SUITE.iter().any(|behaviour| behaviour.name == row.behaviour) {
+            faults.push(format!("the suite has no behaviour {}", row.behaviour));
+        }
+        if row.shows.is_empty() {
+            faults.push(format!("{} does not say what it shows", row.behaviour));
+        }
+    }
+    for capability in Capability::ALL {
+        let rows: Vec<_> = CAPABILITIES.iter().filter(|(of, _)| *of == capability).collect();
+        if rows.len() != 1 {
+            faults.push(format!("{capability} is in the table {} times", rows.len()));
+        }
+        let cells = rows.iter().flat_map(|(_, cells)| cells);
+        if cells.filter_map(|cell| cell.note()).any(|note| note.len() < 5) {
+            faults.push(format!("{capability} is missing somewhere without a reason"));
+        }
+    }
+    faults
+}
+
+/// The table as Markdown.
+///
+/// ```
+/// assert!(shardgram_core::conformance::table::markdown().contains("| `accept` |"));
+/// ```
+pub fn markdown() -> String {
+    let mut page = Page::default();
+    page.text("## What each driver can do\n");
+    page.head(&["capability"]);
+    for (capability, cells) in CAPABILITIES {
+        page.row(&[capability.to_string()], cells);
+    }
+    page.notes();
+    page.text("## The behaviours of the suite\n");
+    page.head(&["behaviour", "what it shows", "tests"]);
+    for row in ROWS {
+        let tests = SUITE.iter().find(|of| of.name == row.behaviour).map_or(0, |of| of.cases.len());
+        let names = [format!("`{}`", row.behaviour), row.shows.to_owned(), tests.to_string()];
+        page.row(&names, PLATFORMS.map(|platform| of_behaviour(row.behaviour, platform)));
+    }
+    page.notes();
+    page.text("## Shown elsewhere\n");
+    page.text("On Linux, with what only a kernel, a namespace or another process has.\n");
+    page.text("| test | what it shows | drivers |\n| --- | --- | --- |");
+    for Elsewhere { file, shows, drivers } in ELSEWHERE {
+        let drivers: Vec<_> = drivers.iter().map(Driver::to_string).collect();
+        page.text(&format!("| `{file}` | {shows} | {} |", drivers.join(", ")));
+    }
+    page.text
+}
+
+/// A page that is being written, with the notes of its last table.
+#[derive(Default)]
+struct Page {
+    text: String,
+    notes: Vec<&'static str>,
+}
+
+impl Page {
+    fn text(&mut self, text: &str) {
+        let _ = writeln!(self.text, "{text}");
+    }
+
+    fn head(&mut self, names: &[&str]) {
+        let platforms = PLATFORMS.map(|platform| platform.to_string());
+        let names: Vec<_> = names.iter().copied().chain(platforms.iter().map(String::as_str)).collect();
+        self.text(&format!("| {} |\n|{}", names.join(" | "), " --- |".repeat(names.len())));
+    }
+
+    fn row(&mut self, names: &[String], cells: [Expected; 7]) {
+        let cells = cells.map(|cell| {
+            let word = match cell {
+                Yes => return "yes".to_owned(),
+                Partly(_) => "partly",
+                No(_) => "no",
+            };
+            let note = cell.note().unwrap_or_default();
+            let number = self.notes.iter().position(|known| *known == note).unwrap_or_else(|| {
+                self.notes.push(note);
+                self.notes.len() - 1
+            });
+            format!("{word} ({})", number + 1)
+        });
+        self.text(&format!("| {} | {} |", names.join(" | "), cells.join(" | ")));
+    }
+
+    fn notes(&mut self) {
+        self.text("");
+        for (number, note) in (1..).zip(std::mem::take(&mut self.notes)) {
+            self.text(&format!("{number}. {note}"));
+        }
+        self.text("");
+    }
+}

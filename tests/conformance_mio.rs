@@ -1,0 +1,13 @@
+//! The suite of conformance over mio.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test program")]
+
+#[macro_use]
+mod common;
+
+use common::conformance::RealBed;
+
+fn bed() -> Option<RealBed> {
+    Some(RealBed::mio())
+}
+
+shardgram_core::conformance!(crate::bed);
