@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::endpoints::{Endpoint, EndpointId};
 use crate::interface::Interface;
+use crate::resolver::plain;
 
 /// RFC 1035 section 2.3.4: "names 255 octets or less", which as text leaves 253 characters.
 const LONGEST_NAME: usize = 253;
@@ -219,7 +220,7 @@ impl FromStr for Dial {
 
 fn read_host(host: &str, port: u16) -> Result<Host, HostError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(Host::Address(crate::context::canonical(SocketAddr::new(ip.to_canonical(), port))));
+        return Ok(Host::Address(plain(SocketAddr::new(ip, port))));
     }
     if host.contains(':') {
         return read_scoped(host, port);
@@ -239,9 +240,7 @@ fn read_scoped(host: &str, port: u16) -> Result<Host, HostError> {
     let (ip, scope) = host.split_once('%').ok_or(HostError::Name)?;
     let ip: Ipv6Addr = ip.parse().map_err(|_| HostError::Name)?;
     match scope.parse::<u32>() {
-        Ok(index) => {
-            Ok(Host::Address(crate::context::canonical(SocketAddrV6::new(ip, port, 0, index).into())))
-        }
+        Ok(index) => Ok(Host::Address(plain(SocketAddrV6::new(ip, port, 0, index).into()))),
         // The system knows the names of interfaces, so this is for the resolver.
         Err(_) if Interface::named(scope).is_ok() => Ok(Host::Name(host.into())),
         Err(_) => Err(HostError::Scope),

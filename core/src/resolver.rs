@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
+use crate::context::canonical;
 use crate::mailbox::Bell;
 use crate::peers::PeerId;
 use crate::sync::Sender;
@@ -220,7 +221,7 @@ impl Drop for Lookup {
 pub(crate) fn in_turn(addresses: &[SocketAddr], ipv4_only: Option<bool>) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = Vec::with_capacity(addresses.len().min(MOST_READ));
     for address in addresses.iter().take(MOST_READ) {
-        let address = crate::context::canonical(SocketAddr::new(address.ip().to_canonical(), address.port()));
+        let address = plain(*address);
         let wanted = ipv4_only.is_none_or(|ipv4| ipv4 == address.is_ipv4());
         if wanted && names_a_host(address) && !all.contains(&address) {
             all.push(address);
@@ -240,6 +241,15 @@ pub(crate) fn in_turn(addresses: &[SocketAddr], ipv4_only: Option<bool>) -> Vec<
     }
     turns.truncate(MOST_ADDRESSES);
     turns
+}
+
+/// As a datagram's source is named: an IPv4 address in IPv6 clothes without them, a scope where it means something.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    let mapped = match address {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
+        SocketAddr::V4(_) => None,
+    };
+    mapped.map_or_else(|| canonical(address), |ip| (ip, address.port()).into())
 }
 
 /// Whether a datagram can be sent there and reach one host.
@@ -279,8 +289,11 @@ mod tests {
             "192.0.2.1:9",
             "[::ffff:192.0.2.1]:9",
             "192.0.2.1:10",
+            "[fe80::1%3]:9",
+            "[2001:db8::1%3]:9",
         ];
-        assert_eq!(turns(&given, None), ["192.0.2.1:9", "192.0.2.1:10"]);
+        let want = ["192.0.2.1:9", "[fe80::1%3]:9", "192.0.2.1:10", "[2001:db8::1]:9"];
+        assert_eq!(turns(&given, None), want);
     }
 
     #[test]

@@ -301,6 +301,25 @@ fn lookups_under_way_are_bounded(bed: Bed) {
     call.drain();
 }
 
+fn every_shard_hears_its_own_answers(bed: Bed) {
+    const SHARDS: u16 = 3;
+    let mut call = Call::start(bed, Config::new().shards(SHARDS));
+    let (friend, here) = friend(&mut call);
+    call.names.set(&mut call.bed, NAME, Ok(vec![HERE]), TINY);
+    for shard in (0..SHARDS).rev() {
+        let peer = call.run(shard, move |cx| cx.dial(dial(here).try_for(LONG), ()).unwrap());
+        assert_eq!(peer.shard(), shard);
+        call.tries(peer, here);
+        let from = is_greeted(&mut call, &friend);
+        call.bed.send(&friend, from, b"welcome");
+        call.hears(peer, b"welcome");
+        // Elsewhere its id means nothing.
+        let other = call.run((shard + 1) % SHARDS, move |cx| cx.io.redial(peer));
+        assert_eq!(other, Err(DialError::Gone));
+    }
+    assert_eq!(call.drain().lookups, u64::from(SHARDS));
+}
+
 fn a_drain_does_not_wait_for_names(bed: Bed) {
     let mut call = Call::start(bed, Config::new());
     call.names.set(&mut call.bed, NAME, Ok(vec![HERE]), Duration::from_secs(5));
@@ -393,6 +412,7 @@ on_all_drivers!(
     an_answer_that_nobody_waits_for_changes_nothing,
     lookups_under_way_are_bounded,
     a_drain_does_not_wait_for_names,
+    every_shard_hears_its_own_answers,
     a_handler_that_panics_loses_its_dials,
     only_what_was_dialed_is_dialed_again,
 );

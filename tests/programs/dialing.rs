@@ -1,9 +1,11 @@
-//! Addresses to which the host has no route are passed over at once, also where the better part of a name's are such.
+//! Dialing where it takes a network of one's own: addresses to which there is no route are passed over at once, and a
+//! scope says by which interface a link-local address is meant.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::common::caller::{Call, HELLO};
+use crate::common::namespace::{Host, await_link, ip, run};
 use crate::common::{Bed, PATIENCE};
 use shardgram::{AttemptFault, Config, Dial, PeerError};
 
@@ -41,4 +43,36 @@ fn addresses_without_a_route_are_passed_over(bed: Bed) {
     assert_eq!((stats.attempts, stats.attempts_failed, stats.send_failed_unreachable), (4, 3, 4));
 }
 
-in_namespaces!(addresses_without_a_route_are_passed_over);
+fn a_scope_may_be_an_index_or_a_name(bed: Bed) {
+    let host = Host::new();
+    host.cable("v0", "far");
+    host.run("ip addr add fe80::2/64 dev far nodad");
+    host.run("ip link set far up");
+    ip("addr add fe80::1/64 dev v0 nodad");
+    ip("link set v0 up");
+    await_link(run, "v0");
+    let index: u32 = run("ip -o link show v0").split(':').next().unwrap().parse().unwrap();
+    let far: u32 = host.run("ip -o link show far").split(':').next().unwrap().parse().unwrap();
+    let friend = host.inside(move || {
+        let at = SocketAddrV6::new("fe80::2".parse().unwrap(), 7_000, 0, far);
+        let socket = UdpSocket::bind(at).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    });
+    let there = SocketAddrV6::new("fe80::2".parse().unwrap(), 7_000, 0, index).into();
+    // The name of an interface is for the system to look up, its index needs nobody.
+    let mut call = Call::start_with_the_systems_names(bed);
+    for (text, lookups) in [(format!("[fe80::2%{index}]:7000"), 0), ("[fe80::2%v0]:7000".to_owned(), 1)] {
+        let peer = call.dial(text.parse::<Dial>().unwrap().try_for(LONG));
+        call.tries(peer, there);
+        let mut bytes = [0; 16];
+        let (len, from) = friend.recv_from(&mut bytes).expect("it is greeted");
+        assert_eq!(&bytes[..len], HELLO);
+        friend.send_to(b"welcome", from).unwrap();
+        assert_eq!(call.hears(peer, b"welcome").remote, there);
+        assert_eq!(call.stats().lookups, lookups);
+    }
+    assert_eq!(call.drain().dropped_foreign, 0);
+}
+
+in_namespaces!(addresses_without_a_route_are_passed_over, a_scope_may_be_an_index_or_a_name);

@@ -16,6 +16,16 @@ fn it_serves() {
 }
 
 #[test]
+fn it_may_keep_to_an_interface() {
+    let echo = Echo::start(&["--listen", "127.0.0.1:0"]);
+    let at = echo.addresses()[0].to_string();
+    let (mut command, _folder) = as_user(&example("dial"), NOBODY);
+    let output = command.args([&at, "--interface", "lo", "--try-for-ms", "10000"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.ends_with(" answers: hello\n"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn a_privileged_port_names_the_capability() {
     let (mut command, _folder) = as_user(&example("echo"), NOBODY);
     let output = command.args(["--listen", "127.0.0.1:53"]).output().unwrap();
