@@ -65,7 +65,8 @@ impl Network {
         if self.own.is_empty() || !self.steering.happens(self.strays) {
             return None;
         }
-        let is_there = |owner: &Owner| matches!(owner, Owner::Own(own) if own.local == to && !own.turned_away);
+        let is_there =
+            |owner: &Owner| matches!(owner, Owner::Own(own) if own.local == to && !own.turned_away);
         let there = self.sockets.iter().enumerate().filter(|(_, socket)| is_there(&socket.owner));
         let there: Vec<usize> = there.map(|(at, _)| at).collect();
         let chosen = self.steering.below(there.len() as u64) as usize;

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use shardgram_core::datagram::MAX_PAYLOAD_V6;
 use shardgram_core::flow::flow_shard;
-use shardgram_core::{
-    Context, Ecn, Endpoint, Handler, OpenError, Path, PeerId, SendError, Tier, Via,
-};
+use shardgram_core::{Context, Ecn, Endpoint, Handler, OpenError, Path, PeerId, SendError, Tier, Via};
 
 use crate::dice::Dice;
 use crate::ledger::{Copy, From};
@@ -311,8 +309,11 @@ impl<H: Ours> Actor<'_, '_, H> {
                 more = peer.spent > peer.earned;
             }
         }
-        let debt = to.and_then(|to| self.model.nodes[self.place.0].peers.get(&to)).map(|p| (p.earned, p.spent));
-        self.model.expect(!more, || format!("{to:?} is not validated and was sent more than it may: {debt:?} {len}"));
+        let debt =
+            to.and_then(|to| self.model.nodes[self.place.0].peers.get(&to)).map(|p| (p.earned, p.spent));
+        self.model.expect(!more, || {
+            format!("{to:?} is not validated and was sent more than it may: {debt:?} {len}")
+        });
         self.model.budget = self.model.budget.saturating_sub(1);
         let peer = to.map(|to| (self.place.0, to));
         let copy = Copy { from, to: path.remote, len, ecn, peer, hops: self.hops + 1 };
@@ -366,7 +367,11 @@ impl<H: Ours> Actor<'_, '_, H> {
         let stale = self.dice.one_in(10);
         let chosen = if stale { self.some_stale() } else { self.me.or_else(|| self.some_open()) };
         let Some(peer) = chosen else { return };
-        if act == Act::Promote { self.cx.io.promote(peer) } else { self.cx.io.demote(peer) }
+        if act == Act::Promote {
+            self.cx.io.promote(peer)
+        } else {
+            self.cx.io.demote(peer)
+        }
         let tier = self.cx.io.tier(peer);
         let right = tier.is_some() == self.is_here(peer) || self.may_be_gone(peer);
         self.model.expect(right, || format!("the tier of {peer} is {tier:?}"));
@@ -408,7 +413,8 @@ impl<H: Ours> Actor<'_, '_, H> {
         }
         let Some(path) = self.path else { return };
         let result = self.cx.io.use_path(me, path);
-        self.model.expect(result.is_ok(), || format!("{me} may not use the path it was heard on: {result:?}"));
+        self.model
+            .expect(result.is_ok(), || format!("{me} may not use the path it was heard on: {result:?}"));
         let peer = self.model.nodes[self.place.0].peers.get_mut(&me);
         let moved = peer.map(|peer| std::mem::replace(&mut peer.path, path)) != Some(path);
         self.model.reached.note("use_path", if moved { "moved" } else { "the same" });
@@ -420,7 +426,8 @@ impl<H: Ours> Actor<'_, '_, H> {
         let mut other = path;
         other.remote.set_port(path.remote.port() ^ 1);
         let right = self.cx.io.verify(path, &cookie) && !self.cx.io.verify(other, &cookie);
-        self.model.expect(right, || format!("the cookie of {path:?} does not hold, or holds for another path"));
+        self.model
+            .expect(right, || format!("the cookie of {path:?} does not hold, or holds for another path"));
         self.model.reached.note("cookie", "Ok");
     }
 
@@ -510,7 +517,8 @@ impl<H: Ours> Actor<'_, '_, H> {
             Ok(id) => {
                 node.opened_endpoints = true;
                 shard.endpoints.push(EndpointModel { id, bind, closing: false });
-                self.model.expect(open < limit, || format!("endpoint {open} was opened where {limit} may be"));
+                self.model
+                    .expect(open < limit, || format!("endpoint {open} was opened where {limit} may be"));
             }
             Err(_) => {
                 self.model.expect(all >= limit, || format!("there are {open} endpoints of {limit}"));
@@ -618,7 +626,8 @@ impl<H: Ours> Actor<'_, '_, H> {
             _ => self.dice.below(5_000_000),
         };
         // Often the same time, so that several are due at once.
-        let at = now + Duration::from_micros(if self.dice.one_in(2) { micros / 1_000 * 1_000 } else { micros });
+        let at =
+            now + Duration::from_micros(if self.dice.one_in(2) { micros / 1_000 * 1_000 } else { micros });
         let number = self.model.next_serial();
         let result = match peer {
             Some(peer) => self.cx.io.set_peer_timer(peer, at, number),
@@ -646,11 +655,14 @@ impl<H: Ours> Actor<'_, '_, H> {
                     shard.timer_ids.remove(0);
                 }
                 let right = !gone && (armed < limit || closing);
-                self.model.expect(right, || format!("timer {armed} of {peer:?} was set where {limit} may be"));
+                self.model
+                    .expect(right, || format!("timer {armed} of {peer:?} was set where {limit} may be"));
             }
             Err(_) => {
                 let right = gone || may_be_gone || armed >= limit;
-                self.model.expect(right, || format!("there are {armed} timers of {limit}, and no more for {peer:?}"));
+                self.model.expect(right, || {
+                    format!("there are {armed} timers of {limit}, and no more for {peer:?}")
+                });
             }
         }
     }

@@ -163,8 +163,12 @@ impl<const WHOLE: bool> Chaotic<WHOLE> {
         let (state, tag, active) = (peer.state, peer.tag, peer.path);
         let right = state == PeerState::Open && is == Some(tag) && from.shard() == place.1;
         let told = actor.cx.io.path(from);
-        actor.model.expect(right, || format!("a callback for {from}, which is {state:?} with {is:?}, not {tag:?}"));
-        actor.model.expect(told == Some(active), || format!("{from} is answered along {told:?}, not {active:?}"));
+        actor
+            .model
+            .expect(right, || format!("a callback for {from}, which is {state:?} with {is:?}, not {tag:?}"));
+        actor
+            .model
+            .expect(told == Some(active), || format!("{from} is answered along {told:?}, not {active:?}"));
         // Whoever is answered along this path would have got the datagram.
         let node = &actor.model.nodes[place.0];
         let others = node.open_peers(place.1).filter(|other| *other != from);
@@ -274,7 +278,9 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         // A panic leaves no decision, so it comes before there is one.
         let stranger = actor.stranger;
         if let (Some(number), Some((earned, spent))) = (payload::number_of(first), stranger) {
-            actor.model.nodes[self.place.0].left.insert((number, path.remote, path.local), earned.saturating_sub(spent));
+            actor.model.nodes[self.place.0]
+                .left
+                .insert((number, path.remote, path.local), earned.saturating_sub(spent));
         }
         dice = actor.dice.clone();
         self.leave(model, &mut dice);
@@ -379,7 +385,9 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         let mail = model.nodes[self.place.0].mail.entry((sender, self.place.1)).or_default();
         let next = mail.pop_front().map(|(note, _)| note);
         let place = self.place;
-        model.expect(next == Some(note), || format!("{place:?} got {note:?} of {from:?}, and {next:?} was next"));
+        model.expect(next == Some(note), || {
+            format!("{place:?} got {note:?} of {from:?}, and {next:?} was next")
+        });
         let mut dice = self.dice(&mut model, Some(note.number));
         let mut actor = self.actor(&mut model, cx, &dice, note.hops);
         actor.perform();
@@ -439,7 +447,8 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         let stale = !cx.peers.contains(peer) && cx.io.path(peer).is_none();
         let expected = if why == CloseReason::Restarted { PeerState::Orphaned } else { PeerState::Open };
         let right = stale && known == Some((expected, state, true));
-        model.expect(right, || format!("{peer} of {place:?} was closed as {why:?} with {state:?}: {known:?}"));
+        model
+            .expect(right, || format!("{peer} of {place:?} was closed as {why:?} with {state:?}: {known:?}"));
         if let Some(model) = model.nodes[place.0].peers.get_mut(&peer) {
             model.state = PeerState::Closed;
         }

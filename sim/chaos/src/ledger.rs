@@ -188,7 +188,9 @@ impl Ledger {
                 *left -= i64::from(counts && self.at_most_once && matches!(at, At::Exactly(_)));
             }
             None => {
-                return Err(format!("{len} bytes from {from} reached {receiver:?} at {at:?}, which nobody sent"));
+                return Err(format!(
+                    "{len} bytes from {from} reached {receiver:?} at {at:?}, which nobody sent"
+                ));
             }
         }
         Ok(0)
@@ -196,8 +198,10 @@ impl Ledger {
 
     /// A datagram that was sent to this address and never arrived.
     pub(crate) fn missing(&self, is_client: impl Fn(SocketAddr) -> bool) -> Option<String> {
-        let entries = self.entries.iter().flat_map(|(number, entries)| entries.iter().map(move |e| (number, e)));
-        let missing = |(_, e): &(&u64, &Entry)| e.arrived == 0 && e.copy.peer.is_some() && is_client(e.copy.to);
+        let entries =
+            self.entries.iter().flat_map(|(number, entries)| entries.iter().map(move |e| (number, e)));
+        let missing =
+            |(_, e): &(&u64, &Entry)| e.arrived == 0 && e.copy.peer.is_some() && is_client(e.copy.to);
         let (number, entry) = entries.into_iter().find(missing)?;
         Some(format!("datagram {number:016x} never arrived: {entry:?}"))
     }

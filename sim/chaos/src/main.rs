@@ -40,7 +40,8 @@ fn options() -> Result<Options, String> {
             options.reached = true;
             continue;
         }
-        let value = arguments.next().ok_or_else(|| format!("{name} wants a value, or is none of these:\n{USAGE}"))?;
+        let value =
+            arguments.next().ok_or_else(|| format!("{name} wants a value, or is none of these:\n{USAGE}"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{name}: {value} is no number"));
         let of_one = |one: &mut Option<Plan>| one.take().ok_or_else(|| format!("{name} comes after --seed"));
         match name.as_str() {

@@ -223,7 +223,9 @@ impl Scenario {
         let shape = dice.number();
         let mut count = Dice::of(&[shape, 1]);
         let nodes = (0..count.range(1..=3))
-            .map(|index| node(&mut Dice::of(&[seed, Purpose::Node as u64, index]), index as u8, &has, reached))
+            .map(|index| {
+                node(&mut Dice::of(&[seed, Purpose::Node as u64, index]), index as u8, &has, reached)
+            })
             .collect();
         let clients = (0..count.range(1..=8)).map(|index| client(&mut count, index as u8)).collect();
         let mut links = Dice::of(&[shape, 2]);
@@ -305,7 +307,8 @@ impl Scenario {
                 self.lossless = false;
             }
             if dice.percent(20) {
-                let (bytes, queue) = ([30_000, 3_000_000][dice.below(2) as usize], dice.range(100..=20_000) as u32);
+                let (bytes, queue) =
+                    ([30_000, 3_000_000][dice.below(2) as usize], dice.range(100..=20_000) as u32);
                 link = link.bandwidth(bytes, queue).expect("in range");
                 self.lossless = false;
             }
@@ -356,11 +359,8 @@ fn node(dice: &mut Dice, index: u8, has: &impl Fn(Part) -> bool, reached: &mut R
 fn temper(dice: &mut Dice, has: &impl Fn(Part) -> bool, is_client: bool) -> Temper {
     let share = *dice.pick(&[20, 50, 90]).unwrap_or(&50);
     let allowed = |part: &Option<Part>| part.is_none_or(has);
-    let mut acts: Vec<Act> = ACTS
-        .iter()
-        .filter(|(_, part)| dice.percent(share) && allowed(part))
-        .map(|(act, _)| *act)
-        .collect();
+    let mut acts: Vec<Act> =
+        ACTS.iter().filter(|(_, part)| dice.percent(share) && allowed(part)).map(|(act, _)| *act).collect();
     if acts.is_empty() {
         acts.push(Act::Send);
     }

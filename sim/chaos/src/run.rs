@@ -58,7 +58,8 @@ impl Plan {
         let mut command = format!("cargo run --release -p shardgram-chaos -- --seed {}", self.seed);
         if let Some(keep) = &self.keep {
             let ranges: Vec<String> = keep.iter().map(|r| format!("{}-{}", r.start, r.end)).collect();
-            command += &format!(" --keep {}", if ranges.is_empty() { "0-0".to_owned() } else { ranges.join(",") });
+            command +=
+                &format!(" --keep {}", if ranges.is_empty() { "0-0".to_owned() } else { ranges.join(",") });
         }
         if !self.without.is_empty() {
             let parts: Vec<String> = self.without.iter().map(|part| format!("{part:?}")).collect();
@@ -313,9 +314,12 @@ impl Stage {
                 let limits = node.limits;
                 let stats = self.sim.shard_stats(id, number);
                 let shard = &node.shards[usize::from(number)];
-                shard.check(&stats, &limits).map_err(|what| format!("shard {number} of node {index}: {what}"))?;
+                shard
+                    .check(&stats, &limits)
+                    .map_err(|what| format!("shard {number} of node {index}: {what}"))?;
             }
-            let forgotten = node.mail.values().filter_map(VecDeque::front).find(|(_, at)| *at + PATIENCE < now);
+            let forgotten =
+                node.mail.values().filter_map(VecDeque::front).find(|(_, at)| *at + PATIENCE < now);
             if let Some((note, _)) = forgotten {
                 return Err(format!("nobody wakes a shard of node {index} for {note:?}"));
             }
@@ -375,7 +379,8 @@ impl Stage {
         }
         let model = self.world.borrow();
         let gave_up = self.nodes.iter().any(|id| self.gave_up(id));
-        let waiting = counts.delivered as i64 - (counts.discarded + self.raw_received + total.received) as i64;
+        let waiting =
+            counts.delivered as i64 - (counts.discarded + self.raw_received + total.received) as i64;
         let mut wrong = Vec::new();
         let mut want = |holds: bool, what: String| {
             if !holds {
@@ -431,10 +436,16 @@ impl Stage {
         want(zero <= self.port_zero * 2, format!("node {index} dropped {zero} datagrams of port 0"));
         let panics: u64 = node.shards.iter().map(|shard| shard.panics).sum();
         let dropped = stats.dropped_panicked;
-        want(panics > 0 || dropped == 0, format!("{dropped} datagrams were dropped by panics on node {index}"));
+        want(
+            panics > 0 || dropped == 0,
+            format!("{dropped} datagrams were dropped by panics on node {index}"),
+        );
         for ((from, to), mail) in &node.mail {
             let (count, next) = (mail.len(), mail.front());
-            want(count == 0, format!("{count} messages from {from:?} to {to} of node {index} wait: {next:?}"));
+            want(
+                count == 0,
+                format!("{count} messages from {from:?} to {to} of node {index} wait: {next:?}"),
+            );
         }
         for (number, shard) in node.shards.iter().enumerate().filter(|(_, shard)| !shard.ended) {
             let late = shard.timers.iter().find(|(_, timer)| timer.at + Duration::from_millis(5) < now);
@@ -531,7 +542,11 @@ impl Stage {
         let (key, from) = *dice.pick(&self.clients)?;
         let doors: Vec<_> = self.doors.iter().filter(|door| door.is_ipv4() == from.is_ipv4()).collect();
         // Mostly the same one, so that peers last.
-        let door = if dice.one_in(4) { dice.pick(&doors) } else { doors.get(usize::from(from.port()) % doors.len().max(1)) };
+        let door = if dice.one_in(4) {
+            dice.pick(&doors)
+        } else {
+            doors.get(usize::from(from.port()) % doors.len().max(1))
+        };
         Some((key, from, **door?))
     }
 
@@ -581,7 +596,9 @@ impl Stage {
             let port = if dice.one_in(8) { 0 } else { dice.range(1..=65_535) as u16 };
             let forged = match to {
                 SocketAddr::V4(_) => SocketAddr::from(([10, 66, 0, dice.below(4) as u8], port)),
-                SocketAddr::V6(_) => SocketAddr::from(([0xfd00, 66, 0, 0, 0, 0, 0, dice.below(4) as u16], port)),
+                SocketAddr::V6(_) => {
+                    SocketAddr::from(([0xfd00, 66, 0, 0, 0, 0, 0, dice.below(4) as u16], port))
+                }
             };
             let victim = dice.pick(&self.clients).map(|(_, address)| *address);
             let from = victim.filter(|v| v.is_ipv4() == to.is_ipv4() && dice.one_in(3)).unwrap_or(forged);

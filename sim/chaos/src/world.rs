@@ -81,7 +81,13 @@ impl Model {
     }
 
     /// A message was put into a mailbox, or given back.
-    pub(crate) fn told(&mut self, node: usize, (from, to): (Option<u16>, u16), sent: (Note, Instant), taken: bool) {
+    pub(crate) fn told(
+        &mut self,
+        node: usize,
+        (from, to): (Option<u16>, u16),
+        sent: (Note, Instant),
+        taken: bool,
+    ) {
         let model = &mut self.nodes[node];
         let (waiting, limit) = (model.waiting_for(to), model.limits.mailbox);
         let ended = model.shards[usize::from(to)].ended;
@@ -280,7 +286,10 @@ impl ShardModel {
         }
         if told && !(self.queued..=self.queued + self.maybe_queued).contains(&is.queued) {
             let (least, more) = (self.queued, self.maybe_queued);
-            return Err(format!("queued counts {}, and callbacks say {least} and at most {more} more", is.queued));
+            return Err(format!(
+                "queued counts {}, and callbacks say {least} and at most {more} more",
+                is.queued
+            ));
         }
         let outbox = is.queued.wrapping_sub(is.submitted);
         for (what, value, most) in [
