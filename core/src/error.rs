@@ -108,6 +108,9 @@ pub enum DialError {
     /// The peer was opened by its address, or came by itself: there is nothing to dial again.
     #[error("the peer was not dialed")]
     NotDialed,
+    /// The shard ends: it is closing its peers.
+    #[error("the shard ends, so its peers are being closed")]
+    Ending,
     /// The peer was closed, or its id belongs to another shard.
     #[error("the peer is gone")]
     Gone,

@@ -3,14 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use shardgram_core::datagram::MAX_PAYLOAD_V6;
+use shardgram_core::datagram::{MAX_PAYLOAD_V6, SocketId};
 use shardgram_core::flow::flow_shard;
-use shardgram_core::{Context, Ecn, Endpoint, Handler, OpenError, Path, PeerId, SendError, Tier, Via};
+use shardgram_core::{
+    Context, Dial, DialError, Ecn, Endpoint, Handler, OpenError, Path, PeerId, SendError, Tier, Via,
+};
 
 use crate::dice::Dice;
 use crate::ledger::{Copy, From};
 use crate::payload;
-use crate::plan::Act;
+use crate::plan::{Act, NAMES};
 use crate::world::{EndpointModel, MAX_HOPS, Model, Note, PeerModel, PeerState, Pending, Tag, TimerModel};
 
 /// Timers that a handler remembers, so that it may cancel them.
@@ -82,6 +84,8 @@ impl<H: Ours> Actor<'_, '_, H> {
             Act::UsePath | Act::UseWrongPath => self.use_path(act),
             Act::Cookie => self.cookie(),
             Act::Answer | Act::AnswerNobody => self.answer(act),
+            Act::Dial => self.dial(),
+            Act::Redial => self.redial(),
         }
     }
 
@@ -108,7 +112,8 @@ impl<H: Ours> Actor<'_, '_, H> {
     fn may_be_gone(&self, peer: PeerId) -> bool {
         let node = &self.model.nodes[self.place.0];
         let closing = node.shards[usize::from(self.place.1)].endpoints.iter().any(|e| e.closing);
-        node.peers.get(&peer).is_some_and(|p| closing && p.path.socket.as_endpoint().is_some())
+        let on_endpoint = |p: &PeerModel| p.dialed || p.path.socket.as_endpoint().is_some();
+        node.peers.get(&peer).is_some_and(|p| closing && on_endpoint(p))
     }
 
     fn some_open(&mut self) -> Option<PeerId> {
@@ -253,6 +258,10 @@ impl<H: Ours> Actor<'_, '_, H> {
                 let unvalidated = node.peers.get(&to).is_some_and(|p| !p.validated);
                 self.model.expect(limited && unvalidated, || format!("{to} may be sent {len} bytes"));
             }
+            Err(SendError::NoAddress) => {
+                let dialed = self.model.nodes[self.place.0].peers.get(&to).is_some_and(|p| p.dialed);
+                self.model.expect(dialed, || format!("{to} has no address, and was not dialed"));
+            }
             Err(SendError::Full) => {
                 if let Some(peer) = self.model.nodes[self.place.0].peers.get_mut(&to) {
                     peer.refused = true;
@@ -338,6 +347,7 @@ pub(crate) fn send_outcome(result: &Result<(), SendError>) -> &'static str {
         Err(SendError::Full) => "Full",
         Err(SendError::TooLong { .. }) => "TooLong",
         Err(SendError::Stale) => "Stale",
+        Err(SendError::NoAddress) => "NoAddress",
         Err(SendError::Unvalidated { .. }) => "Unvalidated",
         Err(_) => "other",
     }
@@ -413,8 +423,9 @@ impl<H: Ours> Actor<'_, '_, H> {
         }
         let Some(path) = self.path else { return };
         let result = self.cx.io.use_path(me, path);
-        self.model
-            .expect(result.is_ok(), || format!("{me} may not use the path it was heard on: {result:?}"));
+        let dialed = self.model.nodes[self.place.0].peers.get(&me).is_some_and(|p| p.dialed);
+        let right = result.is_ok() || dialed;
+        self.model.expect(right, || format!("{me} may not use the path it was heard on: {result:?}"));
         let peer = self.model.nodes[self.place.0].peers.get_mut(&me);
         let moved = peer.map(|peer| std::mem::replace(&mut peer.path, path)) != Some(path);
         self.model.reached.note("use_path", if moved { "moved" } else { "the same" });
@@ -447,11 +458,13 @@ impl<H: Ours> Actor<'_, '_, H> {
             path,
             mark: Ecn::NotEct,
             refused: false,
+            dialed: false,
         };
         let again = node.peers.insert(peer, model).is_some();
         let shard = &mut node.shards[usize::from(self.place.1)];
         shard.open += 1;
-        let (open, limit) = (shard.open, node.limits.peers);
+        // Some that are gone may not have been told yet.
+        let (open, limit) = (self.cx.peers.len(), node.limits.peers);
         self.model.expect(!again, || format!("{peer} names a second peer"));
         self.model.expect(open <= limit, || format!("{open} peers are open where {limit} may be"));
     }
@@ -512,7 +525,7 @@ impl<H: Ours> Actor<'_, '_, H> {
         let limit = node.limits.endpoints;
         let shard = &mut node.shards[usize::from(self.place.1)];
         let open = shard.endpoints.iter().filter(|e| !e.closing).count();
-        let all = shard.endpoints.len();
+        let (all, dialed) = (shard.endpoints.len(), node.dialed);
         match result {
             Ok(id) => {
                 node.opened_endpoints = true;
@@ -521,7 +534,8 @@ impl<H: Ours> Actor<'_, '_, H> {
                     .expect(open < limit, || format!("endpoint {open} was opened where {limit} may be"));
             }
             Err(_) => {
-                self.model.expect(all >= limit, || format!("there are {open} endpoints of {limit}"));
+                self.model
+                    .expect(all >= limit || dialed, || format!("there are {open} endpoints of {limit}"));
             }
         }
     }
@@ -604,6 +618,59 @@ impl<H: Ours> Actor<'_, '_, H> {
         self.model.reached.note("close_endpoint", if again { "again" } else { "Ok" });
         let address = self.cx.io.endpoint_address(id);
         self.model.expect(address.is_none(), || format!("a closed endpoint has the address {address:?}"));
+    }
+}
+
+/// Peers that are known by their names.
+impl<H: Ours> Actor<'_, '_, H> {
+    fn dial(&mut self) {
+        let name = self.dice.pick(&NAMES).copied().unwrap_or("nobody.test");
+        let port = self.some_target(true).map_or(7_000, |target| target.port()).max(1);
+        let Ok(dial) = Dial::to(name, port) else {
+            return self.model.fail(|| format!("{name}:{port} is no host"));
+        };
+        let time = Duration::from_millis(self.dice.range(1..=30));
+        let mut dial = dial.try_for(time).look_up_within(time);
+        let endpoints = self.model.shard(self.place).endpoints.clone();
+        if self.dice.one_in(3)
+            && let Some(endpoint) = self.dice.pick(&endpoints)
+        {
+            dial = dial.via(endpoint.id);
+        }
+        let tag = Tag(self.model.next_serial());
+        let result = self.cx.dial(dial, tag);
+        self.model.reached.note("dial", dial_outcome(&result));
+        let Ok(peer) = result else { return };
+        let nowhere = SocketAddr::new([0; 4].into(), 0);
+        let path = Path { local: nowhere, remote: nowhere, socket: SocketId::endpoint(0) };
+        self.opened(peer, Pending { path, tag, earned: 0, spent: 0 }, true);
+        let node = &mut self.model.nodes[self.place.0];
+        (node.dialed, node.opened_endpoints) = (true, true);
+        if let Some(peer) = node.peers.get_mut(&peer) {
+            peer.dialed = true;
+        }
+    }
+
+    fn redial(&mut self) {
+        let Some(peer) = self.some_open() else { return };
+        let result = self.cx.io.redial(peer);
+        self.model.reached.note("redial", dial_outcome(&result));
+        let dialed = self.model.nodes[self.place.0].peers.get(&peer).is_some_and(|p| p.dialed);
+        let right = dialed || result.is_err();
+        self.model.expect(right, || format!("{peer} was redialed, and never dialed"));
+    }
+}
+
+fn dial_outcome<T>(result: &Result<T, DialError>) -> &'static str {
+    match result {
+        Ok(_) => "Ok",
+        Err(DialError::TableFull) => "TableFull",
+        Err(DialError::LookupsFull) => "LookupsFull",
+        Err(DialError::NoSuchEndpoint) => "NoSuchEndpoint",
+        Err(DialError::NotDialed) => "NotDialed",
+        Err(DialError::Gone) => "Gone",
+        Err(DialError::Ending) => "Ending",
+        Err(_) => "other",
     }
 }
 

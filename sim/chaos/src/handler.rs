@@ -1,6 +1,7 @@
 //! Handlers that do anything a handler may, and compare what happens to them with the model.
 
 use std::cell::RefMut;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use shardgram_core::flow::flow_shard;
@@ -160,9 +161,10 @@ impl<const WHOLE: bool> Chaotic<WHOLE> {
         let node = &mut actor.model.nodes[place.0];
         let Some(peer) = node.peers.get_mut(&from) else { return };
         peer.last_seen = now;
-        let (state, tag, active) = (peer.state, peer.tag, peer.path);
+        let (state, tag, active, dialed) = (peer.state, peer.tag, peer.path, peer.dialed);
         let right = state == PeerState::Open && is == Some(tag) && from.shard() == place.1;
         let told = actor.cx.io.path(from);
+        let active = if dialed { told.unwrap_or(active) } else { active };
         actor
             .model
             .expect(right, || format!("a callback for {from}, which is {state:?} with {is:?}, not {tag:?}"));
@@ -408,6 +410,28 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         self.leave(model, &mut dice);
     }
 
+    fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, remote: SocketAddr) {
+        let mut model = self.enter("on_attempt");
+        let path = cx.io.path(peer).filter(|path| path.remote == remote);
+        let place = self.place;
+        let node = &mut model.nodes[place.0];
+        let known = node.peers.get_mut(&peer).filter(|p| p.dialed && p.state == PeerState::Open);
+        let right = path.is_some() && known.is_some();
+        if let (Some(known), Some(path)) = (known, path) {
+            known.path = path;
+        }
+        model.expect(right, || format!("{peer} of {place:?} tries {remote}, along {path:?}"));
+        let mut dice = self.dice(&mut model, None);
+        let mut actor = self.actor(&mut model, cx, &dice, 2);
+        actor.me = Some(peer);
+        if actor.may_go_on() {
+            actor.send(Some(peer));
+        }
+        actor.perform();
+        dice = actor.dice.clone();
+        self.leave(model, &mut dice);
+    }
+
     fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
         let mut model = self.enter("on_peer_error");
         let open = model.nodes[self.place.0].is_open(peer) && cx.peers.contains(peer);
@@ -417,6 +441,8 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
             PeerError::Unreachable => "Unreachable",
             PeerError::TooLong { .. } => "TooLong",
             PeerError::NotOpened { .. } => "NotOpened",
+            PeerError::Unresolved { .. } => "Unresolved",
+            PeerError::NoAnswer { .. } => "NoAnswer",
             _ => "other",
         };
         model.reached.note("peer error", name);

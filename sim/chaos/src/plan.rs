@@ -46,11 +46,13 @@ pub enum Part {
     Tiers,
     /// Local addresses that come and go.
     Addresses,
+    /// Peers that are known by their names.
+    Dials,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Faults,
         Self::MisSteering,
         Self::Trains,
@@ -62,6 +64,7 @@ impl Part {
         Self::Timers,
         Self::Tiers,
         Self::Addresses,
+        Self::Dials,
     ];
 }
 
@@ -99,9 +102,11 @@ pub(crate) enum Act {
     Cookie,
     Answer,
     AnswerNobody,
+    Dial,
+    Redial,
 }
 
-const ACTS: [(Act, Option<Part>); 31] = [
+const ACTS: [(Act, Option<Part>); 33] = [
     (Act::Send, None),
     (Act::SendToOther, None),
     (Act::SendToStale, None),
@@ -133,7 +138,12 @@ const ACTS: [(Act, Option<Part>); 31] = [
     (Act::Cookie, None),
     (Act::Answer, None),
     (Act::AnswerNobody, None),
+    (Act::Dial, Some(Part::Dials)),
+    (Act::Redial, Some(Part::Dials)),
 ];
+
+/// Names that are known in every run, beside one that is not.
+pub(crate) const NAMES: [&str; 4] = ["doors.test", "clients.test", "down.test", "nobody.test"];
 
 /// How a node's handlers are. A seed leaves out about half of what there is, so that the rest meets more often.
 #[derive(Clone, Debug)]
@@ -393,7 +403,7 @@ fn small(dice: &mut Dice, choices: &[u32]) -> u32 {
 
 /// Every setting that means something without a kernel, and the values it may get: small ones above all, since
 /// bounds are what is to be met.
-const SETTERS: [(&str, Setter); 31] = [
+const SETTERS: [(&str, Setter); 32] = [
     ("shards", |c, d| c.shards(d.range(1..=4) as u16)),
     ("max_peers", |c, d| c.max_peers(small(d, &[1, 2, 3, 8, 64]))),
     ("max_paths_per_peer", |c, d| c.max_paths_per_peer(small(d, &[1, 2, 3, 8]) as u8)),
@@ -409,6 +419,7 @@ const SETTERS: [(&str, Setter); 31] = [
     ("send_queue_bytes", |c, d| c.send_queue_bytes(small(d, &[4 << 10, 16 << 10]))),
     ("send_backlog_bytes", |c, d| c.send_backlog_bytes(small(d, &[64 << 10, 128 << 10]))),
     ("mailbox_len", |c, d| c.mailbox_len(small(d, &[1, 2, 5, 64]))),
+    ("max_lookups", |c, d| c.max_lookups(small(d, &[1, 2, 5]))),
     ("max_timers", |c, d| c.max_timers(small(d, &[1, 2, 5, 100]))),
     ("max_endpoints", |c, d| c.max_endpoints(small(d, &[0, 1, 2, 5]))),
     ("receive_socket_bytes", |c, d| c.receive_socket_bytes(small(d, &[4 << 10, 16 << 10, 1 << 20]))),

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shardgram_core::shard_loop::Ending;
-use shardgram_core::{Config, Ecn, PeerError, Snapshot};
+use shardgram_core::{Config, Ecn, LookupError, PeerError, Snapshot};
 use shardgram_sim::{NodeId, Sim, SocketKey};
 
 use crate::dice::Dice;
 use crate::handler::Chaotic;
 use crate::ledger::{Arrived, At, Copy, From, Ledger, Receiver};
 use crate::payload;
-use crate::plan::{Action, NodePlan, Part, Purpose, Scenario, What};
+use crate::plan::{Action, NAMES, NodePlan, Part, Purpose, Scenario, What};
 use crate::quiet::with_kept;
 use crate::reached::Reached;
 use crate::world::{Limits, Model, NodeModel, Note, PeerState, ShardModel, World};
@@ -182,6 +182,7 @@ impl Stage {
             port_zero,
         };
         stage.find_doors();
+        stage.set_names();
         stage
     }
 
@@ -199,6 +200,14 @@ impl Stage {
             }
         }
         self.world.borrow_mut().targets.extend(&self.doors);
+    }
+
+    fn set_names(&mut self) {
+        let ips = |all: &[SocketAddr]| all.iter().map(|address| address.ip()).collect();
+        let found = [Ok(ips(&self.doors)), Ok(ips(&self.scenario.clients)), Err(LookupError::Temporary)];
+        for (name, addresses) in NAMES.into_iter().zip(found) {
+            self.sim.name(name, addresses, Duration::from_millis(3));
+        }
     }
 
     fn start(&mut self) -> Result<(), String> {
@@ -235,6 +244,7 @@ fn model_of(node: &NodePlan) -> NodeModel {
         ends_by: None,
         stopped: false,
         opened_endpoints: false,
+        dialed: false,
         left: Default::default(),
     }
 }

@@ -126,6 +126,8 @@ pub(crate) struct NodeModel {
     pub(crate) ends_by: Option<Instant>,
     pub(crate) stopped: bool,
     pub(crate) opened_endpoints: bool,
+    /// Dialed peers have endpoints that no handler asked for.
+    pub(crate) dialed: bool,
     /// Datagrams that `accept` saw, and what its answers left of the amplification limit.
     pub(crate) left: BTreeMap<(u64, SocketAddr, SocketAddr), u64>,
 }
@@ -167,6 +169,8 @@ pub(crate) struct PeerModel {
     pub(crate) path: Path,
     pub(crate) mark: shardgram_core::Ecn,
     pub(crate) refused: bool,
+    /// It is known by a name, and has the address that is tried.
+    pub(crate) dialed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -309,6 +313,9 @@ impl ShardModel {
 /// Whether a peer may be told that it is closed for this reason.
 pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Instant) -> bool {
     let Some(peer) = node.peers.get(&id) else { return false };
+    if why == CloseReason::EndpointClosed && peer.dialed {
+        return true;
+    }
     let on_closing = |shard: &ShardModel| shard.endpoints.iter().any(|e| e.closing);
     match why {
         CloseReason::Asked => peer.asked_to_close || node.shards.iter().any(|s| s.asked.contains(&id)),

@@ -11,7 +11,7 @@ const HAVE_TO_HAPPEN: &str = "
 accept: Peer, Connect, Done, Reply, Drop, PathOf a peer, PathOf a peer elsewhere, PathOf nobody,
     PathOf nobody elsewhere
 callback: accept, on_closed, on_datagram, on_drain, on_message, on_peer_error, on_start, on_timer, on_train,
-    on_turn_end, on_writable
+    on_turn_end, on_writable, on_attempt
 closed: Asked, Idle, EndpointClosed, AddressGone, Restarted, Drained
 ending: Drained, DrainDeadline, Stopped, TooManyRestarts
 on_drain: WhenIdle, WhenPeersGone
@@ -35,8 +35,10 @@ cancel: Ok, None
 timer: of a peer
 tell: Ok, Full, nowhere
 message: of a shard, of a handle
-peer error: Refused, Unreachable, TooLong, NotOpened
+peer error: Refused, Unreachable, TooLong, NotOpened, Unresolved, NoAnswer
 datagram: truncated
+dial: Ok, TableFull, LookupsFull, NoSuchEndpoint
+redial: Ok, NotDialed
 cookie: Ok
 set_ecn: Ok
 validated: Ok
