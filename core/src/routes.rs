@@ -329,6 +329,8 @@ impl Routes {
         if let Some(route) = self.get_mut(peer) {
             (route.first, route.active, route.paths, route.last_seen) = (record, record, 1, stamp);
             route.forget_trains();
+            // A train of this turn goes along a path that is gone, and nothing may join it.
+            route.open_turn = 0;
         }
     }
 
