@@ -25,6 +25,8 @@ pub mod handler;
 pub mod mailbox;
 pub mod outbox;
 pub mod peers;
+#[doc(hidden)]
+pub mod planted;
 pub mod resolver;
 pub mod shard_loop;
 pub mod stats;

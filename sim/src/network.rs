@@ -129,6 +129,7 @@ pub(crate) struct Network {
     pub(crate) links: Links,
     pub(crate) log: EventLog,
     pub(crate) mis_steer: Probability,
+    pub(crate) strays: Probability,
     /// How likely the system refuses a peer a socket of its own.
     pub(crate) refused_sockets: Probability,
     pub(crate) partitions: Partitions,
@@ -140,7 +141,7 @@ pub(crate) struct Network {
     epoch: Instant,
     now_ns: u64,
     pub(crate) faults: Dice,
-    steering: Dice,
+    pub(crate) steering: Dice,
     /// For what the systems of hosts do.
     pub(crate) order: Dice,
     pipes: Pipes,
@@ -166,6 +167,7 @@ impl Network {
             links: Links::default(),
             log: EventLog::new(),
             mis_steer: Probability::default(),
+            strays: Probability::default(),
             refused_sockets: Probability::default(),
             partitions: Partitions::default(),
             uplinks: Uplinks::default(),
@@ -700,7 +702,8 @@ impl Network {
             let further = 1 + self.steering.below(u64::from(shards) - 1);
             shard = ((u64::from(shard) + further) % u64::from(shards)) as u16;
         }
-        group.socket(shard)
+        let socket = group.socket(shard)?;
+        Some(self.stray(to).unwrap_or(socket))
     }
 
     fn hand_over(&mut self, flight: u32, at: u32, at_ns: u64) {
