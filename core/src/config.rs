@@ -879,6 +879,15 @@ impl Config {
     pub fn accept_choice(&self) -> AcceptChoice {
         self.accept
     }
+    /// After how long a silent peer is closed; `None` if it never is.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// assert_eq!(shardgram_core::Config::new().idle_limit(), Some(Duration::from_secs(120)));
+    /// ```
+    pub fn idle_limit(&self) -> Option<Duration> {
+        self.idle_timeout
+    }
     /// How long a shard gives peers to send more; `None` if it does not.
     ///
     /// ```

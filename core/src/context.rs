@@ -112,6 +112,8 @@ pub struct Io<H: Handler> {
     pub(crate) max_datagram: usize,
     /// What may still be answered to the datagram that `accept` looks at, under the amplification limit.
     pub(crate) stranger: Option<(Path, u64)>,
+    /// The shard closes its peers for the last time.
+    pub(crate) ending: bool,
 }
 
 impl<H: Handler> std::fmt::Debug for Io<H> {
@@ -444,6 +446,9 @@ impl<H: Handler> Context<'_, H> {
     /// }
     /// ```
     pub fn open(&mut self, via: Via, remote: SocketAddr, state: H::Peer) -> Result<PeerId, OpenError> {
+        if self.io.ending {
+            return Err(OpenError::Ending);
+        }
         if remote.port() == 0 {
             return Err(OpenError::PortZero);
         }

@@ -39,6 +39,8 @@ pub struct SocketId(u32);
 impl SocketId {
     const ENDPOINT: u32 = 1 << 31;
     const CONNECTED: u32 = 1 << 30;
+    /// An endpoint that is never open: there are fewer.
+    pub(crate) const NOT_OPEN: Self = Self::endpoint((1 << 30) - 1);
 
     /// The listener with this index.
     ///

@@ -89,6 +89,9 @@ impl<H: Handler> Context<'_, H> {
     /// }
     /// ```
     pub fn dial(&mut self, dial: Dial, state: H::Peer) -> Result<PeerId, DialError> {
+        if self.io.ending {
+            return Err(DialError::Ending);
+        }
         if let Origin::Shared(endpoint) = dial.from
             && self.io.endpoints.get(endpoint).is_none()
         {

@@ -17,6 +17,7 @@ use crate::links::State;
 use crate::mailbox::{Forwarded, Mail};
 use crate::multicast::is_for_many;
 use crate::peers::{PeerId, Peers};
+use crate::planted::{self, Fault};
 use crate::routes::AddPath;
 
 /// A shard's handler with all it works on.
@@ -230,16 +231,23 @@ impl<H: Handler> Dispatch<H> {
     }
 
     fn message(&mut self, origin: Origin, message: H::Message) {
-        self.io.stats.messages.add(1);
+        if !self.panicked {
+            self.io.stats.messages.add(1);
+        }
         self.call(|handler, cx| handler.on_message(cx, origin, message));
     }
 
     fn forwarded(&mut self, mut forwarded: Forwarded) {
-        let Forwarded { path, meta, peer, segment, .. } = forwarded;
-        self.io.stats.forwarded_in.add(datagrams_in(forwarded.bytes.len(), segment) as u64);
+        let Forwarded { path, meta, peer, segment, allowance, .. } = forwarded;
+        let count = datagrams_in(forwarded.bytes.len(), segment) as u64;
+        self.io.stats.forwarded_in.add(count);
+        if self.panicked {
+            return self.io.stats.dropped_panicked.add(count);
+        }
         if let Some(group) = forwarded.group {
             self.io.groups.current = group;
         }
+        self.io.stranger = allowance.map(|left| (path, left));
         let bytes = &mut forwarded.bytes[..];
         if segment != 0 {
             return self
@@ -251,6 +259,7 @@ impl<H: Handler> Dispatch<H> {
             (None, Some(peer)) => self.join_path(peer, datagram),
             (None, None) => self.admit(datagram),
         }
+        self.io.stranger = None;
     }
 
     #[inline]
@@ -277,7 +286,7 @@ impl<H: Handler> Dispatch<H> {
     #[inline]
     fn heard_of(&mut self, peer: PeerId, datagrams: usize, bytes: usize) {
         let stamp = self.io.stamp;
-        let gain = u64::from(self.io.amplification_limit) * bytes as u64;
+        let gain = if self.io.amplification_limit == 0 { 0 } else { self.io.gain(bytes) };
         if self.io.tier_policy != TierPolicy::Listener {
             self.io.warm(peer, datagrams);
         }
@@ -328,7 +337,12 @@ impl<H: Handler> Dispatch<H> {
             let allowance = u64::from(self.io.amplification_limit) * datagram.len() as u64;
             self.io.stranger = Some((*datagram.path, allowance));
         }
-        let decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
+        let mut decision = self.call(|handler, cx| handler.accept(cx, &mut datagram));
+        if self.panicked {
+            // `accept` has decided, and then a peer that it closed had its last callback fail.
+            let decided = decision.take();
+            let _ = guarded(move || drop(decided));
+        }
         match decision {
             Some(Accept::Peer(state)) => drop(self.new_peer(state, datagram)),
             Some(Accept::Connect(state)) => {
@@ -397,14 +411,16 @@ impl<H: Handler> Dispatch<H> {
                 }
                 self.deliver(peer, datagram);
             }
+            AddPath::Full | AddPath::Gone if planted::is(Fault::MiscountedDrop) => {}
             AddPath::Full | AddPath::Gone => self.io.stats.dropped_paths_full.add(1),
         }
     }
 
     fn forward_one(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
         let Datagram { path: &path, meta, .. } = *datagram;
+        let allowance = self.io.stranger.take().map(|(_, left)| left);
         let (group, bytes) = (self.io.group(datagram), datagram.bytes.to_vec());
-        self.forward(shard, Forwarded { path, group, meta, peer, segment: 0, bytes });
+        self.forward(shard, Forwarded { path, group, meta, peer, segment: 0, allowance, bytes });
     }
 
     /// Hands a datagram or a train to the shard it belongs to.
@@ -449,6 +465,9 @@ impl<H: Handler> Dispatch<H> {
         };
         if arrival.remote != link.path.remote {
             self.io.stats.redispatched.add(count);
+            if planted::is(Fault::DroppedForeign) {
+                return self.io.stats.dropped_foreign.add(count);
+            }
             return self.train(Path { remote: arrival.remote, ..link.path }, None, arrival);
         }
         let owner = match link.state {
@@ -503,7 +522,9 @@ impl<H: Handler> Dispatch<H> {
             {
                 let ReceivedTrain { meta, segment, bytes, .. } = train;
                 let (group, bytes) = (self.io.groups.of(meta), bytes.to_vec());
-                return self.forward(owner, Forwarded { path, group, meta, peer: None, segment, bytes });
+                // No part of it has been seen by `accept`.
+                let (peer, allowance) = (None, None);
+                return self.forward(owner, Forwarded { path, group, meta, peer, segment, allowance, bytes });
             }
             if let Some(peer) = known.filter(|_| H::WHOLE_TRAINS && self.takes_whole(&train)) {
                 return self.deliver_train(peer, train);

@@ -80,6 +80,9 @@ pub enum OpenError {
         /// The shard that owns the 4-tuple.
         shard: u16,
     },
+    /// The shard ends: it is closing its peers.
+    #[error("the shard ends, so its peers are being closed")]
+    Ending,
     /// The local and the remote address are of different families.
     #[error("the remote address is of another family than the socket")]
     FamilyMismatch,
@@ -106,6 +109,9 @@ pub enum DialError {
     /// The peer was opened by its address, or came by itself: there is nothing to dial again.
     #[error("the peer was not dialed")]
     NotDialed,
+    /// The shard ends: it is closing its peers.
+    #[error("the shard ends, so its peers are being closed")]
+    Ending,
     /// The peer was closed, or its id belongs to another shard.
     #[error("the peer is gone")]
     Gone,

@@ -101,6 +101,8 @@ impl<H: Handler> Io<H> {
     /// a feed is handled where it is received. A listener's hands each datagram to the shard that owns its sender, unless
     /// the membership is one of [`Membership::every_shard`].
     ///
+    /// What a handler that panicked had joined is left when another takes over.
+    ///
     /// # Errors
     /// See [`JoinError`]: what can be told at once.
     ///
@@ -120,7 +122,8 @@ impl<H: Handler> Io<H> {
     }
 
     /// Leaves a group that was joined in this very way: same group, source and interface. With the next turn; what has
-    /// come by then is still handed over. Closing an endpoint leaves all its groups.
+    /// come by then is still handed over. Closing an endpoint leaves all its groups. A group of the configuration that was left
+    /// stays so until it is joined again.
     ///
     /// # Errors
     /// See [`JoinError`]: what can be told at once.

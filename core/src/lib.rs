@@ -25,6 +25,8 @@ pub mod handler;
 pub mod mailbox;
 pub mod outbox;
 pub mod peers;
+#[doc(hidden)]
+pub mod planted;
 pub mod resolver;
 pub mod shard_loop;
 pub mod stats;
@@ -41,6 +43,7 @@ mod endpoints;
 mod groups;
 mod idle;
 mod interface;
+mod join_error;
 mod links;
 mod multicast;
 mod path_mtu;

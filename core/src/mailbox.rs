@@ -42,6 +42,8 @@ pub(crate) struct Forwarded {
     pub(crate) peer: Option<PeerId>,
     /// Bytes of each datagram of a train but the last; 0 for a single one.
     pub(crate) segment: usize,
+    /// What `accept` left of the amplification limit, if it has seen this datagram.
+    pub(crate) allowance: Option<u64>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -301,7 +303,7 @@ mod tests {
         let any = ([127, 0, 0, 1], 9).into();
         let path = Path { local: any, remote: any, socket: SocketId::listener(0) };
         let meta = Meta::default();
-        Forwarded { path, group: None, meta, peer: None, segment: 0, bytes: vec![0; len] }
+        Forwarded { path, group: None, meta, peer: None, segment: 0, allowance: None, bytes: vec![0; len] }
     }
 
     fn one<M>(len: usize) -> (Postbox<M>, Mailbox<M>) {

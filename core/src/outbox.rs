@@ -9,6 +9,7 @@ use crate::datagram::{Path, RxSlice, SocketId};
 use crate::ecn::Ecn;
 use crate::error::SendError;
 use crate::peers::PeerId;
+use crate::planted::{self, Fault};
 use crate::routes::Route;
 
 const NONE: u32 = u32::MAX;
@@ -301,6 +302,14 @@ impl Outbox {
     }
 
     /// How many of the trains are more than one datagram.
+    /// Gives up what was to leave by an endpoint that closes now: it will fail as sent by a socket that is not open,
+    /// and not leave by another one that gets the same slot before the outbox is carried out.
+    pub(crate) fn forsake(&mut self, socket: SocketId) {
+        for train in self.trains.iter_mut().filter(|train| train.path.socket == socket) {
+            (train.path.socket, train.via) = (SocketId::NOT_OPEN, SocketId::NOT_OPEN);
+        }
+    }
+
     pub(crate) fn long_trains(&self) -> usize {
         self.long
     }
@@ -491,6 +500,8 @@ impl Outbox {
             let piece = self.push_piece(source);
             self.pieces[last].next = piece;
             self.trains[route.open_train as usize].last = piece;
+        } else if planted::is(Fault::LeakedBuffer) {
+            self.kept += u32::from(matches!(source, Source::Buffer(_)));
         }
         true
     }

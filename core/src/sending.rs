@@ -245,6 +245,13 @@ impl<H: Handler> Io<H> {
         Err(SendError::Unvalidated { left })
     }
 
+    /// What a datagram of a peer adds to its allowance: the first one earns it once, and `accept` may have spent
+    /// some.
+    pub(crate) fn gain(&mut self, bytes: usize) -> u64 {
+        let earned = u64::from(self.amplification_limit) * bytes as u64;
+        self.stranger.take().map_or(earned, |(_, left)| left)
+    }
+
     /// Where the bytes of a reply lie: in the receive buffer, or copied if there is none behind it.
     #[inline]
     pub(crate) fn source_of(&mut self, datagram: &Datagram<'_>, len: usize) -> Result<Source, SendError> {

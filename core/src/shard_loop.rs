@@ -28,6 +28,7 @@ use crate::links::Links;
 use crate::mailbox::{Budget, Mailbox, Postbox};
 use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::Peers;
+use crate::planted::{self, Fault};
 use crate::promotion::Thrift;
 use crate::refused::Refused;
 use crate::resolver::Resolver;
@@ -259,6 +260,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             thrift: Thrift::new(now),
             capabilities,
             stranger: None,
+            ending: false,
         };
         let handler = guarded(|| make(info)).ok_or(Ending::TooManyRestarts)?;
         let peers = Peers::new(info.shard, max_peers);
@@ -342,7 +344,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
 
     /// The wake-ups this shard has taken on, by way of its driver.
     fn wake_neighbours(&mut self) {
-        for shard in self.stage.io.wakes.drain(..) {
+        let lost = planted::is(Fault::LostWakeUp);
+        for shard in self.stage.io.wakes.drain(..).take(if lost { 1 } else { usize::MAX }) {
             self.driver.wake(shard);
         }
     }
@@ -435,6 +438,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         for &slot in slots {
             self.driver.close(SocketId::endpoint(slot));
             self.lose_waiting(slot);
+            self.stage.io.outbox.forsake(SocketId::endpoint(slot));
             self.stage.endpoint_closed(slot);
         }
     }
@@ -520,7 +524,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     fn timers(&mut self) {
-        for _ in 0..self.event_budget {
+        for left in (0..self.event_budget).rev() {
             if self.stage.panicked {
                 return;
             }
@@ -528,6 +532,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let Some(id) = io.timers.next_due(io.now) else { return };
             let Some(timer) = io.cancel(id) else { return };
             io.stats.timers_fired.add(1);
+            if planted::is(Fault::DoubleTimer)
+                && left == 0
+                && let Some(second) = planted::second(&timer)
+            {
+                let _ = io.timers.set(io.now, io.now, second, None);
+            }
             self.stage.call(|handler, cx| handler.on_timer(cx, timer));
         }
     }
@@ -672,6 +682,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.stage.mail(mail);
             self.mailbox.handled();
         }
+        // A peer that is opened while others are closed would never be told of its own end.
+        self.stage.io.ending = true;
         self.stage.close_all(CloseReason::Drained);
         if let Err(error) = self.send_and_wait(Wait::Poll) {
             tracing::warn!(%error, "the last sends of a draining shard failed");

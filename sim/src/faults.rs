@@ -78,6 +78,16 @@ impl Sim {
         Ok(())
     }
 
+    /// The probability that a datagram for a listener comes by another peer's own socket at the same address, as it
+    /// may between the bind and the connect of such a socket. Default 0, range 0 to 1.
+    ///
+    /// # Errors
+    /// If it is out of range.
+    pub fn stray(&mut self, probability: f64) -> Result<(), RangeError> {
+        self.network.borrow_mut().strays = Probability::new("stray", probability)?;
+        Ok(())
+    }
+
     /// The next ICMP error a raw socket was told of, and of whom it speaks. It keeps 1,024.
     ///
     /// ```

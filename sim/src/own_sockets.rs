@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use shardgram_core::Path;
 use shardgram_core::datagram::SocketId;
+use shardgram_core::planted::{self, Fault};
 
 use crate::bindings::Place;
 use crate::network::Network;
@@ -47,7 +48,7 @@ impl Network {
             let flight = self.flights.get(**at);
             (flight.to, flight.from) == (local, remote)
         });
-        let held = held.count() as u32;
+        let held = if planted::is(Fault::ReorderedHandover) { 0 } else { held.count() as u32 };
         self.inboxes[shard as usize].held += u32::from(held > 0);
         let waiting = VecDeque::new();
         let (ready, turned_away) = (false, false);
@@ -56,6 +57,20 @@ impl Network {
         let at = self.add_socket(Owner::Own(owner), place, bytes);
         self.own.insert((local, remote), at);
         Some(at)
+    }
+
+    /// A socket of a peer's own that catches what was sent to this address by somebody else, if it comes to that.
+    #[inline]
+    pub(crate) fn stray(&mut self, to: SocketAddr) -> Option<u32> {
+        if self.own.is_empty() || !self.steering.happens(self.strays) {
+            return None;
+        }
+        let is_there =
+            |owner: &Owner| matches!(owner, Owner::Own(own) if own.local == to && !own.turned_away);
+        let there = self.sockets.iter().enumerate().filter(|(_, socket)| is_there(&socket.owner));
+        let there: Vec<usize> = there.map(|(at, _)| at).collect();
+        let chosen = self.steering.below(there.len() as u64) as usize;
+        there.get(chosen).map(|at| *at as u32)
     }
 
     /// Nothing more comes by this socket: the listener has the path again. What it holds is held back no longer.

@@ -131,10 +131,13 @@ impl SendBuffer {
 
     /// When a full one is half empty.
     pub(crate) fn room_at(&self, limit_bytes: u64) -> Option<u64> {
-        let mut left = self.charged_bytes;
+        // A socket for every address sends by several interfaces, so a later one may leave earlier; it makes room with
+        // those before it.
+        let (mut left, mut all_at) = (self.charged_bytes, 0);
         self.leaving.iter().find_map(|(at, bytes)| {
             left -= bytes;
-            (left * 2 <= limit_bytes).then_some(*at)
+            all_at = all_at.max(*at);
+            (left * 2 <= limit_bytes).then_some(all_at)
         })
     }
 }
@@ -160,6 +163,16 @@ mod tests {
         let mut tiny = Pipes::default();
         let narrow = Bandwidth { bytes_per_second: 1_000, queue_bytes: 1 };
         assert!(tiny.pass((ip(1), ip(2)), narrow, 100, 0).is_some(), "an idle link takes anything");
+    }
+
+    #[test]
+    fn a_full_buffer_says_when_it_takes_something() {
+        let mut buffer = SendBuffer::default();
+        buffer.charge(60, 100);
+        buffer.charge(60, 50);
+        assert!(!buffer.has_room(100, 70));
+        assert_eq!(buffer.room_at(100), Some(100), "what leaves first is behind another one");
+        assert!(buffer.has_room(100, 100));
     }
 
     #[test]

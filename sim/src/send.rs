@@ -7,6 +7,7 @@ use shardgram_core::backlog::{Backlog, Waiting};
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{SendFailure, SendFault};
 use shardgram_core::outbox::{Outbox, Source, Train};
+use shardgram_core::planted::{self, Fault};
 
 use crate::buffers::Cut;
 use crate::driver::SimDriver;
@@ -53,6 +54,9 @@ impl SimDriver {
         let ip = match (bound.is_unspecified(), path.local.ip()) {
             (true, ip) if ip.is_unspecified() => {
                 host.iter().copied().find(|ip| ip.is_ipv4() == bound.is_ipv4())
+            }
+            (true, ip) if planted::is(Fault::WrongLocalAddress) => {
+                host.iter().copied().find(|other| other.is_ipv4() == ip.is_ipv4())
             }
             (true, ip) => Some(ip),
             (false, _) => Some(bound),

@@ -301,6 +301,11 @@ impl Sim {
         self.nodes[node.index].endings.iter().map(Option::as_ref).collect()
     }
 
+    /// How one shard of a node ended. `None` while it runs, and if there is none.
+    pub fn shard_ended<M>(&self, node: &NodeId<M>, shard: u16) -> Option<&Ending> {
+        self.nodes[node.index].endings.get(usize::from(shard))?.as_ref()
+    }
+
     /// How many receive buffers of a node are kept by sends that have not left yet.
     pub fn buffers_out<M>(&self, node: &NodeId<M>) -> usize {
         let shards = self.nodes[node.index].shards.clone();
@@ -454,6 +459,17 @@ impl Sim {
     /// nothing left to do, ever.
     pub fn step(&mut self) -> bool {
         self.step_until(u64::MAX)
+    }
+
+    /// The same, if the next thing begins before `limit` has passed. False if there is nothing until then; the
+    /// clock then stands at that time.
+    pub fn step_within(&mut self, limit: Duration) -> bool {
+        let end_ns = self.end_of(limit);
+        let stepped = self.step_until(end_ns);
+        if !stepped {
+            self.network.borrow_mut().advance_to(end_ns);
+        }
+        stepped
     }
 
     /// Lets so much time pass.

@@ -227,12 +227,11 @@ fn endpoints_join_too(bed: Bed) {
     assert_eq!((stats.received, stats.delivered, stats.forwarded_out), (16, 16, 0), "{stats:?}");
 }
 
-/// A socket that hears the packets of an interface, with their headers (packet(7)).
-fn wire(device: &str) -> Socket {
+/// A socket that hears the packets of all interfaces of a host, with their headers (packet(7)).
+fn wire() -> Socket {
     const ALL: i32 = (libc::ETH_P_ALL as u16).to_be() as i32;
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(ALL))).unwrap();
     socket.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
-    let _ = device;
     socket
 }
 
@@ -267,7 +266,7 @@ fn what_is_sent_to_groups_leaves_as_configured(mut bed: Bed) {
         for v6 in [0, 1] {
             let to = SocketAddr::new(ip(GROUPS[v6]), PORT + 2);
             let here = member(to, ip(HERE[1][v6]), BY[1]);
-            let (there, wire) = net.hosts[1].inside(|| (member(to, ip(THERE[1][v6]), "e0"), wire("e0")));
+            let (there, wire) = net.hosts[1].inside(|| (member(to, ip(THERE[1][v6]), "e0"), wire()));
             hearing.say(0, Say::Send(to, b"to the group".to_vec()));
             assert_eq!(answer(&there, b"to the group").ip(), ip(HERE[1][v6]));
             assert_eq!(next_on(&wire, b"to the group"), (ip(HERE[1][v6]), hops));

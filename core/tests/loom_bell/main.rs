@@ -107,7 +107,7 @@ fn forwarded() -> Forwarded {
     let any = ([127, 0, 0, 1], 9).into();
     let path = datagram::Path { local: any, remote: any, socket: datagram::SocketId::listener(0) };
     let meta = datagram::Meta::default();
-    Forwarded { path, group: None, meta, peer: None, segment: 0, bytes: vec![1] }
+    Forwarded { path, group: None, meta, peer: None, segment: 0, allowance: None, bytes: vec![1] }
 }
 
 #[test]

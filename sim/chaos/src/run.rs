@@ -1,0 +1,738 @@
+//! One run: it sets up what the plan says, lets things happen, and looks after every step whether all still adds up.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use shardgram_core::shard_loop::Ending;
+use shardgram_core::{Config, Ecn, LookupError, PeerError, Snapshot};
+use shardgram_sim::{NodeId, Sim, SocketKey};
+
+use crate::dice::Dice;
+use crate::handler::Chaotic;
+use crate::ledger::{Arrived, At, Copy, From, Ledger, Receiver};
+use crate::payload;
+use crate::plan::{Action, NAMES, NodePlan, Part, Purpose, Scenario, What};
+use crate::quiet::with_kept;
+use crate::reached::Reached;
+use crate::world::{Limits, Model, NodeModel, Note, PeerState, ShardModel, World};
+
+/// How much later than asked for a node may end: a few turns of all shards.
+const SLACK: Duration = Duration::from_millis(50);
+/// How long a message may wait: longer than the fullest mailbox takes with the dearest turns.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Lines of the simulator's log that a failure shows.
+const LINES: usize = 40;
+/// Seconds for which queues of links and interfaces may hold something.
+const MOST_SECONDS: u32 = 120;
+/// A run that takes more steps does not come to an end.
+const MOST_STEPS: u64 = 2_000_000;
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Which of the actions are done; all of them if this is `None`.
+    pub keep: Option<Vec<Range<u32>>>,
+    /// What is left out.
+    pub without: Vec<Part>,
+}
+
+impl Plan {
+    /// All that follows from a seed.
+    pub fn of(seed: u64) -> Self {
+        Self { seed, keep: None, without: Vec::new() }
+    }
+
+    pub(crate) fn keeps(&self, index: u32) -> bool {
+        self.keep.as_ref().is_none_or(|keep| keep.iter().any(|range| range.contains(&index)))
+    }
+
+    /// The command that runs it again.
+    pub fn command(&self) -> String {
+        let mut command = format!("cargo run --release -p shardgram-chaos -- --seed {}", self.seed);
+        if let Some(keep) = &self.keep {
+            let ranges: Vec<String> = keep.iter().map(|r| format!("{}-{}", r.start, r.end)).collect();
+            command +=
+                &format!(" --keep {}", if ranges.is_empty() { "0-0".to_owned() } else { ranges.join(",") });
+        }
+        if !self.without.is_empty() {
+            let parts: Vec<String> = self.without.iter().map(|part| format!("{part:?}")).collect();
+            command += &format!(" --without {}", parts.join(","));
+        }
+        command
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Turns of shards and events.
+    pub steps: u64,
+    /// Datagrams that the network was given.
+    pub datagrams: u64,
+    /// How long it took by the virtual clock.
+    pub elapsed: Duration,
+    /// The simulator's hash of all that happened.
+    pub log_hash: u64,
+    /// How many actions the plan had before any was left out, and how many were begun.
+    pub actions: (u32, u32),
+    /// What of the interface was reached.
+    pub reached: Reached,
+    /// What went wrong, if anything did.
+    pub failure: Option<String>,
+    /// The last lines of the simulator's log, if they were asked for.
+    pub lines: Vec<String>,
+}
+
+/// Runs a plan. With `trace` the last lines of the log are kept.
+pub fn run(plan: &Plan, trace: bool) -> Report {
+    let mut report = Report::default();
+    let mut stage = Stage::new(plan, trace, &mut report.reached);
+    report.actions.0 = stage.scenario.actions.len() as u32;
+    // What the framework panics with is a finding too. What is left behind is only counted.
+    let (outcome, panic) = with_kept(|| catch_unwind(AssertUnwindSafe(|| stage.play(plan))));
+    report.failure = match outcome {
+        Ok(result) => result.err().map(|what| panic.map_or(what.clone(), |panic| format!("{what}; {panic}"))),
+        Err(_) => Some(format!("a panic: {}", panic.unwrap_or_default())),
+    };
+    report.actions.1 = stage.begun;
+    report.steps = stage.steps;
+    let lines = stage.sim.lines();
+    report.lines = lines[lines.len().saturating_sub(LINES)..].to_vec();
+    (report.elapsed, report.log_hash) = (stage.sim.elapsed(), stage.sim.log_hash());
+    report.datagrams = stage.sim.counts().sent;
+    for node in &stage.nodes {
+        report.reached.counters(&stage.sim.stats(node));
+    }
+    if let Ok(model) = stage.world.try_borrow() {
+        report.reached.add(&model.reached);
+    }
+    if let Some(failure) = &mut report.failure {
+        *failure = format!("after {:?} (virtual) and {} steps: {failure}", report.elapsed, report.steps);
+        // A shard that panicked may be in any state, so it is not taken apart.
+        std::mem::forget(stage);
+    }
+    report
+}
+
+struct Stage {
+    sim: Sim,
+    scenario: Scenario,
+    world: World,
+    nodes: Vec<NodeId<Note>>,
+    clients: Vec<(SocketKey, SocketAddr)>,
+    /// Where listeners are.
+    doors: Vec<SocketAddr>,
+    seed: u64,
+    steps: u64,
+    begun: u32,
+    raw_sent: u64,
+    raw_received: u64,
+    port_zero: u64,
+}
+
+/// Setting up.
+impl Stage {
+    fn new(plan: &Plan, trace: bool, reached: &mut Reached) -> Self {
+        let scenario = Scenario::of(plan.seed, &plan.without, reached);
+        let mut sim = Sim::new(plan.seed);
+        sim.trace(trace);
+        sim.link(scenario.link);
+        sim.mis_steer(scenario.mis_steer).expect("in range");
+        sim.stray(scenario.stray).expect("in range");
+        sim.refuse_sockets(scenario.refuse).expect("in range");
+        for ip in scenario.nodes.iter().flat_map(|node| &node.host) {
+            sim.uplink(*ip, scenario.uplink).expect("in range");
+        }
+        sim.turn_cost(scenario.turn.0, scenario.turn.1).expect("in range");
+        sim.train_limits(scenario.train_limits);
+        let world = Rc::new(RefCell::new(Model {
+            seed: plan.seed,
+            calm: false,
+            reached: Reached::default(),
+            wrong: None,
+            ledger: Ledger::new(&scenario),
+            nodes: scenario.nodes.iter().map(model_of).collect(),
+            budget: scenario.budget,
+            targets: scenario.clients.clone(),
+            serial: 0,
+            keys: Default::default(),
+        }));
+        let clients = scenario.clients.iter().map(|address| (sim.socket(*address), *address)).collect();
+        let (steps, begun, doors, nodes) = (0, 0, Vec::new(), Vec::new());
+        let (raw_sent, raw_received, port_zero, seed) = (0, 0, 0, plan.seed);
+        let mut stage = Self {
+            sim,
+            scenario,
+            world,
+            nodes,
+            clients,
+            doors,
+            seed,
+            steps,
+            begun,
+            raw_sent,
+            raw_received,
+            port_zero,
+        };
+        stage.find_doors();
+        stage.set_names();
+        stage
+    }
+
+    /// Handlers may speak with listeners from their start on, so their addresses are known before. Those of port 0
+    /// are found later.
+    fn find_doors(&mut self) {
+        for node in &self.scenario.nodes {
+            for listener in node.config.listen_addrs().iter().filter(|listener| listener.port() != 0) {
+                let any = listener.ip().is_unspecified();
+                let of_it = |ip: &&std::net::IpAddr| {
+                    if any { ip.is_ipv4() == listener.is_ipv4() } else { **ip == listener.ip() }
+                };
+                let ips = node.host.iter().filter(of_it);
+                self.doors.extend(ips.map(|ip| SocketAddr::new(*ip, listener.port())));
+            }
+        }
+        self.world.borrow_mut().targets.extend(&self.doors);
+    }
+
+    fn set_names(&mut self) {
+        let ips = |all: &[SocketAddr]| all.iter().map(|address| address.ip()).collect();
+        let found = [Ok(ips(&self.doors)), Ok(ips(&self.scenario.clients)), Err(LookupError::Temporary)];
+        for (name, addresses) in NAMES.into_iter().zip(found) {
+            self.sim.name(name, addresses, Duration::from_millis(3));
+        }
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        for (index, node) in self.scenario.nodes.iter().enumerate() {
+            let started = if node.temper.whole_trains {
+                self.sim.server(&node.host, &node.config, Chaotic::<true>::factory(&self.world, index))
+            } else {
+                self.sim.server(&node.host, &node.config, Chaotic::<false>::factory(&self.world, index))
+            };
+            let id = started.map_err(|error| format!("node {index} did not start: {error}"))?;
+            let any_port = node.config.listen_addrs().iter().map(|listener| listener.port() == 0);
+            for (address, any) in self.sim.local_addrs(&id).into_iter().zip(any_port) {
+                if any {
+                    self.doors.push(address);
+                    self.world.borrow_mut().targets.push(address);
+                }
+            }
+            self.nodes.push(id);
+        }
+        Ok(())
+    }
+}
+
+fn model_of(node: &NodePlan) -> NodeModel {
+    NodeModel {
+        host: node.host.clone(),
+        lost: Vec::new(),
+        limits: limits_of(&node.config),
+        temper: node.temper.clone(),
+        shards: (0..node.config.shard_count()).map(|_| ShardModel::default()).collect(),
+        peers: Default::default(),
+        joined: Default::default(),
+        mail: Default::default(),
+        ends_by: None,
+        stopped: false,
+        opened_endpoints: false,
+        dialed: false,
+        left: Default::default(),
+    }
+}
+
+fn limits_of(config: &Config) -> Limits {
+    let settings = config.settings();
+    let of = |name| settings.iter().find(|(n, _)| *n == name).map_or(0, |(_, value)| *value);
+    Limits {
+        peers: of("max_peers") as usize,
+        timers: of("max_timers") as usize,
+        mailbox: of("mailbox_len") as usize,
+        endpoints: of("max_endpoints") as usize,
+        amplification: of("amplification_limit"),
+        datagram: of("max_datagram") as usize,
+        idle: config.idle_limit(),
+        ecn: config.reports_ecn(),
+        times: config.reports_time(),
+        queue: of("outbox_datagrams"),
+    }
+}
+
+/// The course of a run.
+impl Stage {
+    fn play(&mut self, plan: &Plan) -> Result<(), String> {
+        self.start()?;
+        self.look()?;
+        let actions = self.scenario.actions.clone();
+        for action in actions.iter().filter(|action| plan.keeps(action.index)) {
+            self.pass(action.after)?;
+            self.begun += 1;
+            self.perform(action);
+            self.look()?;
+        }
+        self.settle()?;
+        self.end()
+    }
+
+    /// Lets time pass, and looks after each step.
+    fn pass(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.sim.elapsed() + time;
+        loop {
+            let left = end.saturating_sub(self.sim.elapsed());
+            if !self.sim.step_within(left) || self.sim.elapsed() > end {
+                return self.look();
+            }
+            self.steps += 1;
+            self.look()?;
+            if self.steps > MOST_STEPS {
+                return Err(format!("no end after {MOST_STEPS} steps"));
+            }
+        }
+    }
+
+    /// What has to hold between any two steps.
+    fn look(&mut self) -> Result<(), String> {
+        self.read_clients();
+        let counts = self.sim.counts();
+        if counts.unaccounted() != 0 {
+            return Err(format!("the network does not add up: {counts:?}"));
+        }
+        let now = self.sim.now();
+        let mut model = self.world.borrow_mut();
+        for (index, id) in self.nodes.iter().enumerate() {
+            let node = &mut model.nodes[index];
+            let mut running = false;
+            for number in 0..node.shards.len() as u16 {
+                let ended = self.sim.shard_ended(id, number);
+                let shard = &mut node.shards[usize::from(number)];
+                if ended.is_some() && !shard.ended {
+                    shard.ended = true;
+                    shard.timers.clear();
+                    node.mail.retain(|(_, to), _| *to != number);
+                    // One that gives up takes the others along.
+                    node.stopped |= matches!(ended, Some(Ending::TooManyRestarts));
+                }
+                running |= ended.is_none();
+                let limits = node.limits;
+                let stats = self.sim.shard_stats(id, number);
+                let shard = &node.shards[usize::from(number)];
+                shard
+                    .check(&stats, &limits)
+                    .map_err(|what| format!("shard {number} of node {index}: {what}"))?;
+            }
+            let forgotten =
+                node.mail.values().filter_map(VecDeque::front).find(|(_, at)| *at + PATIENCE < now);
+            if let Some((note, _)) = forgotten {
+                return Err(format!("nobody wakes a shard of node {index} for {note:?}"));
+            }
+            if running && node.ends_by.is_some_and(|by| by < now) {
+                return Err(format!("node {index} has not ended in time"));
+            }
+        }
+        model.wrong.take().map_or(Ok(()), Err)
+    }
+
+    fn read_clients(&mut self) {
+        for (key, address) in &self.clients {
+            while let Some(received) = self.sim.receive(*key) {
+                self.raw_received += 1;
+                let arrived = Arrived {
+                    receiver: Receiver::Client,
+                    from: received.from,
+                    at: At::Exactly(*address),
+                    bytes: &received.bytes,
+                    truncated_from: None,
+                    ecn: Some(received.ecn),
+                };
+                let mut model = self.world.borrow_mut();
+                if let Err(what) = model.ledger.arrived(&arrived, true) {
+                    model.fail(|| what);
+                }
+            }
+        }
+    }
+
+    /// Nothing new begins; what is under way comes to its end, and then nothing may be left.
+    fn settle(&mut self) -> Result<(), String> {
+        self.world.borrow_mut().calm = true;
+        self.sim.heal_all();
+        self.pass(self.scenario.slowest)?;
+        // What stands in a slow queue takes its time.
+        for _ in 0..MOST_SECONDS {
+            let waiting: u64 = self.nodes.iter().map(|id| self.sim.stats(id).send_waiting).sum();
+            if self.sim.counts().in_flight + waiting == 0 {
+                break;
+            }
+            self.pass(Duration::from_secs(1))?;
+        }
+        for id in self.nodes.clone() {
+            self.sim.refresh(&id);
+        }
+        // What that turn had failed sends of is told in the next one.
+        self.pass(Duration::from_millis(5))?;
+        self.quiet()
+    }
+
+    fn quiet(&mut self) -> Result<(), String> {
+        let (counts, now) = (self.sim.counts(), self.sim.now());
+        let mut total = Snapshot::default();
+        for id in &self.nodes {
+            total.add(&self.sim.stats(id));
+        }
+        let model = self.world.borrow();
+        let gave_up = self.nodes.iter().any(|id| self.gave_up(id));
+        let waiting =
+            counts.delivered as i64 - (counts.discarded + self.raw_received + total.received) as i64;
+        let mut wrong = Vec::new();
+        let mut want = |holds: bool, what: String| {
+            if !holds {
+                wrong.push(what);
+            }
+        };
+        want(counts.in_flight == 0, format!("{} datagrams are on their way", counts.in_flight));
+        want(waiting == 0, format!("{waiting} datagrams arrived and are not handled"));
+        let sent = self.raw_sent + total.sent();
+        want(gave_up || counts.sent == sent, format!("{} datagrams left, and {sent} were sent", counts.sent));
+        let (dropped, full) = (total.kernel_dropped, counts.overflowed);
+        // While a shard takes its last turn something more may find no room.
+        let some_ended = model.nodes.iter().flat_map(|node| &node.shards).any(|shard| shard.ended);
+        let told = if some_ended { dropped <= full } else { dropped == full };
+        want(gave_up || told, format!("{dropped} datagrams found no room, and {full} did"));
+        for (index, (id, node)) in self.nodes.iter().zip(&model.nodes).enumerate() {
+            let out = self.sim.buffers_out(id);
+            want(out == 0, format!("{out} receive buffers of node {index} are still out"));
+            self.quiet_node((index, id), node, now, &mut want);
+        }
+        let undisturbed = self.scenario.lossless
+            && !gave_up
+            && total.send_failed() + counts.lost + counts.unclaimed + counts.overflowed == 0;
+        if undisturbed {
+            let missing = model.ledger.missing(|to| self.scenario.clients.contains(&to));
+            want(missing.is_none(), missing.unwrap_or_default());
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(format!("when all was quiet: {}", wrong.join("; "))) }
+    }
+
+    fn quiet_node(
+        &self,
+        (index, id): (usize, &NodeId<Note>),
+        node: &NodeModel,
+        now: std::time::Instant,
+        want: &mut impl FnMut(bool, String),
+    ) {
+        let stats = self.sim.stats(id);
+        let all_run = node.shards.iter().all(|shard| !shard.ended);
+        if all_run {
+            let (out, into) = (stats.forwarded_out, stats.forwarded_in);
+            want(out == into, format!("node {index} forwarded {out} datagrams, and {into} came"));
+            let full = stats.dropped_forward_full;
+            let nowhere: u64 = node.shards.iter().map(|shard| shard.nowhere).sum();
+            // Some had a peer by then, which `accept` had opened itself.
+            want(full <= nowhere, format!("node {index}: {full} not forwarded, and {nowhere} may be"));
+            want(stats.queued == stats.submitted, format!("node {index} has something left to send"));
+        }
+        let foreign = stats.dropped_foreign + stats.dropped_closed;
+        let any = node.opened_endpoints || foreign == 0;
+        want(any, format!("node {index} has no endpoints, and dropped {foreign} datagrams that came to one"));
+        let zero = stats.dropped_port_zero;
+        want(zero <= self.port_zero * 2, format!("node {index} dropped {zero} datagrams of port 0"));
+        let panics: u64 = node.shards.iter().map(|shard| shard.panics).sum();
+        let dropped = stats.dropped_panicked;
+        want(
+            panics > 0 || dropped == 0,
+            format!("{dropped} datagrams were dropped by panics on node {index}"),
+        );
+        for ((from, to), mail) in &node.mail {
+            let (count, next) = (mail.len(), mail.front());
+            want(
+                count == 0,
+                format!("{count} messages from {from:?} to {to} of node {index} wait: {next:?}"),
+            );
+        }
+        for (number, shard) in node.shards.iter().enumerate().filter(|(_, shard)| !shard.ended) {
+            let late = shard.timers.iter().find(|(_, timer)| timer.at + Duration::from_millis(5) < now);
+            want(late.is_none(), format!("a timer of shard {number} of node {index} is late: {late:?}"));
+        }
+        let Some(timeout) = node.limits.idle else { return };
+        let running = |shard: u16| !node.shards[usize::from(shard)].ended;
+        let too_long = timeout + timeout / 4 + Duration::from_millis(5);
+        let forgotten = node.peers.iter().find(|(id, peer)| {
+            let open = peer.state == PeerState::Open && running(id.shard());
+            open && now.saturating_duration_since(peer.last_seen) > too_long
+        });
+        want(forgotten.is_none(), format!("a peer of node {index} is idle and open: {forgotten:?}"));
+    }
+
+    fn gave_up(&self, id: &NodeId<Note>) -> bool {
+        let shards = self.sim.ended(id).is_some();
+        let endings = (0..u16::MAX).map_while(|shard| {
+            let ended = self.sim.shard_ended(id, shard);
+            (ended.is_some() || !shards).then_some(ended).filter(|_| shard < 64)
+        });
+        endings.flatten().any(|ending| matches!(ending, Ending::TooManyRestarts | Ending::Failed(_)))
+    }
+
+    /// All nodes that still run end, and nobody who was promised a last word is left out.
+    fn end(&mut self) -> Result<(), String> {
+        let mut dice = Dice::of(&[self.seed, Purpose::Action as u64, u64::MAX]);
+        for index in 0..self.nodes.len() {
+            if dice.one_in(2) { self.drain(index, Duration::from_millis(20)) } else { self.stop(index) }
+        }
+        self.pass(SLACK * 3)?;
+        for (index, id) in self.nodes.iter().enumerate() {
+            let mut model = self.world.borrow_mut();
+            let Some(endings) = self.sim.ended(id) else { return Err(format!("node {index} never ended")) };
+            for ending in endings {
+                model.reached.note("ending", name_of(ending));
+            }
+            let node = &model.nodes[index];
+            let untold = node.peers.iter().find(|(id, peer)| {
+                let shard = &node.shards[usize::from(id.shard())];
+                peer.state != PeerState::Closed && !shard.panicked
+            });
+            if let Some((peer, model)) = untold {
+                return Err(format!("the end of {peer} of node {index} was not told: {model:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name_of(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Drained => "Drained",
+        Ending::DrainDeadline => "DrainDeadline",
+        Ending::Stopped => "Stopped",
+        Ending::TooManyRestarts => "TooManyRestarts",
+        _ => "Failed",
+    }
+}
+
+/// What is done from outside.
+impl Stage {
+    fn perform(&mut self, action: &Action) {
+        let mut dice = Dice::of(&[self.seed, Purpose::Action as u64, u64::from(action.index)]);
+        self.world.borrow_mut().reached.note("action", name_of_action(action.what));
+        match action.what {
+            What::Datagram => self.datagrams(&mut dice, 1),
+            What::Burst => {
+                let count = dice.range(2..=30);
+                self.datagrams(&mut dice, count);
+            }
+            What::Train => self.train(&mut dice),
+            What::Spoof => self.spoof(&mut dice),
+            What::ToEndpoint => self.write_to_endpoint(&mut dice),
+            What::Tell => self.tell(&mut dice),
+            What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),
+            What::Partition => self.partition(&mut dice),
+            What::ForgedError => self.forge_error(&mut dice),
+            What::Address => self.address(&mut dice),
+            What::Refresh => {
+                let node = dice.below(self.nodes.len() as u64) as usize;
+                self.sim.refresh(&self.nodes[node].clone());
+            }
+            What::Drain | What::Stop => {
+                let node = dice.below(self.nodes.len() as u64) as usize;
+                let within = Duration::from_micros(dice.below(50_000));
+                if action.what == What::Drain { self.drain(node, within) } else { self.stop(node) }
+            }
+        }
+    }
+
+    /// A client and a listener it can write to.
+    fn flow(&self, dice: &mut Dice) -> Option<(SocketKey, SocketAddr, SocketAddr)> {
+        let (key, from) = *dice.pick(&self.clients)?;
+        let doors: Vec<_> = self.doors.iter().filter(|door| door.is_ipv4() == from.is_ipv4()).collect();
+        // Mostly the same one, so that peers last.
+        let door = if dice.one_in(4) {
+            dice.pick(&doors)
+        } else {
+            doors.get(usize::from(from.port()) % doors.len().max(1))
+        };
+        Some((key, from, **door?))
+    }
+
+    fn enter(&mut self, number: u64, (from, to): (SocketAddr, SocketAddr), len: usize, ecn: Ecn) {
+        self.raw_sent += 1;
+        let from = From::Exactly(from);
+        self.world.borrow_mut().ledger.sent(number, Copy { from, to, len, ecn, peer: None, hops: 0 });
+    }
+
+    fn length(dice: &mut Dice) -> usize {
+        match dice.below(12) {
+            0 => dice.below(9) as usize,
+            1 => dice.range(1..=3_000) as usize,
+            2 => [9_000, 65_507][dice.below(2) as usize],
+            n => [8, 40, 40, 100, 1_200][n as usize % 5],
+        }
+    }
+
+    fn datagrams(&mut self, dice: &mut Dice, count: u64) {
+        let Some((key, from, to)) = self.flow(dice) else { return };
+        let len = Self::length(dice);
+        for _ in 0..count {
+            let number = dice.number();
+            let ecn = if dice.one_in(4) { Ecn::Ect0 } else { Ecn::NotEct };
+            self.enter(number, (from, to), len, ecn);
+            self.sim.send_marked(key, to, &payload::of(number, len), ecn);
+        }
+    }
+
+    fn train(&mut self, dice: &mut Dice) {
+        let Some((key, from, to)) = self.flow(dice) else { return };
+        let segment = [8, 40, 100, 1_200][dice.below(4) as usize];
+        let whole = dice.range(1..=40) as usize;
+        let last = dice.range(0..=segment as u64) as usize;
+        let mut bytes = Vec::new();
+        for len in std::iter::repeat_n(segment, whole).chain((last > 0).then_some(last)) {
+            let number = dice.number();
+            self.enter(number, (from, to), len, Ecn::NotEct);
+            bytes.extend(payload::of(number, len));
+        }
+        self.sim.send_train(key, to, &bytes, segment);
+    }
+
+    fn spoof(&mut self, dice: &mut Dice) {
+        let Some((_, _, to)) = self.flow(dice) else { return };
+        for _ in 0..dice.range(1..=20) {
+            let port = if dice.one_in(8) { 0 } else { dice.range(1..=65_535) as u16 };
+            let forged = match to {
+                SocketAddr::V4(_) => SocketAddr::from(([10, 66, 0, dice.below(4) as u8], port)),
+                SocketAddr::V6(_) => {
+                    SocketAddr::from(([0xfd00, 66, 0, 0, 0, 0, 0, dice.below(4) as u16], port))
+                }
+            };
+            let victim = dice.pick(&self.clients).map(|(_, address)| *address);
+            let from = victim.filter(|v| v.is_ipv4() == to.is_ipv4() && dice.one_in(3)).unwrap_or(forged);
+            let (number, len) = (dice.number(), Self::length(dice));
+            self.port_zero += u64::from(from.port() == 0);
+            self.enter(number, (from, to), len, Ecn::NotEct);
+            self.sim.send_from(from, to, &payload::of(number, len));
+        }
+    }
+
+    /// To sockets of handlers, which may not know the sender.
+    fn write_to_endpoint(&mut self, dice: &mut Dice) {
+        let targets = self.world.borrow().targets.clone();
+        let doors: Vec<_> = targets
+            .iter()
+            .filter(|t| !self.doors.contains(t) && !self.scenario.clients.contains(t))
+            .collect();
+        let Some(to) = dice.pick(&doors).map(|to| **to) else { return };
+        let clients: Vec<_> = self.clients.iter().filter(|(_, c)| c.is_ipv4() == to.is_ipv4()).collect();
+        let Some((key, from)) = dice.pick(&clients).map(|client| **client) else { return };
+        for _ in 0..dice.range(1..=5) {
+            let (number, len) = (dice.number(), Self::length(dice));
+            self.enter(number, (from, to), len, Ecn::NotEct);
+            self.sim.send(key, to, &payload::of(number, len));
+        }
+    }
+
+    fn tell(&mut self, dice: &mut Dice) {
+        let node = dice.below(self.nodes.len() as u64) as usize;
+        for _ in 0..dice.range(1..=5) {
+            let mut model = self.world.borrow_mut();
+            let shards = model.nodes[node].shards.len() as u64;
+            let to = dice.below(shards) as u16;
+            let note = Note { number: model.next_serial(), hops: 0 };
+            let taken = self.nodes[node].tell(to, note).is_ok();
+            let now = self.sim.now();
+            model.told(node, (None, to), (note, now), taken);
+        }
+    }
+
+    fn cut(&mut self, dice: &mut Dice, yes: bool) {
+        let (Some(client), Some(door)) = (dice.pick(&self.clients), dice.pick(&self.doors)) else { return };
+        let (client, door) = (client.1.ip(), door.ip());
+        let link = self.scenario.link;
+        if yes {
+            self.sim.link_between(client, door, link.cut(dice.one_in(2)));
+            self.sim.link_between(door, client, link.cut(true));
+        } else {
+            for (_, client) in &self.clients {
+                for door in &self.doors {
+                    self.sim.link_between(client.ip(), door.ip(), link);
+                    self.sim.link_between(door.ip(), client.ip(), link);
+                }
+            }
+        }
+    }
+
+    fn partition(&mut self, dice: &mut Dice) {
+        if dice.one_in(2) {
+            return self.sim.heal_all();
+        }
+        let Some(node) = dice.pick(&self.scenario.nodes) else { return };
+        let here = &node.host[dice.below(node.host.len() as u64) as usize..];
+        let there: Vec<_> = self.clients.iter().map(|(_, c)| c.ip()).filter(|_| dice.one_in(2)).collect();
+        if dice.one_in(2) {
+            self.sim.partition(here, &there);
+        } else {
+            self.sim.partition_towards(here, &there);
+        }
+    }
+
+    fn forge_error(&mut self, dice: &mut Dice) {
+        let Some((_, about, to)) = self.flow(dice) else { return };
+        let errors = [PeerError::Refused, PeerError::Unreachable, PeerError::TooLong { mtu: Some(600) }];
+        let error = errors[dice.below(3) as usize];
+        self.sim.forge_error(to, about, error);
+    }
+
+    fn address(&mut self, dice: &mut Dice) {
+        let index = dice.below(self.nodes.len() as u64) as usize;
+        let (id, host) = (self.nodes[index].clone(), self.scenario.nodes[index].host.clone());
+        let Some(ip) = dice.pick(&host).copied() else { return };
+        if self.sim.remove_address(&id, ip) {
+            self.world.borrow_mut().nodes[index].lost.push(ip);
+        } else if let Err(error) = self.sim.add_address(&id, ip) {
+            self.world.borrow_mut().fail(|| format!("{ip} does not come back: {error}"));
+        }
+    }
+
+    fn drain(&mut self, index: usize, within: Duration) {
+        let by = self.sim.now() + within + SLACK;
+        let mut model = self.world.borrow_mut();
+        // The first deadline stands.
+        model.nodes[index].ends_by.get_or_insert(by);
+        drop(model);
+        self.sim.drain(&self.nodes[index].clone(), within);
+    }
+
+    fn stop(&mut self, index: usize) {
+        let by = self.sim.now() + SLACK;
+        let mut model = self.world.borrow_mut();
+        let node = &mut model.nodes[index];
+        node.stopped = true;
+        node.ends_by = Some(node.ends_by.map_or(by, |other| other.min(by)));
+        drop(model);
+        self.sim.stop(&self.nodes[index].clone());
+    }
+}
+
+fn name_of_action(what: What) -> &'static str {
+    match what {
+        What::Datagram => "datagram",
+        What::Burst => "burst",
+        What::Train => "train",
+        What::Spoof => "spoof",
+        What::ToEndpoint => "to an endpoint",
+        What::Tell => "tell",
+        What::Cut => "cut",
+        What::Heal => "heal",
+        What::Partition => "partition",
+        What::ForgedError => "forged error",
+        What::Address => "address",
+        What::Refresh => "refresh",
+        What::Drain => "drain",
+        What::Stop => "stop",
+    }
+}
