@@ -156,6 +156,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/programs/multicast.rs",
         "groups are heard as they were joined, each datagram by one shard",
     ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/groups.rs",
+        "what is sent to a group or a broadcast address is heard once, by the shard that owns its sender, or by all",
+    ),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(
         URING,
