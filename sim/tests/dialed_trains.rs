@@ -57,7 +57,8 @@ fn each_address_hears_what_was_meant_for_it() {
     sim.turn_cost(Duration::from_millis(1), Duration::ZERO).expect("in range");
     sim.name("two.test", Ok(vec![ip("10.0.0.2"), ip("10.0.0.3")]), Duration::from_millis(1));
     let [first, second] = ["10.0.0.2:9", "10.0.0.3:9"].map(|address| sim.socket(addr(address)));
-    sim.server(&[ip("10.0.0.1")], &Config::new().event_budget(1), |_| Caller { attempts: 0 }).expect("starts");
+    sim.server(&[ip("10.0.0.1")], &Config::new().event_budget(1), |_| Caller { attempts: 0 })
+        .expect("starts");
     sim.run_for(SECOND);
     let (first, second) = (payloads(&mut sim, first), payloads(&mut sim, second));
     assert_eq!((&first[0][..], &second[0][..]), (&b"11111"[..], &b"22222"[..]));
