@@ -15,6 +15,7 @@ use crate::handler::{Accept, Handler, Origin};
 use crate::idle::Gone;
 use crate::links::State;
 use crate::mailbox::{Forwarded, Mail};
+use crate::multicast::is_for_many;
 use crate::peers::{PeerId, Peers};
 use crate::planted::{self, Fault};
 use crate::routes::AddPath;
@@ -160,6 +161,13 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
+    /// Tells the handler of a group that was not joined or left.
+    pub(crate) fn group_failed(&mut self) {
+        if let Some((via, group, error)) = self.io.groups.failed.pop_front() {
+            self.call(|handler, cx| handler.on_group_error(cx, via, group, error));
+        }
+    }
+
     /// The driver has closed an endpoint: peers that answered along it are closed, others lose their paths
     /// on it. Its slot is free before handlers hear of it, so they may open another at once.
     pub(crate) fn endpoint_closed(&mut self, slot: u32) {
@@ -236,6 +244,9 @@ impl<H: Handler> Dispatch<H> {
         }
         let Forwarded { path, meta, peer, allowance, .. } = forwarded;
         self.io.stranger = allowance.map(|left| (path, left));
+        if let Some(group) = forwarded.group {
+            self.io.groups.current = group;
+        }
         let datagram = Datagram { path: &path, meta, peer: None, bytes: &mut forwarded.bytes, at: None };
         match (self.known(&path), peer) {
             (Some(known), _) => self.deliver(known, datagram),
@@ -286,14 +297,21 @@ impl<H: Handler> Dispatch<H> {
         self.call(|handler, cx| handler.on_datagram(cx, peer, datagram));
     }
 
+    #[inline(never)]
     fn stranger(&mut self, datagram: Datagram<'_>) {
+        if is_for_many(datagram.path.remote.ip()) {
+            // RFC 1122 section 4.1.3.6: "A UDP datagram received with an invalid IP source address (e.g., a broadcast or
+            // multicast address) must be discarded by UDP or by the IP layer". An answer would go to all of them.
+            self.io.stats.dropped_malformed.add(1);
+            return;
+        }
         if let Some(slot) = datagram.path.socket.as_endpoint() {
             let welcome = self.io.endpoints.in_slot(slot).is_some_and(|e| e.takes_any_source());
             if !welcome {
                 self.io.stats.dropped_foreign.add(1);
                 return;
             }
-        } else {
+        } else if !(datagram.meta.to_many && self.io.groups.stays_here()) {
             let owner = flow_shard(datagram.path.remote, self.io.shards());
             if owner != self.io.shard {
                 self.forward(owner, None, &datagram);
@@ -390,8 +408,8 @@ impl<H: Handler> Dispatch<H> {
     /// Hands a datagram to the shard it belongs to.
     fn forward(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
         let Datagram { path: &path, meta, .. } = *datagram;
-        let allowance = self.io.stranger.take().map(|(_, left)| left);
-        let forwarded = Forwarded { path, meta, peer, allowance, bytes: datagram.bytes.to_vec() };
+        let (group, allowance) = (self.io.group(datagram), self.io.stranger.take().map(|(_, left)| left));
+        let forwarded = Forwarded { path, group, meta, peer, allowance, bytes: datagram.bytes.to_vec() };
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
             self.io.stats.forwarded_out.add(1);
@@ -410,6 +428,15 @@ impl<H: Handler> Dispatch<H> {
         // Without a scope: that of a link-local peer stands in its own address.
         let local = SocketAddr::new(arrival.local.unwrap_or(bound.ip()), bound.port());
         (local.is_ipv4() == arrival.remote.is_ipv4()).then_some(local)
+    }
+
+    /// Whether it is a copy of a broadcast that another shard has too, and handles.
+    #[cold]
+    fn is_for_another(&self, arrival: &Arrival<'_>) -> bool {
+        self.io.groups.copies
+            && !self.io.groups.current.is_multicast()
+            && arrival.socket.as_listener().is_some()
+            && flow_shard(arrival.remote, self.io.shards()) != self.io.shard
     }
 
     /// What came by a peer's own socket. Whoever else it is from, it goes where it belongs: sockets that share
@@ -519,6 +546,10 @@ impl<H: Handler> Sink for Dispatch<H> {
         let count = datagrams_in(arrival.bytes.len(), arrival.segment) as u64;
         self.arrivals += count;
         let stats = &self.io.stats;
+        if arrival.meta.to_many && self.is_for_another(&arrival) {
+            stats.broadcast_copies.add(count);
+            return Fate { kept: 0, stop: false };
+        }
         stats.received.add(count);
         stats.received_bytes.add(arrival.bytes.len() as u64);
         if count > 1 {
@@ -535,6 +566,10 @@ impl<H: Handler> Sink for Dispatch<H> {
             stats.dropped_malformed.add(count);
         }
         Fate { kept: self.io.outbox.take_kept(), stop: self.panicked }
+    }
+
+    fn sent_to(&mut self, group: IpAddr) {
+        self.io.groups.current = group;
     }
 
     fn too_late(&mut self, datagrams: u32) {

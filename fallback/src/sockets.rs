@@ -33,6 +33,10 @@ pub(crate) struct Socket {
     /// On other sockets the destination that quinn-udp reports is ignored: on macOS recvmsg(2) is known to
     /// get it wrong there, and the socket's own address says it all.
     pub(crate) wildcard: bool,
+    /// What comes by it says whether it was sent to many hosts.
+    pub(crate) told: bool,
+    /// Whether handlers are told how what it receives is marked.
+    pub(crate) tells_ecn: bool,
     /// Receives in a row that failed.
     pub(crate) failures: u32,
     /// Its send buffer is full: nothing is sent until the system says that there is room.
@@ -96,6 +100,7 @@ impl Socket {
         };
         set_receive_ecn(&socket, bound_to.is_ipv6(), options.ecn)?;
         set_receive_timestamps(&socket, options.receive_timestamps)?;
+        let wildcard = bound_to.ip().is_unspecified() && id.as_listener().is_some();
         if !options.receive_trains {
             set_receive_trains(&socket, false)?;
         }
@@ -103,7 +108,9 @@ impl Socket {
             io: mio::net::UdpSocket::from_std(socket),
             state,
             id,
-            wildcard: bound_to.ip().is_unspecified() && id.as_listener().is_some(),
+            wildcard,
+            told: wildcard,
+            tells_ecn: options.ecn,
             failures: 0,
             full: Full::No,
             listed: false,
@@ -181,12 +188,6 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Whether one of them takes datagrams for any IPv4 address.
-    pub(crate) fn any_wildcard_v4(&self) -> bool {
-        let is_v4 = |s: &Socket| s.io.local_addr().is_ok_and(|a| a.is_ipv4());
-        self.places.iter().flatten().any(|s| s.wildcard && is_v4(s))
-    }
-
     fn place(&self, id: SocketId) -> usize {
         match (id.as_listener(), id.as_endpoint()) {
             (Some(index), _) => usize::from(index),
@@ -218,7 +219,8 @@ impl Sockets {
             error.errno()
         })?;
         let add = || {
-            let socket = Socket::new(socket, id, options)?;
+            let mut socket = Socket::new(socket, id, options)?;
+            socket.told = endpoint.takes_any_source() && address.ip().is_unspecified();
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
             Ok(bound)

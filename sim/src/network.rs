@@ -8,20 +8,21 @@ use std::time::{Duration, Instant};
 
 use shardgram_core::datagram::SocketId;
 use shardgram_core::flow::flow_shard;
-use shardgram_core::{Ecn, PathMtu, PeerError};
+use shardgram_core::{Ecn, PeerError};
 use siphasher::sip::SipHasher13;
 
 use crate::bindings::{BindFault, Bindings, Place};
 use crate::event_log::{Event, EventLog, Kind, NO_SHARD, digest};
 use crate::flight::{Flight, Flights};
-use crate::link::{LinkConfig, Links};
-use crate::nat::{Nats, Translated};
+use crate::groups::{Groups, is_broadcast, is_for_many};
+use crate::link::Links;
+use crate::nat::Nats;
 use crate::notice::{NOTICE, Notice, Notices};
 use crate::partition::Partitions;
 use crate::pipe::{Pipes, SendBuffer, Uplinks};
 use crate::schedule::{Ringer, Schedule};
 use crate::seed::{Dice, Probability, Stream};
-use crate::socket::{Inbox, News, Owner, Socket, cost};
+use crate::socket::{Inbox, News, Owner, Socket};
 
 /// Bytes of a UDP header (RFC 768).
 const UDP_HEADER: usize = 8;
@@ -116,6 +117,7 @@ pub(crate) struct Taken {
     pub(crate) socket: SocketId,
     pub(crate) remote: SocketAddr,
     pub(crate) local: Option<IpAddr>,
+    pub(crate) group: Option<IpAddr>,
     pub(crate) segment: u32,
     pub(crate) ecn: Ecn,
     pub(crate) arrived_ns: u64,
@@ -142,18 +144,19 @@ pub(crate) struct Network {
     pub(crate) steering: Dice,
     /// For what the systems of hosts do.
     pub(crate) order: Dice,
-    pipes: Pipes,
+    pub(crate) pipes: Pipes,
     /// Arrivals to come: when, in which order among those of the same time, and what.
     pub(crate) arrivals: BinaryHeap<Reverse<(u64, u64, u32)>>,
     launched: u64,
     pub(crate) flights: Flights,
     pub(crate) bindings: Bindings,
+    pub(crate) groups: Groups,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) free_sockets: Vec<u32>,
     /// Sockets of peers' own by their two addresses. Never walked.
     pub(crate) own: HashMap<(SocketAddr, SocketAddr), u32, BuildHasherDefault<SipHasher13>>,
     pub(crate) inboxes: Vec<Inbox>,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// Time.
@@ -182,6 +185,7 @@ impl Network {
             launched: 0,
             flights: Flights::default(),
             bindings: Bindings::new(),
+            groups: Groups::default(),
             sockets: Vec::new(),
             free_sockets: Vec::new(),
             own: HashMap::default(),
@@ -244,8 +248,8 @@ impl Network {
 /// Sockets.
 impl Network {
     /// A place for a shard, and the way to wake it.
-    pub(crate) fn add_shard(&mut self, capacity: usize) -> (u32, Ringer) {
-        self.inboxes.push(Inbox { capacity, ..Inbox::default() });
+    pub(crate) fn add_shard(&mut self, trains: bool) -> (u32, Ringer) {
+        self.inboxes.push(Inbox { trains, ..Inbox::default() });
         (self.inboxes.len() as u32 - 1, self.schedule.add())
     }
 
@@ -285,6 +289,7 @@ impl Network {
         let socket = &mut self.sockets[at as usize];
         let Owner::Shard { shard, .. } = std::mem::replace(&mut socket.owner, Owner::Closed) else { return };
         self.bindings.unbind(&socket.place, at);
+        self.groups.forget(at);
         let Self { flights, counts, inboxes, .. } = self;
         inboxes[shard as usize].waiting.retain(|&flight| {
             let stays = flights.get(flight).socket != at;
@@ -321,6 +326,7 @@ impl Network {
         }
         socket.owner = Owner::Closed;
         self.bindings.unbind(&socket.place, key.0);
+        self.groups.forget(key.0);
         self.free_sockets.push(key.0);
     }
 
@@ -329,6 +335,14 @@ impl Network {
         if let Owner::Raw { trains, .. } = &mut self.sockets[key.0 as usize].owner {
             *trains = yes;
         }
+    }
+
+    pub(crate) fn join_raw(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.groups.add(key.0, group, None).is_ok()
+    }
+
+    pub(crate) fn leave_raw(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.groups.leave(key.0, group, None).is_ok()
     }
 
     /// The next datagram that waits in a test's socket.
@@ -399,209 +413,11 @@ impl Network {
             Owner::Own(own) => (own.id, false),
             Owner::Raw { .. } | Owner::Closed => return None,
         };
-        let local = reports_local.then_some(to.ip());
-        Some(Taken { socket: id, remote, local, segment, ecn, arrived_ns })
-    }
-}
-
-/// Sending.
-impl Network {
-    /// What keeps a shard from sending datagrams of this length. Says else whether they may be fragmented.
-    pub(crate) fn obstacle(
-        &self,
-        from: SocketAddr,
-        to: SocketAddr,
-        len: usize,
-        mode: PathMtu,
-    ) -> Result<bool, PeerError> {
-        let link = self.link(from, to);
-        if link.cut {
-            return Err(PeerError::Unreachable);
-        }
-        let len = len + headers(to);
-        let too_long = |mtu: u16| Err(PeerError::TooLong { mtu: Some(mtu.into()) });
-        match link.mtu {
-            Some(mtu) if len > usize::from(mtu) => return too_long(mtu),
-            _ => {}
-        }
-        // What was learned of a path says no router but one that is there.
-        if link.router_mtu.is_none() {
-            return Ok(false);
-        }
-        let learned = self.notices.learned(from.ip(), to.ip(), self.now_ns);
-        match (mode, learned) {
-            (PathMtu::Refuse, Some(mtu)) if len > usize::from(mtu) => too_long(mtu),
-            (PathMtu::Fragment, _) => Ok(to.is_ipv4() || learned.is_some()),
-            (PathMtu::System, learned) => Ok(learned.is_some()),
-            _ => Ok(false),
-        }
-    }
-
-    /// Whether a train stays whole on its way.
-    #[inline]
-    pub(crate) fn carries_trains(&self, from: SocketAddr, to: SocketAddr) -> bool {
-        self.link(from, to).trains
-    }
-
-    /// The link by which something leaves.
-    #[inline]
-    fn link(&self, from: SocketAddr, to: SocketAddr) -> &LinkConfig {
-        let seen_as = if self.nats.any() { self.nats.seen_as(from.ip(), to.ip()) } else { from.ip() };
-        self.links.between(seen_as, to.ip())
-    }
-
-    /// A datagram to write with [`Network::write`] and then to [`Network::launch`].
-    #[inline]
-    pub(crate) fn draft(&mut self) -> u32 {
-        self.flights.draft()
-    }
-
-    #[inline]
-    pub(crate) fn write(&mut self, flight: u32, bytes: &[u8]) {
-        self.flights.get_mut(flight).bytes.extend_from_slice(bytes);
-    }
-
-    /// What was written may be fragmented on its way.
-    pub(crate) fn may_fragment(&mut self, flight: u32) {
-        self.flights.get_mut(flight).may_fragment = true;
-    }
-
-    /// Sends what was written. From here on chance decides.
-    pub(crate) fn launch(
-        &mut self,
-        flight: u32,
-        (from, to): (SocketAddr, SocketAddr),
-        segment: u32,
-        ecn: Ecn,
-    ) {
-        let sent = self.flights.get_mut(flight);
-        (sent.from, sent.to, sent.segment, sent.ecn) = (from, to, segment, ecn);
-        sent.digest = digest(&sent.bytes);
-        let count = sent.datagrams();
-        self.counts.sent += count;
-        self.note(Kind::Sent, flight, self.now_ns, NO_SHARD);
-        let leaves_ns = if self.uplinks.any() { self.uplink(flight) } else { self.now_ns };
-        let link = *self.link(from, to);
-        if self.nats.any() && !self.translate_out(flight) {
-            self.counts.filtered += count;
-            self.drop_flight(Kind::Filtered, flight);
-            return;
-        }
-        if self.stops(flight, &link) || self.faults.happens(link.loss) {
-            self.counts.lost += count;
-            self.drop_flight(Kind::Lost, flight);
-            return;
-        }
-        let Some(leaves_ns) = self.pass(flight, &link, leaves_ns) else {
-            self.counts.tail_dropped += count;
-            self.drop_flight(Kind::TailDropped, flight);
-            return;
-        };
-        if self.faults.happens(link.duplication) {
-            self.counts.duplicated += count;
-            self.note(Kind::Duplicated, flight, self.now_ns, NO_SHARD);
-            let copy = self.flights.copy(flight);
-            self.travel(copy, count, &link, leaves_ns);
-        }
-        self.travel(flight, count, &link, leaves_ns);
-    }
-
-    /// Has a translator write another source into something, if there is one. False if it does not pass.
-    fn translate_out(&mut self, flight: u32) -> bool {
-        let sent = self.flights.get_mut(flight);
-        match self.nats.outbound(sent.from, sent.to, self.now_ns) {
-            Translated::Same => return true,
-            Translated::Is(external) => sent.from = external,
-            Translated::Refused => return false,
-        }
-        self.note(Kind::Translated, flight, self.now_ns, NO_SHARD);
-        true
-    }
-
-    /// Has a translator write the host inside into something that has arrived. False if it does not pass.
-    fn translate_in(&mut self, flight: u32, at_ns: u64) -> bool {
-        let arrived = self.flights.get_mut(flight);
-        match self.nats.inbound(arrived.to, Some(arrived.from), at_ns) {
-            Translated::Same => return true,
-            Translated::Is(inside) => arrived.to = inside,
-            Translated::Refused => return false,
-        }
-        self.note(Kind::Translated, flight, at_ns, NO_SHARD);
-        true
-    }
-
-    /// Whether nothing of the kind passes, chance apart.
-    fn stops(&mut self, flight: u32, link: &LinkConfig) -> bool {
-        let sent = self.flights.get(flight);
-        let (from, to) = (sent.from, sent.to);
-        if self.partitions.any() && self.partitions.parts(from.ip(), to.ip()) {
-            return true;
-        }
-        let too_long = |mtu: u16| sent.longest() + headers(to) > usize::from(mtu);
-        if link.cut || link.mtu.is_some_and(too_long) {
-            return true;
-        }
-        if link.unreachable {
-            self.router_tells(Notice { to: from, about: to, error: PeerError::Unreachable }, link);
-        }
-        link.unreachable || self.too_long_for_router(flight, link)
-    }
-
-    /// When something has left its host.
-    fn uplink(&mut self, flight: u32) -> u64 {
-        let sent = self.flights.get(flight);
-        self.uplinks.pass(sent.from.ip(), sent.wire_bytes(), self.now_ns)
-    }
-
-    /// When something has passed the narrow part of its link, if that takes it.
-    fn pass(&mut self, flight: u32, link: &LinkConfig, leaves_ns: u64) -> Option<u64> {
-        let Some(bandwidth) = link.bandwidth else { return Some(leaves_ns) };
-        let sent = self.flights.get(flight);
-        let way = (sent.from.ip(), sent.to.ip());
-        self.pipes.pass(way, bandwidth, sent.wire_bytes(), leaves_ns)
-    }
-
-    fn drop_flight(&mut self, kind: Kind, flight: u32) {
-        self.note(kind, flight, self.now_ns, NO_SHARD);
-        self.flights.free(flight);
-    }
-
-    fn travel(&mut self, flight: u32, count: u64, link: &LinkConfig, leaves_ns: u64) {
-        let mut at = leaves_ns + link.delay_ns;
-        if link.jitter_ns != 0 {
-            at += self.faults.below(link.jitter_ns + 1);
-        }
-        if self.faults.happens(link.reordering) {
-            at += link.held_back_ns;
-            self.counts.held_back += count;
-            self.note(Kind::HeldBack, flight, self.now_ns, NO_SHARD);
-        }
-        self.counts.in_flight += count;
-        let order = self.next_order();
-        self.arrivals.push(Reverse((at, order, flight)));
-    }
-}
-
-/// Send buffers.
-impl Network {
-    /// Whether a socket takes something to send.
-    pub(crate) fn takes(&mut self, socket: u32) -> bool {
-        let Socket { send_buffer, send_limit_bytes, .. } = &mut self.sockets[socket as usize];
-        send_buffer.has_room(*send_limit_bytes, self.now_ns)
-    }
-
-    /// A socket sent so many bytes from this address; they are its burden until the uplink has sent them.
-    pub(crate) fn charge_send(&mut self, socket: u32, from: IpAddr, bytes: usize) {
-        let leaves_ns = self.uplinks.idle_at(from, self.now_ns);
-        if leaves_ns > self.now_ns {
-            self.sockets[socket as usize].send_buffer.charge(cost(bytes), leaves_ns);
-        }
-    }
-
-    /// When a full socket takes something again.
-    pub(crate) fn takes_at(&self, socket: u32) -> Option<u64> {
-        let socket = &self.sockets[socket as usize];
-        socket.send_buffer.room_at(socket.send_limit_bytes)
+        let group = Some(to.ip()).filter(|ip| is_for_many(*ip));
+        let written_to =
+            if group.is_some() { socket.place.addresses.first().copied() } else { Some(to.ip()) };
+        let local = written_to.filter(|_| reports_local);
+        Some(Taken { socket: id, remote, local, group, segment, ecn, arrived_ns })
     }
 }
 
@@ -619,18 +435,55 @@ impl Network {
         }
         let arrived = self.flights.get(flight);
         let (from, to) = (arrived.from, arrived.to);
+        if is_for_many(to.ip()) {
+            return self.arrive_at_many(flight, at_ns);
+        }
         match self.steer(from, to) {
             Some(socket) => self.hand_over(flight, socket, at_ns),
-            None => {
-                self.counts.unclaimed += count;
-                self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
-                self.flights.free(flight);
-                if self.hosts.contains(&to.ip()) && from.port() != 0 {
-                    let error = PeerError::Refused;
-                    self.host_tells(Notice { to: from, about: sent_to, error }, at_ns);
-                }
-            }
+            None => self.unclaimed(flight, at_ns, sent_to),
         }
+    }
+
+    /// Nobody listens where it arrived. The host says so, if there is one; `sent_to` is the address its sender knows.
+    fn unclaimed(&mut self, flight: u32, at_ns: u64, sent_to: SocketAddr) {
+        let arrived = self.flights.get(flight);
+        let (from, to, count) = (arrived.from, arrived.to, arrived.datagrams());
+        self.counts.unclaimed += count;
+        self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
+        self.flights.free(flight);
+        if self.hosts.contains(&to.ip()) && from.port() != 0 {
+            let error = PeerError::Refused;
+            self.host_tells(Notice { to: from, about: sent_to, error }, at_ns);
+        }
+    }
+
+    /// A copy for each socket that hears it.
+    fn arrive_at_many(&mut self, flight: u32, at_ns: u64) {
+        let (from, to, count) = {
+            let arrived = self.flights.get(flight);
+            (arrived.from, arrived.to, arrived.datagrams())
+        };
+        let mut hearers: Vec<u32> = self.groups.hearers(to.ip(), from.ip()).collect();
+        hearers.retain(|at| self.sockets[*at as usize].place.port == to.port());
+        if is_broadcast(to.ip()) {
+            let hears = |socket: &Socket| {
+                let own = matches!(socket.owner, Owner::Shard { .. });
+                let place = &socket.place;
+                own && place.wildcard
+                    && place.port == to.port()
+                    && place.addresses.iter().any(IpAddr::is_ipv4)
+            };
+            let listening = (0..).zip(&self.sockets).filter(|(_, socket)| hears(socket));
+            hearers.extend(listening.map(|(at, _): (u32, _)| at));
+        }
+        let Some(last) = hearers.pop() else { return self.unclaimed(flight, at_ns, to) };
+        for socket in hearers {
+            self.counts.duplicated += count;
+            self.note(Kind::Duplicated, flight, at_ns, NO_SHARD);
+            let copy = self.flights.copy(flight);
+            self.hand_over(copy, socket, at_ns);
+        }
+        self.hand_over(flight, last, at_ns);
     }
 
     /// The socket for a datagram: among the shards that share an address the owner's, or, as it happens
@@ -672,8 +525,7 @@ impl Network {
                     Owner::Raw { .. } | Owner::Closed => return,
                 };
                 let inbox = &mut inboxes[shard as usize];
-                if count > 1 && arrived.longest() > inbox.capacity {
-                    // What is cut off must be said of each datagram, so they cannot come as a train.
+                if count > 1 && !inbox.trains {
                     self.cut(flight, at, at_ns);
                 } else if socket.charge(len) {
                     match &mut socket.owner {
@@ -708,7 +560,7 @@ impl Network {
         self.flights.free(flight);
     }
 
-    fn note(&mut self, kind: Kind, flight: u32, at_ns: u64, shard: u32) {
+    pub(crate) fn note(&mut self, kind: Kind, flight: u32, at_ns: u64, shard: u32) {
         let Flight { from, to, digest, ref bytes, .. } = *self.flights.get(flight);
         let len = bytes.len() as u32;
         self.log.add(&Event { at_ns, kind, from, to, len, digest, shard });

@@ -214,7 +214,7 @@ impl Sim {
             .map(|_| {
                 // A node that fails to start leaves its places behind; nothing ever runs in them.
                 self.shards.push(Shard { node: index, runner: None });
-                self.network.borrow_mut().add_shard(config.datagram_capacity()).1
+                self.network.borrow_mut().add_shard(config.uses_trains()).1
             })
             .collect();
         let site = Site {
@@ -412,6 +412,26 @@ impl Sim {
     /// the host answers with an ICMP error. The key is good for nothing more.
     pub fn close(&mut self, key: SocketKey) {
         self.network.borrow_mut().close_raw(key);
+    }
+
+    /// Has a raw socket hear what is sent to a multicast group and its port; of 255.255.255.255, broadcasts. False if it
+    /// hears that already. Nodes join by their configuration and by [`shardgram_core::Io::join`].
+    ///
+    /// ```
+    /// let mut sim = shardgram_sim::Sim::new(1);
+    /// let [one, two] = ["10.0.0.2:5353", "10.0.0.3:5353"].map(|at| sim.socket(at.parse().unwrap()));
+    /// assert!(sim.join(two, "224.0.0.251".parse().unwrap()));
+    /// sim.send(one, "224.0.0.251:5353".parse().unwrap(), b"anyone?");
+    /// sim.run_until_quiet(std::time::Duration::from_secs(1));
+    /// assert_eq!(sim.receive(two).map(|got| got.bytes), Some(b"anyone?".to_vec()));
+    /// ```
+    pub fn join(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.network.borrow_mut().join_raw(key, group)
+    }
+
+    /// Has it hear that no more. False if it does not.
+    pub fn leave(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.network.borrow_mut().leave_raw(key, group)
     }
 
     /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself, unless

@@ -378,9 +378,9 @@ impl<H: Ours> Actor<'_, '_, H> {
         let chosen = if stale { self.some_stale() } else { self.me.or_else(|| self.some_open()) };
         let Some(peer) = chosen else { return };
         if act == Act::Promote {
-            self.cx.io.promote(peer)
+            self.cx.io.promote(peer);
         } else {
-            self.cx.io.demote(peer)
+            self.cx.io.demote(peer);
         }
         let tier = self.cx.io.tier(peer);
         let right = tier.is_some() == self.is_here(peer) || self.may_be_gone(peer);
