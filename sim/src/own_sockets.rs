@@ -150,7 +150,10 @@ impl Network {
     fn one_less_held(&mut self, shard: u32, flight: u32) {
         let flight = self.flights.get(flight);
         let way: (SocketAddr, SocketAddr) = (flight.to, flight.from);
-        let Some(&at) = self.own.get(&way) else { return };
+        // Of a socket whose address is gone nothing new comes, but what it holds is still to be handed over.
+        let waits = |owner: &Owner| matches!(owner, Owner::Own(own) if (own.local, own.remote) == way && own.held > 0);
+        let lost = || self.sockets.iter().position(|socket| waits(&socket.owner)).map(|at| at as u32);
+        let Some(at) = self.own.get(&way).copied().or_else(lost) else { return };
         let Owner::Own(own) = &mut self.sockets[at as usize].owner else { return };
         if own.shard != shard || own.held == 0 {
             return;

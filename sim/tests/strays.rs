@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use shardgram_core::{Config, TierPolicy};
 use shardgram_sim::Sim;
-use support::{SECOND, addr, echo, listening, payloads};
+use support::{SECOND, addr, echo, ip, listening, payloads};
 
 #[test]
 fn datagrams_that_stray_are_dispatched_and_counted() {
@@ -27,4 +29,22 @@ fn datagrams_that_stray_are_dispatched_and_counted() {
     let stats = sim.stats(&server);
     assert!(stats.redispatched > 0 && stats.forwarded_in > 0, "{stats:?}");
     assert_eq!((stats.peers_opened, stats.dropped_foreign, stats.unaccounted()), (10, 0, 0));
+}
+
+/// One datagram a turn, so that the listener holds some of the peer when it gets its socket and the address goes.
+#[test]
+fn what_a_socket_holds_is_handed_over_when_its_address_goes() {
+    let mut sim = Sim::new(1);
+    let config = listening("0.0.0.0:7").tier(TierPolicy::Connected).turn_budget(1);
+    let server = sim.server(&[ip("10.0.0.1"), ip("10.0.0.9")], &config, |_| support::Echo).expect("starts");
+    let client = sim.socket(addr("10.0.0.2:5000"));
+    for pause in [10, 52] {
+        (0..20).for_each(|_| sim.send(client, addr("10.0.0.1:7"), b"some"));
+        sim.run_for(Duration::from_micros(pause));
+    }
+    assert_eq!(sim.stats(&server).promoted, 1);
+    assert!(sim.remove_address(&server, ip("10.0.0.1")));
+    assert!(sim.run_until_quiet(SECOND));
+    let stats = sim.stats(&server);
+    assert_eq!((stats.received, stats.unaccounted()), (40, 0), "{stats:?}");
 }

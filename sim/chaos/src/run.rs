@@ -529,7 +529,7 @@ impl Stage {
             }
             What::Train => self.train(&mut dice),
             What::Spoof => self.spoof(&mut dice),
-            What::ToEndpoint => self.write_to_endpoint(&mut dice),
+            What::ToEndpoint => self.foreigners(&mut dice),
             What::Tell => self.tell(&mut dice),
             What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),
             What::Partition => self.partition(&mut dice),
@@ -620,7 +620,7 @@ impl Stage {
     }
 
     /// To sockets of handlers, which may not know the sender.
-    fn write_to_endpoint(&mut self, dice: &mut Dice) {
+    fn foreigners(&mut self, dice: &mut Dice) {
         let targets = self.world.borrow().targets.clone();
         let doors: Vec<_> = targets
             .iter()

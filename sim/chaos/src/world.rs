@@ -29,6 +29,9 @@ pub(crate) struct Note {
     pub(crate) hops: u8,
 }
 
+/// Messages of one sender for one shard, and when each was sent.
+pub(crate) type Queue = VecDeque<(Note, Instant)>;
+
 /// The bounds of a node, as far as they can be seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -109,9 +112,6 @@ impl Model {
     }
 }
 
-/// What one sender has told one receiver, and when.
-type UnderWay = VecDeque<(Note, Instant)>;
-
 #[derive(Debug)]
 pub(crate) struct NodeModel {
     pub(crate) host: Vec<IpAddr>,
@@ -124,7 +124,7 @@ pub(crate) struct NodeModel {
     /// Peers that were named by `PathOf`, so datagrams of any source may come to them.
     pub(crate) joined: BTreeSet<PeerId>,
     /// Messages under way, by sender (`None` for a handle) and receiver.
-    pub(crate) mail: BTreeMap<(Option<u16>, u16), UnderWay>,
+    pub(crate) mail: BTreeMap<(Option<u16>, u16), Queue>,
     /// When it has to have ended, once that was asked for.
     pub(crate) ends_by: Option<Instant>,
     pub(crate) stopped: bool,

@@ -49,8 +49,10 @@ config: shards, max_peers, max_paths_per_peer, max_datagram, receive_buffers, tu
 ";
 
 /// Counters that stay nought, because only a kernel brings it about or the simulator has it otherwise: what an endpoint
-/// still held is discarded there (`Counts::discarded`), and refusals are told as errors of peers.
-const NOT_HERE: [&str; 7] = [
+/// still held is discarded there (`Counts::discarded`), and refusals are told as errors of peers. Nor is anything sent to
+/// many hosts here.
+const NOT_HERE: [&str; 8] = [
+    "broadcast_copies",
     "dropped_malformed",
     "dropped_closed",
     "trains_refused",
