@@ -2,7 +2,7 @@
 
 use std::io;
 
-use shardgram_core::ConfigError;
+use shardgram_core::{ConfigError, JoinError, Membership};
 use shardgram_sys::{AffinityError, BindError, Unsupported};
 
 /// Why a server did not start. Nothing of it is left running.
@@ -21,6 +21,14 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A multicast group cannot be joined.
+    #[error("cannot join {membership}: {error}")]
+    Join {
+        /// What was to be joined.
+        membership: Membership,
+        /// Why not, and what would help.
+        error: JoinError,
+    },
     /// A thread cannot be pinned to the core that was named.
     #[error(transparent)]
     Core(#[from] AffinityError),

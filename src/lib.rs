@@ -105,8 +105,8 @@ pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
     Accept, AcceptChoice, AttemptFault, Backend, Capability, CloseReason, Config, ConfigError, Context,
     Datagram, Dial, DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError, Interface,
-    InterfaceError, Io, Lookup, LookupError, Meta, OpenError, Origin, Path, PathMtu, PeerError, PeerId,
-    Peers, ReceivedTrain, Receivers, Resolver, SendError, ShardInfo, Shared, Slot, Snapshot, Tier,
-    TierPolicy, TimerId, Via, WaitPolicy,
+    InterfaceError, Io, JoinError, Lookup, LookupError, Membership, Meta, OpenError, Origin, Path, PathMtu,
+    PeerError, PeerId, Peers, ReceivedTrain, Receivers, Resolver, SendError, ShardInfo, Shared, Slot,
+    Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook, Unsupported};

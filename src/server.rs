@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shardgram_core::{Backend, Config, Handler, Resolver, ShardInfo};
+use shardgram_core::config::{Hearers, ToGroups};
+use shardgram_core::{Backend, Config, Handler, JoinError, Resolver, ShardInfo};
 use shardgram_sys::{
-    AffinityError, ListenerGroup, ListenerSocket, Os, Sharing, SocketHook, SocketOptions, Steering,
-    Unsupported, affinity, listener_group,
+    AffinityError, ListenerGroup, ListenerSocket, Os, SendToMany, Sharing, SocketHook, SocketOptions,
+    Steering, Unsupported, affinity, listener_group, multicast,
 };
 
 use crate::backend::{self, Choice};
@@ -105,6 +106,7 @@ impl Server {
             ecn: config.reports_ecn(),
             receive_timestamps: config.reports_time(),
             path_mtu: config.path_mtu_mode(),
+            to_many: to_many(&config),
             ..SocketOptions::default()
         };
         let receives_trains = choice.backend != Backend::Mio || shardgram_fallback::receives_trains(&options);
@@ -143,6 +145,7 @@ impl Server {
         for of_shard in &mut self.listeners {
             of_shard.sort_by_key(|listener| listener.listen);
         }
+        self.join_groups()?;
         self.warnings.extend(self.local_addresses.expand(&mut self.listeners)?);
         self.warnings.sort();
         self.warnings.dedup();
@@ -174,6 +177,40 @@ impl Server {
         let bound = group.local_addr();
         self.local_addresses.beside(listen, group);
         Ok(bound)
+    }
+
+    /// Joins the groups of the configuration, each with every wildcard listener of its family on the shards that are
+    /// to hear it.
+    fn join_groups(&self) -> Result<(), StartError> {
+        for membership in self.config.memberships() {
+            let takes = |listener: &&ListenerSocket| {
+                let address = self.config.listen_addrs()[usize::from(listener.listen)];
+                listener.local.is_none()
+                    && address.ip().is_unspecified()
+                    && address.is_ipv4() == membership.group().is_ipv4()
+            };
+            let with_listeners: Vec<_> =
+                self.listeners.iter().filter(|of_shard| of_shard.iter().any(|one| takes(&one))).collect();
+            let refused = |error| StartError::Join { membership: membership.clone(), error };
+            let each_has_a_copy = multicast::EACH_HAS_A_COPY && self.sharing == Sharing::PerShard;
+            let hearing = match membership.hearers() {
+                Hearers::EveryShard if !each_has_a_copy && self.listeners.len() > 1 => {
+                    let what = "a copy for each shard, where all shards share one socket,";
+                    return Err(refused(JoinError::Unsupported { what }));
+                }
+                Hearers::EveryShard => &with_listeners[..],
+                // Each socket is there once, and whoever receives by it hands on what others own.
+                Hearers::Shard(_) if self.sharing == Sharing::OneReceiver => &with_listeners[..],
+                Hearers::Shard(shard) => {
+                    let at = usize::from(shard).min(with_listeners.len().saturating_sub(1));
+                    with_listeners.get(at..=at).unwrap_or_default()
+                }
+            };
+            for listener in hearing.iter().flat_map(|of_shard| of_shard.iter().filter(takes)) {
+                multicast::join(&listener.socket, membership).map_err(refused)?;
+            }
+        }
+        Ok(())
     }
 
     /// The addresses bound, in the order of [`Config::listen`], with the ports that were found for port 0.
@@ -344,6 +381,11 @@ impl Server {
     ) -> Result<Report, ServeError> {
         self.spawn(make)?.wait()
     }
+}
+
+fn to_many(config: &Config) -> SendToMany {
+    let ToGroups { hops, looped, interface } = config.sends_to_groups();
+    SendToMany { hops, looped, interface, broadcast: config.sends_broadcasts() }
 }
 
 /// What is told where trains are on by default and cannot be received.

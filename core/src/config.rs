@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::datagram::MAX_PAYLOAD_V6;
 use crate::error::ConfigError;
+use crate::interface::Interface;
+use crate::multicast::Membership;
+pub use crate::multicast::{Hearers, ToGroups};
 use crate::path_mtu::PathMtu;
 use crate::receivers::Receivers;
 
@@ -218,6 +221,10 @@ macro_rules! settings {
             pub(crate) receivers: Receivers,
             pub(crate) max_connected: Option<u32>,
             pub(crate) max_connected_per_address: Option<u32>,
+            pub(crate) memberships: Vec<Membership>,
+            pub(crate) multicast_loop: bool,
+            pub(crate) multicast_interface: Option<Interface>,
+            pub(crate) broadcast: bool,
             $(pub(crate) $name: $type,)*
         }
 
@@ -239,6 +246,10 @@ macro_rules! settings {
                     receivers: Receivers::Auto,
                     max_connected: None,
                     max_connected_per_address: None,
+                    memberships: Vec::new(),
+                    multicast_loop: true,
+                    multicast_interface: None,
+                    broadcast: false,
                     $($name: $default,)*
                 }
             }
@@ -374,6 +385,10 @@ settings! {
     /// Handler panics in a minute that a shard survives. Default 5, range 0 to 1,000. One more stops the
     /// server, since a remote party may be the cause.
     max_restarts_per_minute: u32 = 5, 0 => 1_000;
+    /// How far datagrams to multicast groups go: the routers on their way, and one (IP_MULTICAST_TTL in ip(7),
+    /// IPV6_MULTICAST_HOPS in ipv6(7)). Default 1: they stay in the network of this host. Range 0 to 255; 0 keeps them
+    /// on this host. Those to single hosts have the system's.
+    multicast_hops: u8 = 1, 0 => 255;
 }
 
 impl Config {
@@ -646,6 +661,7 @@ impl Config {
                 return Err(ConfigError::ListenTwice(*address));
             }
         }
+        self.check_memberships()?;
         if self.idle_timeout.is_some_and(|t| t < Duration::from_millis(8) || t > Duration::from_secs(86_400))
         {
             let value = self.idle_timeout.map_or(0, |t| t.as_millis() as u64);

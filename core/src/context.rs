@@ -18,6 +18,7 @@ use crate::driver::Capabilities;
 use crate::endpoints::{Endpoint, EndpointId, Endpoints, Via};
 use crate::error::{Full, OpenError, SendError};
 use crate::flow::flow_shard;
+use crate::groups::Groups;
 use crate::handler::{Handler, Origin};
 use crate::links::Links;
 use crate::mailbox::Postbox;
@@ -97,6 +98,7 @@ pub struct Io<H: Handler> {
     pub(crate) timers: TimerWheel<H::Timer>,
     pub(crate) endpoints: Endpoints,
     pub(crate) dials: Dials,
+    pub(crate) groups: Box<Groups>,
     pub(crate) listeners: Arc<[SocketAddr]>,
     pub(crate) closing: Vec<PeerId>,
     pub(crate) postboxes: Arc<[Postbox<H::Message>]>,

@@ -118,7 +118,8 @@ impl SocketId {
 /// A 4-tuple and the socket it belongs to: where a datagram came from, and where an answer goes.
 ///
 /// `local` is the address the datagram was sent to, so an answer along this path leaves from it, as
-/// RFC 1122 section 4.1.3.5 asks. For an endpoint bound to a wildcard address it is that wildcard: the
+/// RFC 1122 section 4.1.3.5 asks. Where that stands for many hosts ([`Meta::to_many`]) it is this host's address on the
+/// interface the datagram came by; with IPv6, where none suits the sender, it is `[::]`, and the kernel picks. For an endpoint bound to a wildcard address it is that wildcard: the
 /// kernel picks the source address of each send.
 ///
 /// The interface is not part of a path's identity (a conversation survives a change of route), except
@@ -175,6 +176,10 @@ pub struct Meta {
     pub interface: u32,
     /// How many datagrams of the same train follow this one.
     pub rest_of_train: u16,
+    /// Whether it was sent to a multicast group or a broadcast address, and not to an address of this host alone:
+    /// [`crate::Io::group`] says to which. Told of what comes by wildcard listeners ([`crate::Config::join`]), and by
+    /// endpoints that are bound to a wildcard address and take any source ([`crate::Io::join`]).
+    pub to_many: bool,
 }
 
 /// A place in a receive buffer of the driver.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::TierPolicy;
 use crate::context::{Context, Io};
-use crate::datagram::{Datagram, Path, ReceivedTrain, RxSlice, SocketId, datagrams_in};
+use crate::datagram::{Datagram, Meta, Path, ReceivedTrain, RxSlice, SocketId, datagrams_in};
 use crate::driver::{Arrival, Fate, SendFailure, SendFault, Sink};
 use crate::error::{CloseReason, PeerError};
 use crate::flow::flow_shard;
@@ -15,6 +15,7 @@ use crate::handler::{Accept, Handler, Origin};
 use crate::idle::Gone;
 use crate::links::State;
 use crate::mailbox::{Forwarded, Mail};
+use crate::multicast::is_for_many;
 use crate::peers::{PeerId, Peers};
 use crate::routes::AddPath;
 
@@ -159,6 +160,13 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
+    /// Tells the handler of a group that was not joined or left.
+    pub(crate) fn group_failed(&mut self) {
+        if let Some((via, group, error)) = self.io.groups.failed.pop_front() {
+            self.call(|handler, cx| handler.on_group_error(cx, via, group, error));
+        }
+    }
+
     /// The driver has closed an endpoint: peers that answered along it are closed, others lose their paths
     /// on it. Its slot is free before handlers hear of it, so they may open another at once.
     pub(crate) fn endpoint_closed(&mut self, slot: u32) {
@@ -229,6 +237,9 @@ impl<H: Handler> Dispatch<H> {
     fn forwarded(&mut self, mut forwarded: Forwarded) {
         let Forwarded { path, meta, peer, segment, .. } = forwarded;
         self.io.stats.forwarded_in.add(datagrams_in(forwarded.bytes.len(), segment) as u64);
+        if let Some(group) = forwarded.group {
+            self.io.groups.current = group;
+        }
         let bytes = &mut forwarded.bytes[..];
         if segment != 0 {
             return self
@@ -283,26 +294,33 @@ impl<H: Handler> Dispatch<H> {
         self.call(|handler, cx| handler.on_datagram(cx, peer, datagram));
     }
 
+    #[inline(never)]
     fn stranger(&mut self, datagram: Datagram<'_>) {
+        if is_for_many(datagram.path.remote.ip()) {
+            // RFC 1122 section 4.1.3.6: "A UDP datagram received with an invalid IP source address (e.g., a broadcast or
+            // multicast address) must be discarded by UDP or by the IP layer". An answer would go to all of them.
+            self.io.stats.dropped_malformed.add(1);
+            return;
+        }
         if let Some(slot) = datagram.path.socket.as_endpoint() {
             let welcome = self.io.endpoints.in_slot(slot).is_some_and(|e| e.takes_any_source());
             if !welcome {
                 self.io.stats.dropped_foreign.add(1);
                 return;
             }
-        } else if let Some(owner) = self.owner_elsewhere(datagram.path) {
-            let Datagram { path: &path, meta, .. } = datagram;
-            let bytes = datagram.bytes.to_vec();
-            return self.forward(owner, Forwarded { path, meta, peer: None, segment: 0, bytes });
+        } else if let Some(owner) = self.owner_elsewhere(datagram.path, datagram.meta) {
+            return self.forward(owner, None, *datagram.path, datagram.meta, 0, datagram.bytes);
         }
         self.admit(datagram);
     }
 
-    /// The shard that owns a path, if it is another one. Paths of endpoints are the endpoint's shard's.
+    /// The shard that owns a path, if it is another one. Paths of endpoints are the endpoint's shard's, and what was sent
+    /// to a group of which every shard has a copy stays where it came.
     #[inline]
-    fn owner_elsewhere(&self, path: &Path) -> Option<u16> {
+    fn owner_elsewhere(&self, path: &Path, meta: Meta) -> Option<u16> {
         let owner = flow_shard(path.remote, self.io.shards());
-        (owner != self.io.shard && path.socket.as_endpoint().is_none()).then_some(owner)
+        let stays = path.socket.as_endpoint().is_some() || (meta.to_many && self.io.groups.stays_here());
+        (owner != self.io.shard && !stays).then_some(owner)
     }
 
     fn admit(&mut self, mut datagram: Datagram<'_>) {
@@ -366,9 +384,7 @@ impl<H: Handler> Dispatch<H> {
         }
         let endpoint = datagram.path.socket.as_endpoint();
         if peer.shard() != self.io.shard && endpoint.is_none() {
-            let Datagram { path: &path, meta, .. } = datagram;
-            let bytes = datagram.bytes.to_vec();
-            return self.forward(peer.shard(), Forwarded { path, meta, peer: Some(peer), segment: 0, bytes });
+            return self.forward(peer.shard(), Some(peer), *datagram.path, datagram.meta, 0, datagram.bytes);
         }
         // An endpoint of one shard means nothing on another, so there such a path cannot be.
         match self.io.routes.add_path(peer, *datagram.path) {
@@ -386,8 +402,18 @@ impl<H: Handler> Dispatch<H> {
     }
 
     /// Hands a datagram or a train to the shard it belongs to.
-    fn forward(&mut self, shard: u16, forwarded: Forwarded) {
-        let count = datagrams_in(forwarded.bytes.len(), forwarded.segment) as u64;
+    fn forward(
+        &mut self,
+        shard: u16,
+        peer: Option<PeerId>,
+        path: Path,
+        meta: Meta,
+        segment: usize,
+        bytes: &[u8],
+    ) {
+        let count = datagrams_in(bytes.len(), segment) as u64;
+        let group = meta.to_many.then_some(self.io.groups.current);
+        let forwarded = Forwarded { path, group, meta, peer, segment, bytes: bytes.to_vec() };
         let postbox = self.io.postboxes.get(usize::from(shard));
         if postbox.is_some_and(|p| p.put_forward(forwarded)) {
             self.io.stats.forwarded_out.add(count);
@@ -406,6 +432,15 @@ impl<H: Handler> Dispatch<H> {
         // Without a scope: that of a link-local peer stands in its own address.
         let local = SocketAddr::new(arrival.local.unwrap_or(bound.ip()), bound.port());
         (local.is_ipv4() == arrival.remote.is_ipv4()).then_some(local)
+    }
+
+    /// Whether it is a copy of a broadcast that another shard has too, and handles.
+    #[cold]
+    fn is_for_another(&self, arrival: &Arrival<'_>) -> bool {
+        self.io.groups.copies
+            && !self.io.groups.current.is_multicast()
+            && arrival.socket.as_listener().is_some()
+            && flow_shard(arrival.remote, self.io.shards()) != self.io.shard
     }
 
     /// What came by a peer's own socket. Whoever else it is from, it goes where it belongs: sockets that share
@@ -468,11 +503,9 @@ impl<H: Handler> Dispatch<H> {
             }
             if known.is_none()
                 && !self.panicked
-                && let Some(owner) = self.owner_elsewhere(&path)
+                && let Some(owner) = self.owner_elsewhere(&path, train.meta)
             {
-                let ReceivedTrain { meta, segment, bytes, .. } = train;
-                let bytes = bytes.to_vec();
-                return self.forward(owner, Forwarded { path, meta, peer: None, segment, bytes });
+                return self.forward(owner, None, path, train.meta, train.segment, train.bytes);
             }
             if let Some(peer) = known.filter(|_| H::WHOLE_TRAINS && self.takes_whole(&train)) {
                 return self.deliver_train(peer, train);
@@ -524,6 +557,10 @@ impl<H: Handler> Sink for Dispatch<H> {
         let count = datagrams_in(arrival.bytes.len(), arrival.segment) as u64;
         self.arrivals += count;
         let stats = &self.io.stats;
+        if arrival.meta.to_many && self.is_for_another(&arrival) {
+            stats.broadcast_copies.add(count);
+            return Fate { kept: 0, stop: false };
+        }
         stats.received.add(count);
         stats.received_bytes.add(arrival.bytes.len() as u64);
         if count > 1 {
@@ -540,6 +577,10 @@ impl<H: Handler> Sink for Dispatch<H> {
             stats.dropped_malformed.add(count);
         }
         Fate { kept: self.io.outbox.take_kept(), stop: self.panicked }
+    }
+
+    fn sent_to(&mut self, group: IpAddr) {
+        self.io.groups.current = group;
     }
 
     fn too_late(&mut self, datagrams: u32) {

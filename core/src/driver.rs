@@ -19,6 +19,8 @@
 //! | [`Meta::ecn`] and [`Meta::kernel_time`] are told where they are asked for | yes | marks where the system has them, times on Linux | yes, by the virtual clock |
 //! | endpoints can be bound to an interface ([`Endpoint::on_interface`]) | yes | Linux, macOS; else EOPNOTSUPP | hosts have none: ENODEV |
 //! | several shards receive at one address | yes | where the system divides what comes to it; else one receives, and others send by duplicates | yes |
+//! | what came to a group is told ([`Sink::sent_to`]), and answered from an address of this host | yes | yes | yes |
+//! | groups are joined and left ([`Driver::join`]) | yes | yes; with IPv6, for one source on Linux only | yes, on no interface in particular |
 //! | peers can have sockets of their own ([`Driver::connect`]) | Linux 6.1 | no | yes |
 //!
 //! [`Bell`]: crate::mailbox::Bell
@@ -140,7 +142,8 @@ use crate::backlog::Backlog;
 use crate::capability::{Abilities, Capability};
 use crate::datagram::{Meta, Path, SocketId};
 use crate::endpoints::Endpoint;
-use crate::error::PeerError;
+use crate::error::{JoinError, PeerError};
+use crate::multicast::Membership;
 use crate::outbox::{Outbox, TrainLimits};
 use crate::peers::PeerId;
 
@@ -229,6 +232,38 @@ pub trait Driver {
     /// ```
     fn retire(&mut self, socket: SocketId) {
         let _ = socket;
+    }
+
+    /// Joins a multicast group with a listener or an endpoint that is bound to a wildcard address.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    ///
+    /// ```
+    /// use shardgram_core::{JoinError, Membership, datagram::SocketId, driver::Driver};
+    /// fn hear(driver: &mut impl Driver) -> Result<(), JoinError> {
+    ///     driver.join(SocketId::listener(0), &Membership::any_source([224, 0, 0, 251]))
+    /// }
+    /// ```
+    fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        let _ = (socket, membership);
+        Err(JoinError::Unsupported { what: "a multicast group" })
+    }
+
+    /// Leaves a group that the socket joined in the same way.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    ///
+    /// ```
+    /// use shardgram_core::{Membership, datagram::SocketId, driver::Driver};
+    /// fn hear_no_more(driver: &mut impl Driver) {
+    ///     let _ = driver.leave(SocketId::listener(0), &Membership::any_source([224, 0, 0, 251]));
+    /// }
+    /// ```
+    fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        let _ = (socket, membership);
+        Err(JoinError::Unsupported { what: "a multicast group" })
     }
 
     /// Wakes another shard of the same server, with the next [`Driver::turn`] at the latest.
@@ -321,6 +356,9 @@ pub struct Capabilities {
     pub blocks: bool,
     /// What does not follow from these.
     others: Abilities,
+    /// Whether what is sent to a broadcast address reaches the listener of every shard. Then each shard handles what is
+    /// from addresses it owns, and leaves the rest to the others.
+    pub copies: bool,
 }
 
 /// How many sockets of peers' own a shard may have.
@@ -386,7 +424,8 @@ impl Capabilities {
     /// assert_eq!(Capabilities::new(TrainLimits::SINGLE).trains.datagrams, 1);
     /// ```
     pub fn new(trains: TrainLimits) -> Self {
-        Self { trains, connected: ConnectedLimits::NONE, blocks: true, others: Abilities::default() }
+        let connected = ConnectedLimits::NONE;
+        Self { trains, connected, blocks: true, others: Abilities::default(), copies: false }
     }
 
     /// With this as well. [`Capability::TrainsOut`], [`Capability::Connected`] and [`Capability::Blocking`] are
@@ -428,6 +467,17 @@ impl Capabilities {
     #[must_use]
     pub fn connected(self, connected: ConnectedLimits) -> Self {
         Self { connected, ..self }
+    }
+
+    /// For a driver under which every shard's listener gets its copy of a broadcast.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Capabilities, outbox::TrainLimits};
+    /// assert!(Capabilities::new(TrainLimits::SINGLE).with_copies(true).copies);
+    /// ```
+    #[must_use]
+    pub fn with_copies(self, copies: bool) -> Self {
+        Self { copies, ..self }
     }
 
     /// For a driver that cannot block: its shards never spin.
@@ -623,6 +673,21 @@ pub trait Sink {
     /// }
     /// ```
     fn datagram(&mut self, arrival: Arrival<'_>) -> Fate;
+
+    /// The next datagram, of which [`Meta::to_many`] is set, was sent to this multicast group or broadcast address.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use shardgram_core::driver::{Arrival, Fate, Sink};
+    /// fn to_group(sink: &mut impl Sink, group: IpAddr, mut arrival: Arrival<'_>) -> Fate {
+    ///     arrival.meta.to_many = true;
+    ///     sink.sent_to(group);
+    ///     sink.datagram(arrival)
+    /// }
+    /// ```
+    fn sent_to(&mut self, group: IpAddr) {
+        let _ = group;
+    }
 
     /// Something was received that has no usable source address or impossible control data.
     ///

@@ -118,7 +118,13 @@ impl Endpoint {
         self.bind
     }
 
-    pub(crate) fn takes_any_source(&self) -> bool {
+    /// Whether datagrams from any address are welcome.
+    ///
+    /// ```
+    /// use shardgram_core::Endpoint;
+    /// assert!(!Endpoint::bound(([0, 0, 0, 0], 5353).into()).takes_any_source());
+    /// ```
+    pub fn takes_any_source(&self) -> bool {
         self.any_source
     }
 }
@@ -191,6 +197,8 @@ struct Slot {
 pub(crate) enum Request {
     Open(u32),
     Close(u32),
+    /// The next group that was asked for ([`crate::groups`]).
+    Group,
 }
 
 pub(crate) struct Endpoints {
@@ -253,6 +261,11 @@ impl Endpoints {
     /// What to do now: everything asked for so far, in order.
     pub(crate) fn take_requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests)
+    }
+
+    /// A group was asked for. It is joined in order with what becomes of endpoints.
+    pub(crate) fn ask_for_group(&mut self) {
+        self.requests.push(Request::Group);
     }
 
     pub(crate) fn has_requests(&self) -> bool {

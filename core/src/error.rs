@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+pub use crate::multicast::JoinError;
 use crate::peers::PeerId;
 use crate::resolver::LookupError;
 
@@ -192,8 +193,11 @@ pub enum PeerError {
     /// The system had no room to queue the datagram.
     #[error("the system had no room for the datagram")]
     NoBuffers,
-    /// A local rule (firewall, security policy) forbids it.
-    #[error("a local rule forbids sending to the peer")]
+    /// A local rule (firewall, security policy) forbids it, or it is a broadcast address and [`crate::Config::broadcast`]
+    /// is off.
+    #[error(
+        "a local rule forbids sending to the peer, or it is a broadcast address and Config::broadcast is off"
+    )]
     Forbidden,
     /// The endpoint of this peer could not be opened.
     #[error("the endpoint could not be opened (system error {errno})")]
@@ -301,4 +305,7 @@ pub enum ConfigError {
     /// The same address twice.
     #[error("{0} is listened on twice")]
     ListenTwice(SocketAddr),
+    /// A multicast group that cannot be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
 }

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use crate::context::Context;
 use crate::datagram::{Datagram, ReceivedTrain};
-use crate::error::{CloseReason, PeerError};
+use crate::endpoints::Via;
+use crate::error::{CloseReason, JoinError, PeerError};
+use crate::multicast::Membership;
 use crate::peers::PeerId;
 
 /// One value per shard, made on the shard's thread, so it needs no `Send`. Callbacks run one at a time;
@@ -281,6 +283,25 @@ pub trait Handler: Sized + 'static {
     /// ```
     fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
         let _ = (cx, peer, error);
+    }
+
+    /// A group that [`crate::Io::join`] or [`crate::Io::leave`] asked for was not joined, or not left.
+    ///
+    /// ```
+    /// # use shardgram_core::*;
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// # type Peer = (); type Timer = (); type Message = ();
+    /// # fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+    /// #     Accept::Peer(())
+    /// # }
+    /// fn on_group_error(&mut self, _: &mut Context<'_, Self>, _: Via, group: Membership, error: JoinError) {
+    ///     eprintln!("{group}: {error}");
+    /// }
+    /// # }
+    /// ```
+    fn on_group_error(&mut self, cx: &mut Context<'_, Self>, via: Via, group: Membership, error: JoinError) {
+        let _ = (cx, via, group, error);
     }
 
     /// A peer is gone; here is its state. Its id is stale already.

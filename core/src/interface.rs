@@ -1,19 +1,22 @@
 //! Which network interface, as a socket is told.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 /// The longest name an interface may have, in bytes: `IFNAMSIZ` less its closing zero (netdevice(7)).
 const LONGEST_NAME: usize = 15;
 
-/// A network interface, by name or by index. A copy costs 16 bytes and nothing is asked of the system until a
-/// socket is bound to it ([`crate::Endpoint::on_interface`]).
+/// A network interface, by name, by index or by an address it has. A copy costs 20 bytes and nothing is asked of the
+/// system until a socket is bound to it ([`crate::Endpoint::on_interface`]) or joins a group by it
+/// ([`crate::Membership::on`]).
 ///
 /// ```
 /// use shardgram_core::Interface;
 /// # fn main() -> Result<(), shardgram_core::InterfaceError> {
 /// assert_eq!(Interface::named("eth0")?.to_string(), "eth0");
 /// assert_eq!(Interface::index(2)?.to_string(), "2");
+/// assert_eq!(Interface::of([192, 0, 2, 1]).to_string(), "of 192.0.2.1");
 /// # Ok(())
 /// # }
 /// ```
@@ -25,6 +28,7 @@ enum By {
     Index(NonZeroU32),
     /// Filled up with zeros, of which a name has none.
     Name([u8; LONGEST_NAME]),
+    Address(IpAddr),
 }
 
 /// Why something cannot be the name or the index of an interface.
@@ -89,6 +93,30 @@ impl Interface {
         NonZeroU32::new(index).map(|index| Self(By::Index(index))).ok_or(InterfaceError::Index)
     }
 
+    /// The one that has this address, of either family.
+    ///
+    /// ```
+    /// use shardgram_core::Interface;
+    /// let loopback = Interface::of([127, 0, 0, 1]);
+    /// assert_eq!(loopback.as_address(), Some([127, 0, 0, 1].into()));
+    /// ```
+    pub fn of(address: impl Into<IpAddr>) -> Self {
+        Self(By::Address(address.into()))
+    }
+
+    /// Its address, if that was given.
+    ///
+    /// ```
+    /// use shardgram_core::Interface;
+    /// assert_eq!(Interface::index(1).unwrap().as_address(), None);
+    /// ```
+    pub fn as_address(&self) -> Option<IpAddr> {
+        match self.0 {
+            By::Address(address) => Some(address),
+            By::Name(_) | By::Index(_) => None,
+        }
+    }
+
     /// Its name, if it was named.
     ///
     /// ```
@@ -111,7 +139,7 @@ impl Interface {
     pub fn as_index(&self) -> Option<NonZeroU32> {
         match self.0 {
             By::Index(index) => Some(index),
-            By::Name(_) => None,
+            By::Name(_) | By::Address(_) => None,
         }
     }
 }
@@ -121,6 +149,7 @@ impl fmt::Display for Interface {
         match self.0 {
             By::Index(index) => index.fmt(f),
             By::Name(_) => f.write_str(self.as_name().unwrap_or_default()),
+            By::Address(address) => write!(f, "of {address}"),
         }
     }
 }
@@ -147,7 +176,7 @@ mod tests {
 
     #[test]
     fn it_stays_small() {
-        assert!(size_of::<Interface>() <= 16);
+        assert!(size_of::<Interface>() <= 20);
         assert!(size_of::<Option<Interface>>() <= 20);
     }
 }

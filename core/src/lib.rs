@@ -38,9 +38,11 @@ mod dials;
 mod dispatch;
 mod ecn;
 mod endpoints;
+mod groups;
 mod idle;
 mod interface;
 mod links;
+mod multicast;
 mod path_mtu;
 mod promotion;
 mod receivers;
@@ -57,9 +59,12 @@ pub use datagram::{Datagram, Meta, Path, ReceivedTrain};
 pub use dial::{Dial, HostError};
 pub use ecn::Ecn;
 pub use endpoints::{Endpoint, EndpointId, Via};
-pub use error::{AttemptFault, CloseReason, ConfigError, DialError, Full, OpenError, PeerError, SendError};
+pub use error::{
+    AttemptFault, CloseReason, ConfigError, DialError, Full, JoinError, OpenError, PeerError, SendError,
+};
 pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};
 pub use interface::{Interface, InterfaceError};
+pub use multicast::Membership;
 pub use path_mtu::PathMtu;
 pub use peers::{PeerId, Peers};
 pub use receivers::Receivers;

@@ -3,6 +3,7 @@
 //! Data goes through a bounded channel; the wake-up is a separate thing that carries none: see [`Bell`].
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use crate::bell::{Bell, WakeFn};
@@ -35,6 +36,8 @@ pub(crate) enum Mail<M> {
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) path: Path,
+    /// Where it was sent to, if that stands for many hosts.
+    pub(crate) group: Option<IpAddr>,
     pub(crate) meta: Meta,
     pub(crate) peer: Option<PeerId>,
     /// Bytes of each datagram of a train but the last; 0 for a single one.
@@ -297,7 +300,7 @@ mod tests {
     fn forwarded(len: usize) -> Forwarded {
         let any = ([127, 0, 0, 1], 9).into();
         let path = Path { local: any, remote: any, socket: SocketId::listener(0) };
-        Forwarded { path, meta: Meta::default(), peer: None, segment: 0, bytes: vec![0; len] }
+        Forwarded { path, group: None, meta: Meta::default(), peer: None, segment: 0, bytes: vec![0; len] }
     }
 
     fn one<M>(len: usize) -> (Postbox<M>, Mailbox<M>) {

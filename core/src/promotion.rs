@@ -10,8 +10,10 @@ use crate::config::TierPolicy;
 use crate::context::{Io, Tier};
 use crate::datagram::SocketId;
 use crate::driver::{ConnectFault, Driver};
+use crate::flow::flow_shard;
 use crate::handler::Handler;
 use crate::links::{Room, State, Wish};
+use crate::multicast::is_for_many;
 use crate::peers::PeerId;
 
 /// Sockets made in a turn, at most, and the time after which no other is begun.
@@ -188,7 +190,13 @@ impl<H: Handler> Io<H> {
             return;
         }
         let Some(path) = self.routes.active_path(peer) else { return };
-        if path.socket.as_listener().is_none() || path.local.ip().is_unspecified() {
+        // A socket of a peer that lives here because of a group would catch what its owner's shard is to have.
+        let elsewhere = || flow_shard(path.remote, self.shards()) != self.shard;
+        if path.socket.as_listener().is_none()
+            || path.local.ip().is_unspecified()
+            || is_for_many(path.remote.ip())
+            || (self.groups.any_stay_here() && elsewhere())
+        {
             return self.refuse(wish);
         }
         let slot = match self.links.room(&path) {

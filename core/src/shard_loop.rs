@@ -21,6 +21,7 @@ use crate::dispatch::{Dispatch, guarded};
 use crate::driver::{Driver, Turned, Wait};
 use crate::endpoints::{Endpoints, Request};
 use crate::error::CloseReason;
+use crate::groups::Groups;
 use crate::handler::{Drain, Handler, ShardInfo};
 use crate::idle::IdleSweep;
 use crate::links::Links;
@@ -148,6 +149,15 @@ pub enum Turn {
     Ended(Ending),
 }
 
+/// What could not be done that a handler asked for.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// An endpoint could not be opened: its slot, and the system's error number.
+    Endpoint(u32, i32),
+    /// The next group of those that were not joined or left.
+    Group,
+}
+
 #[derive(Clone, Copy)]
 struct Draining {
     takes: Drain,
@@ -237,6 +247,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 config.max_lookups as usize,
                 now,
             ),
+            groups: Box::new(Groups::new(config.memberships(), capabilities.copies)),
             listeners: setup.listeners,
             closing: Vec::new(),
             postboxes: setup.postboxes,
@@ -361,8 +372,11 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let io = &mut self.stage.io;
             io.now = self.driver.now();
             io.stamp = io.clock.stamp(io.now);
-            for (slot, errno) in failures {
-                self.stage.endpoint_failed(slot, errno);
+            for failure in failures {
+                match failure {
+                    Failure::Endpoint(slot, errno) => self.stage.endpoint_failed(slot, errno),
+                    Failure::Group => self.stage.group_failed(),
+                }
             }
             self.close_endpoints(&closes);
             for (slot, peer) in self.stage.io.links.take_retired() {
@@ -394,9 +408,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         result
     }
 
-    /// Opens the endpoints that were asked for. Gives back those to close once the outbox is carried out,
-    /// and those that could not be opened, of which handlers hear in the turn.
-    fn carry_out_requests(&mut self) -> (Vec<u32>, Vec<(u32, i32)>) {
+    /// Opens the endpoints that were asked for, and joins and leaves groups. Gives back the endpoints to close once the
+    /// outbox is carried out, and what failed, of which handlers hear in the turn.
+    fn carry_out_requests(&mut self) -> (Vec<u32>, Vec<Failure>) {
         let (mut closes, mut failures) = (Vec::new(), Vec::new());
         for request in self.stage.io.endpoints.take_requests() {
             match request {
@@ -405,7 +419,11 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                     let endpoint = *self.stage.io.endpoints.config(slot);
                     let outcome = self.driver.open(SocketId::endpoint(slot), &endpoint);
                     self.stage.io.endpoints.opened(slot, outcome);
-                    failures.extend(outcome.err().map(|errno| (slot, errno)));
+                    failures.extend(outcome.err().map(|errno| Failure::Endpoint(slot, errno)));
+                }
+                Request::Group => {
+                    let done = self.stage.io.carry_out_group(&mut self.driver);
+                    failures.extend((!done).then_some(Failure::Group));
                 }
             }
         }
@@ -574,6 +592,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.lose_waiting(slot);
             self.stage.io.endpoints.vacate(slot);
         }
+        self.stage.io.groups.begin_anew(&mut self.driver);
         self.stage.orphan_all_peers();
         self.stage.drop_timers();
         self.stage.panicked = false;

@@ -172,6 +172,8 @@ counters! {
     dropped_closed,
     /// Datagrams that came by a peer's own socket from somebody else. They went where they belong.
     redispatched,
+    /// Copies of broadcasts that the shard which owns the sender's address handles. They are not among those received.
+    broadcast_copies,
     /// Dropped by the kernel because a socket's buffer was full, and never received. Read from the kernel
     /// when the statistics are.
     kernel_dropped,

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use shardgram_core::Endpoint;
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_sys::{Os, Sharing, SocketOptions};
+use shardgram_core::{Endpoint, JoinError, Membership};
+use shardgram_sys::{Os, Sharing, SocketOptions, multicast};
 
 use crate::buffers::Buffers;
 use crate::listener::Listener;
 use crate::recv::Inbox;
 use crate::send::{self, Reports};
-use crate::sockets::Sockets;
+use crate::sockets::{Socket, Sockets};
 use crate::wake::Fleet;
 
 /// Tells a wake-up from a socket. No socket's place is that high.
@@ -66,8 +66,7 @@ impl MioDriver {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let sharing = crate::listener::sharing(&listeners);
-        let sockets = Sockets::new(poll.registry(), listeners)?;
-        let inbox = Inbox::new(sockets.any_wildcard_v4());
+        let sockets = Sockets::new(poll.registry(), listeners, options.ecn)?;
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
         bell.connect(Box::new(move || others.wake(shard)));
@@ -75,7 +74,7 @@ impl MioDriver {
             poll,
             events: Events::with_capacity(EVENTS),
             sockets,
-            inbox,
+            inbox: Inbox::default(),
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),
@@ -97,6 +96,11 @@ impl MioDriver {
         };
         let rest = self.sockets.any_resting().then_some(REST);
         [deadline, rest].into_iter().flatten().min()
+    }
+
+    /// A shard without listeners has others in their places.
+    fn open_socket(&self, id: SocketId) -> Result<&Socket, JoinError> {
+        self.sockets.get(id).filter(|socket| socket.id == id).ok_or(JoinError::NoSuchSocket)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -125,7 +129,8 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(send::LIMITS).with(&Os::HERE.able(self.sharing))
+        let copies = multicast::EACH_HAS_A_COPY && self.sharing == Sharing::PerShard;
+        Capabilities::new(send::LIMITS).with(&Os::HERE.able(self.sharing)).with_copies(copies)
     }
 
     fn now(&self) -> Instant {
@@ -139,6 +144,14 @@ impl Driver for MioDriver {
     fn close(&mut self, socket: SocketId) {
         self.sockets.close(self.poll.registry(), socket);
         self.inbox.forget(socket, &mut self.buffers);
+    }
+
+    fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        multicast::join(&self.open_socket(socket)?.io, membership)
+    }
+
+    fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        multicast::leave(&self.open_socket(socket)?.io, membership)
     }
 
     fn wake(&mut self, shard: u16) {

@@ -11,14 +11,14 @@
 use std::array;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use quinn_udp::{BATCH_SIZE, RecvMeta};
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
 use shardgram_sys::errno;
-use shardgram_sys::interfaces::local_addresses;
+use shardgram_sys::interfaces::AnswerAddresses;
 
 use crate::buffers::Buffers;
 use crate::sockets::{Socket, Sockets};
@@ -40,6 +40,8 @@ struct Filled {
     buffer: u32,
     from: RecvMeta,
     local: Option<IpAddr>,
+    /// Where it was sent to, if that stands for many hosts.
+    group: Option<IpAddr>,
 }
 
 /// How a visit to a socket ended.
@@ -57,22 +59,23 @@ pub(crate) struct Inbox {
     filled: VecDeque<Filled>,
     /// Datagrams of sockets that were closed before these could be handed over.
     too_late: u32,
-    /// Addresses that stand for all hosts of a network this host is in.
-    broadcasts: Vec<Ipv4Addr>,
+    /// Which addresses stand for many hosts, and from where what was sent to them is answered.
+    answering: AnswerAddresses,
     metas: Box<[RecvMeta; BATCH_SIZE]>,
 }
 
-impl Inbox {
-    pub(crate) fn new(wildcard_v4: bool) -> Self {
-        let broadcasts = if wildcard_v4 { broadcasts() } else { Vec::new() };
+impl Default for Inbox {
+    fn default() -> Self {
         Self {
             filled: VecDeque::with_capacity(BATCH_SIZE),
             too_late: 0,
-            broadcasts,
+            answering: AnswerAddresses::default(),
             metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
         }
     }
+}
 
+impl Inbox {
     /// Whether anything was received and not handed over.
     pub(crate) fn is_empty(&self) -> bool {
         self.filled.is_empty()
@@ -129,6 +132,9 @@ impl Inbox {
         while *budget > 0 {
             let Some(filled) = self.filled.pop_front() else { break };
             *budget -= 1;
+            if let Some(group) = filled.group {
+                sink.sent_to(group);
+            }
             let fate = sink.datagram(filled.arrival(buffers.bytes_mut(filled.buffer)));
             if fate.kept > 0 {
                 buffers.keep(filled.buffer);
@@ -167,8 +173,14 @@ impl Inbox {
             }
         }
         for (&buffer, from) in numbers.iter().zip(&self.metas[..received]) {
-            let local = from.dst_ip.filter(|&ip| socket.wildcard && can_answer_from(ip, &self.broadcasts));
-            self.filled.push_back(Filled { socket: socket.id, buffer, from: *from, local });
+            let (local, group) = match from.dst_ip.filter(|_| socket.told) {
+                Some(ip) => whence_and_whither(ip, from, socket, &mut self.answering),
+                None => (None, None),
+            };
+            // Where no option says otherwise quinn-udp tells of marks, asked for or not.
+            let mut from = *from;
+            from.ecn = from.ecn.filter(|_| socket.tells_ecn);
+            self.filled.push_back(Filled { socket: socket.id, buffer, from, local, group });
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
@@ -221,27 +233,23 @@ fn is_about_a_peer(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(errno::ENETRESET)
 }
 
-/// Whether an answer may leave from the address a datagram was sent to. RFC 1122 section 3.2.1.3 on
-/// broadcast addresses: "It MUST NOT be used as a source address." RFC 1112 section 4: "A host group
-/// address must never be placed in the source address field".
-fn can_answer_from(ip: IpAddr, broadcasts: &[Ipv4Addr]) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            !v4.is_multicast() && !v4.is_broadcast() && !v4.is_unspecified() && !broadcasts.contains(&v4)
-        }
-        IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified(),
+/// From where a datagram is answered, and to which group or broadcast address it was sent, if it was. RFC 1122 section
+/// 3.2.1.3 on broadcast addresses: "It MUST NOT be used as a source address." RFC 1112 section 4: "A host group address
+/// must never be placed in the source address field". The kernel's word on the source (`ipi_spec_dst`, ip(7)) is not
+/// passed on by quinn-udp.
+#[inline]
+fn whence_and_whither(
+    ip: IpAddr,
+    from: &RecvMeta,
+    socket: &Socket,
+    answering: &mut AnswerAddresses,
+) -> (Option<IpAddr>, Option<IpAddr>) {
+    if !answering.is_for_many(ip) {
+        return (socket.wildcard.then_some(ip), None);
     }
-}
-
-/// The broadcast addresses of this host's networks, as they are now.
-fn broadcasts() -> Vec<Ipv4Addr> {
-    match local_addresses() {
-        Ok(all) => all.into_iter().filter_map(|one| one.broadcast).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "interfaces are unknown: datagrams to a broadcast address get no answer");
-            Vec::new()
-        }
-    }
+    let interface = from.interface_index.unwrap_or(0);
+    let local = if socket.wildcard { answering.answering(interface, from.addr.ip()) } else { None };
+    (local, Some(ip).filter(|ip| !ip.is_unspecified()))
 }
 
 impl Filled {
@@ -252,11 +260,12 @@ impl Filled {
 
     /// All of it, to be handed over.
     fn arrival<'a>(&self, buffer: &'a mut [u8]) -> Arrival<'a> {
-        let Self { socket, buffer: number, from, local, .. } = *self;
+        let Self { socket, buffer: number, from, local, group } = *self;
         let mut meta = Meta::default();
         meta.ecn = from.ecn.map_or(Ecn::NotEct, |codepoint| Ecn::from_bits(codepoint as u8));
         meta.kernel_time = from.timestamp;
         meta.interface = from.interface_index.unwrap_or(0);
+        meta.to_many = group.is_some();
         let segment = if from.len > from.stride { from.stride } else { 0 };
         let bytes = &mut buffer[..from.len];
         Arrival { socket, remote: from.addr, local, meta, segment, bytes, buffer: number, start: 0 }
@@ -272,7 +281,7 @@ mod tests {
         let segment = |len, stride| {
             let mut from = RecvMeta::default();
             (from.len, from.stride) = (len, stride);
-            let filled = Filled { socket: SocketId::listener(0), buffer: 7, from, local: None };
+            let filled = Filled { socket: SocketId::listener(0), buffer: 7, from, local: None, group: None };
             let mut buffer = vec![0; 1 << 16];
             let arrival = filled.arrival(&mut buffer);
             assert_eq!((arrival.bytes.len(), arrival.buffer, arrival.start), (len, 7, 0));
@@ -284,23 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_leaves_from_an_address_of_many_hosts() {
-        let broadcasts = [Ipv4Addr::new(192, 0, 2, 255)];
-        let answers = |text: &str| can_answer_from(text.parse().expect("address"), &broadcasts);
-        assert!(answers("192.0.2.1") && answers("127.0.0.2") && answers("fe80::1"));
-        for many in ["192.0.2.255", "255.255.255.255", "224.0.0.251", "ff02::fb", "0.0.0.0", "::"] {
-            assert!(!answers(many), "{many}");
-        }
-    }
-
-    #[test]
     fn a_failed_receive_is_tried_again_but_not_for_ever() {
         let poll = mio::Poll::new().expect("poll");
         let listener = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
         let listener =
             crate::Listener::new(listener, &shardgram_sys::SocketOptions::default()).expect("taken over");
-        let mut sockets = Sockets::new(poll.registry(), vec![listener]).expect("sockets");
-        let (inbox, id) = (Inbox::new(false), SocketId::listener(0));
+        let mut sockets = Sockets::new(poll.registry(), vec![listener], false).expect("sockets");
+        let (inbox, id) = (Inbox::default(), SocketId::listener(0));
         sockets.put_back(id);
         let mut fail = |error: io::Error| {
             sockets.end_rest();

@@ -35,6 +35,10 @@ pub(crate) struct Socket {
     /// On other sockets the destination that quinn-udp reports is ignored: the socket's own address says it all, and
     /// not every system tells it right ([`Os::specific_packet_info`]).
     pub(crate) wildcard: bool,
+    /// What comes by it says whether it was sent to many hosts.
+    pub(crate) told: bool,
+    /// Whether handlers are told how what it receives is marked.
+    pub(crate) tells_ecn: bool,
     /// Receives in a row that failed.
     pub(crate) failures: u32,
     /// Its send buffer is full: nothing is sent until the system says that there is room.
@@ -71,15 +75,18 @@ impl Drops {
 }
 
 impl Socket {
-    fn new(listener: Listener, id: SocketId) -> io::Result<Self> {
+    fn new(listener: Listener, id: SocketId, tells_ecn: bool) -> io::Result<Self> {
         let (bound_to, receives) = (listener.local_addr()?, listener.receives());
         let Listener { socket, state, .. } = listener;
+        let wildcard = id.as_listener().is_some() && Os::HERE.needs_packet_info(bound_to.ip());
         Ok(Self {
             io: mio::net::UdpSocket::from_std(socket),
             state,
             id,
             receives,
-            wildcard: id.as_listener().is_some() && Os::HERE.needs_packet_info(bound_to.ip()),
+            wildcard,
+            told: wildcard,
+            tells_ecn,
             failures: 0,
             full: Full::No,
             listed: false,
@@ -141,7 +148,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// Takes a shard's listeners, in the order of [`shardgram_core::Config::listen`].
-    pub(crate) fn new(registry: &Registry, listeners: Vec<Listener>) -> io::Result<Self> {
+    pub(crate) fn new(registry: &Registry, listeners: Vec<Listener>, tells_ecn: bool) -> io::Result<Self> {
         let mut sockets = Self {
             listeners: listeners.len(),
             places: Vec::with_capacity(listeners.len()),
@@ -152,15 +159,9 @@ impl Sockets {
         };
         for (index, listener) in listeners.into_iter().enumerate() {
             let index = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-            sockets.add(registry, Socket::new(listener, SocketId::listener(index))?)?;
+            sockets.add(registry, Socket::new(listener, SocketId::listener(index), tells_ecn)?)?;
         }
         Ok(sockets)
-    }
-
-    /// Whether one of them takes datagrams for any IPv4 address and receives them here.
-    pub(crate) fn any_wildcard_v4(&self) -> bool {
-        let is_v4 = |s: &Socket| s.io.local_addr().is_ok_and(|a| a.is_ipv4());
-        self.places.iter().flatten().any(|s| s.receives && s.wildcard && is_v4(s))
     }
 
     fn place(&self, id: SocketId) -> usize {
@@ -196,7 +197,8 @@ impl Sockets {
             error.errno()
         })?;
         let add = || {
-            let socket = Socket::new(Listener::new(socket, options)?, id)?;
+            let mut socket = Socket::new(Listener::new(socket, options)?, id, options.ecn)?;
+            socket.told = endpoint.takes_any_source() && address.ip().is_unspecified();
             let bound = socket.io.local_addr()?;
             self.add(registry, socket)?;
             Ok(bound)
@@ -367,7 +369,7 @@ mod tests {
     fn a_socket_without_control_messages_receives_all_the_same() {
         let listener = listener();
         let to = listener.local_addr().expect("its address");
-        let mut socket = Socket::new(listener, SocketId::listener(0)).expect("a socket");
+        let mut socket = Socket::new(listener, SocketId::listener(0), false).expect("a socket");
         socket.state = None;
         let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
         peer.send_to(b"one", to).expect("sent");
@@ -386,7 +388,7 @@ mod tests {
     fn sockets_take_turns_and_are_listed_once() {
         let poll = mio::Poll::new().expect("poll");
         let listeners = (0..3).map(|_| listener()).collect();
-        let mut sockets = Sockets::new(poll.registry(), listeners).expect("sockets");
+        let mut sockets = Sockets::new(poll.registry(), listeners, false).expect("sockets");
         for place in [2, 0, 2, 1] {
             sockets.readable(Token(place));
         }
@@ -412,7 +414,7 @@ mod tests {
         let receiver = Listener::for_all(socket, &SocketOptions::default()).expect("taken over");
         let to = receiver.local_addr().expect("its address");
         let duplicate = receiver.to_send_by().expect("a duplicate");
-        let mut sockets = Sockets::new(poll.registry(), vec![duplicate]).expect("sockets");
+        let mut sockets = Sockets::new(poll.registry(), vec![duplicate], false).expect("sockets");
         let id = SocketId::listener(0);
         let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
         peer.send_to(b"for the receiver", to).expect("sent");
@@ -440,7 +442,7 @@ mod tests {
     #[test]
     fn a_closed_endpoint_leaves_the_lists() {
         let poll = mio::Poll::new().expect("poll");
-        let mut sockets = Sockets::new(poll.registry(), Vec::new()).expect("sockets");
+        let mut sockets = Sockets::new(poll.registry(), Vec::new(), false).expect("sockets");
         let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
         let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
         sockets.open(poll.registry(), id, &endpoint, &options).expect("open");

@@ -39,24 +39,6 @@ fn a_client_and_a_server() {
 }
 
 #[test]
-fn its_address_is_known_and_strangers_are_dropped() {
-    let (server, caller) = (echo_at("127.0.0.1:0"), idle());
-    let endpoint = call(&caller, server.address(), b"hello");
-    caller.next_datagram();
-    let (sender, address) = channel();
-    caller.run(0, move |_, cx| {
-        sender.send(cx.io.endpoint_address(endpoint).expect("open")).expect("the test waits");
-    });
-    let port = address.recv().expect("the job ran").port();
-    assert_ne!(port, 0);
-    let stranger = client("127.0.0.1:0");
-    stranger.send_to(b"who?", ("127.0.0.1", port)).expect("send");
-    support::until("the stranger is dropped", || caller.snapshot().dropped_foreign == 1);
-    server.stop();
-    assert_eq!(caller.stop().received, 2);
-}
-
-#[test]
 fn closed_and_opened_again() {
     let (server, caller) = (echo_at("127.0.0.1:0"), idle());
     for round in 0..20 {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,11 @@ use shardgram_core::driver::{
 };
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_core::{Capability, Config, Endpoint, PeerId, WaitPolicy};
+use shardgram_core::{Capability, Config, Endpoint, JoinError, Membership, PeerId, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
+use shardgram_sys::interfaces::AnswerAddresses;
 use shardgram_sys::socket::{self, SocketOptions};
-use shardgram_sys::{ListenerChange, ListenerSocket, TRAIN_LIMITS};
+use shardgram_sys::{ListenerChange, ListenerSocket, TRAIN_LIMITS, multicast};
 
 use crate::addresses::{Addresses, Changes};
 use crate::direct::{self, Direct};
@@ -105,6 +106,8 @@ pub struct UringDriver {
     pub(crate) markers: Markers,
     pub(crate) retiring: Retiring,
     pub(crate) addresses: Addresses,
+    /// Who answers what was sent to an IPv6 group.
+    pub(crate) answering: AnswerAddresses,
     /// Whether peers send more than one thing at a time.
     pub(crate) gathering: Gathering,
     /// What is received from without the ring, if anything is.
@@ -148,6 +151,7 @@ impl UringDriver {
             accept: parts.connected,
             retiring: Retiring::default(),
             addresses: Addresses::new(parts.changes),
+            answering: AnswerAddresses::default(),
             gathering: Gathering::new(parts.config.gather_time()),
             direct: (parts.config.wait_policy() == WaitPolicy::Spin).then(Direct::default),
         };
@@ -232,10 +236,10 @@ impl UringDriver {
             if matches!(socket.arm, Arm::Armed | Arm::Held | Arm::Direct) {
                 continue;
             }
-            let (starved, wildcard) = (socket.arm == Arm::Starved, socket.wildcard);
+            let (starved, told) = (socket.arm == Arm::Starved, socket.told);
             socket.arm = Arm::Armed;
             let Engine { ring, operands, .. } = &mut self.engine;
-            operands.push_receive(ring, socket.target, name, wildcard, starved)?;
+            operands.push_receive(ring, socket.target, name, told, starved)?;
         }
         Ok(())
     }
@@ -331,7 +335,10 @@ const ABLE: [Capability; 9] = [
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
         let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
-        Capabilities::new(TRAIN_LIMITS).connected(connected).with(&ABLE)
+        Capabilities::new(TRAIN_LIMITS)
+            .connected(connected)
+            .with(&ABLE)
+            .with_copies(multicast::EACH_HAS_A_COPY)
     }
 
     fn now(&self) -> Instant {
@@ -341,13 +348,24 @@ impl Driver for UringDriver {
     fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let errno = |e: io::Error| e.raw_os_error().unwrap_or(libc::EIO);
         let slot = self.sockets.slot_of(id).ok_or(libc::EMFILE)?;
-        let socket = socket::open_endpoint(endpoint, &self.options).map_err(|error| {
+        let told = endpoint.takes_any_source() && endpoint.bind_address().ip().is_unspecified();
+        let options = SocketOptions { packet_info: told, ..self.options.clone() };
+        let socket = socket::open_endpoint(endpoint, &options).map_err(|error| {
             tracing::debug!(%error, "an endpoint was not opened");
             error.errno()
         })?;
         let local = socket.local_addr().map_err(errno)?;
-        self.install(slot, Socket::new(socket, id, local)).map_err(errno)?;
+        let socket = Socket { told, ..Socket::new(socket, id, local) };
+        self.install(slot, socket).map_err(errno)?;
         Ok(local)
+    }
+
+    fn join(&mut self, id: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        multicast::join(self.socket_of(id)?, membership)
+    }
+
+    fn leave(&mut self, id: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        multicast::leave(self.socket_of(id)?, membership)
     }
 
     fn close(&mut self, socket: SocketId) {
@@ -447,6 +465,11 @@ impl Driver for UringDriver {
 }
 
 impl UringDriver {
+    fn socket_of(&self, id: SocketId) -> Result<&UdpSocket, JoinError> {
+        let socket = self.sockets.slot_of(id).and_then(|slot| self.sockets.get(slot));
+        socket.map(|socket| &socket.socket).ok_or(JoinError::NoSuchSocket)
+    }
+
     /// Tells what is known beside arrivals.
     fn report(&mut self, sink: &mut impl Sink) {
         for failure in std::mem::take(&mut self.failures) {

@@ -29,7 +29,8 @@ const POLL_FIRST: u16 = 1;
 
 /// What entries may point to. Declared after the ring wherever both are kept, so that it is dropped later.
 pub(crate) struct Operands {
-    /// Templates of receives, which differ in their control data: for specific addresses and for wildcards.
+    /// Templates of receives, which differ in their control data: for specific addresses and for wildcards, where each
+    /// says where it was sent to.
     specific: Box<libc::msghdr>,
     wildcard: Box<libc::msghdr>,
     layouts: Layouts,
@@ -175,10 +176,10 @@ impl Operands {
         }
     }
 
-    /// How a buffer is laid out that a receive of a socket of this kind filled.
+    /// How a buffer is laid out that a receive of a socket filled which says where things were sent to, or does not.
     #[inline]
-    pub(crate) fn layout(&self, wildcard: bool) -> Layout {
-        if wildcard { self.layouts.wildcard } else { self.layouts.specific }
+    pub(crate) fn layout(&self, told: bool) -> Layout {
+        if told { self.layouts.wildcard } else { self.layouts.specific }
     }
 
     /// Arms a multishot receive.
@@ -187,10 +188,10 @@ impl Operands {
         ring: &mut Ring,
         target: Target,
         name: UserData,
-        wildcard: bool,
+        told: bool,
         poll_first: bool,
     ) -> io::Result<()> {
-        let header: *const libc::msghdr = if wildcard { &*self.wildcard } else { &*self.specific };
+        let header: *const libc::msghdr = if told { &*self.wildcard } else { &*self.specific };
         // MSG_TRUNC: the true length of a datagram that was cut is reported.
         let entry = on!(target, fd => opcode::RecvMsgMulti::new(fd, header, GROUP)
             .flags(libc::MSG_TRUNC as u32)

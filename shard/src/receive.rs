@@ -35,6 +35,8 @@ struct Whence {
     slot: u32,
     id: SocketId,
     wildcard: bool,
+    /// What comes by it says where it was sent to.
+    told: bool,
     /// The address it stands for under a wildcard.
     address: Option<std::net::IpAddr>,
 }
@@ -42,7 +44,8 @@ struct Whence {
 impl Whence {
     fn of(slot: u32, socket: &Socket) -> Self {
         let address = socket.under_wildcard.then(|| socket.local.ip());
-        Self { slot, id: socket.id, wildcard: socket.wildcard, address }
+        let Socket { id, wildcard, told, .. } = *socket;
+        Self { slot, id, wildcard, told, address }
     }
 }
 
@@ -134,7 +137,7 @@ impl UringDriver {
             let slot = direct.slots[at];
             let Some(socket) = self.sockets.get(slot).filter(|_| left > 0) else { continue };
             let whence = Whence::of(slot, socket);
-            let layout = self.engine.operands.layout(whence.wildcard);
+            let layout = self.engine.operands.layout(whence.told);
             let asked = direct.ask(socket.socket.as_raw_fd(), layout, &mut self.engine.buffers);
             for filled in &direct.filled {
                 // What was taken from the socket is handed over, even if the handler fails meanwhile.
@@ -190,7 +193,7 @@ impl UringDriver {
 
     fn hand_over_buffer(&mut self, whence: Whence, buffer: u16, filled: usize, sink: &mut impl Sink) -> bool {
         let bytes = self.engine.buffers.bytes(buffer, filled);
-        let Some(received) = crate::recv::parse(bytes, self.engine.operands.layout(whence.wildcard)) else {
+        let Some(received) = crate::recv::parse(bytes, self.engine.operands.layout(whence.told)) else {
             self.engine.buffers.keep(buffer, 0);
             sink.malformed();
             return false;
@@ -206,8 +209,15 @@ impl UringDriver {
             self.let_in(&let_in);
             return false;
         }
-        let local = if whence.wildcard { control.local } else { whence.address };
+        let mut local = if whence.wildcard { control.local } else { whence.address };
+        // With IPv4 the kernel says from where to answer, and with IPv6 nothing if it was sent to a group.
+        let to_many = whence.told && control.destination != control.local;
+        let group = control.destination.filter(|_| to_many);
+        if to_many && whence.wildcard && local.is_none() {
+            local = self.answering.answering(control.interface, remote.ip());
+        }
         if whence.wildcard
+            && !to_many
             && let (Some(listen), Some(ip)) = (whence.id.as_listener(), local)
         {
             self.addresses.seen(listen, ip);
@@ -220,6 +230,10 @@ impl UringDriver {
         meta.interface = control.interface;
         meta.ecn = control.ecn.map_or(Ecn::NotEct, Ecn::from_bits);
         meta.kernel_time = control.time;
+        meta.to_many = to_many;
+        if let Some(group) = group {
+            sink.sent_to(group);
+        }
         let fate = sink.datagram(Arrival {
             socket: whence.id,
             remote,

@@ -64,6 +64,8 @@ pub(crate) struct Socket {
     pub(crate) target: Target,
     /// Bound to a wildcard and replying from the address written to. Endpoints let the kernel choose.
     pub(crate) wildcard: bool,
+    /// What comes by it says where it was sent to.
+    pub(crate) told: bool,
     pub(crate) arm: Arm,
     /// Receives in a row that ended with an error and brought nothing.
     pub(crate) failures: u32,
@@ -79,13 +81,15 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn new(socket: UdpSocket, id: SocketId, local: SocketAddr) -> Self {
         let fd = socket.as_raw_fd();
+        let wildcard = id.as_listener().is_some() && local.ip().is_unspecified();
         Self {
             socket,
             id,
             local,
             under_wildcard: false,
             target: Target::Plain(fd),
-            wildcard: id.as_listener().is_some() && local.ip().is_unspecified(),
+            wildcard,
+            told: wildcard,
             arm: Arm::Needed,
             failures: 0,
             credit: Credit::default(),

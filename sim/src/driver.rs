@@ -16,7 +16,7 @@ use shardgram_core::driver::{
     Arrival, Capabilities, ConnectFault, ConnectedLimits, Driver, SendFailure, Sink, Turned, Wait,
 };
 use shardgram_core::outbox::{Outbox, TrainLimits};
-use shardgram_core::{Capability, Config, Ecn, Endpoint, Meta, PathMtu};
+use shardgram_core::{Capability, Config, Ecn, Endpoint, JoinError, Membership, Meta, PathMtu};
 
 use crate::buffers::Buffers;
 use crate::network::Network;
@@ -75,6 +75,8 @@ pub(crate) struct SimDriver {
     pub(crate) failures: Vec<SendFailure>,
     /// Whether the last turn found something to tell beside arrivals.
     has_reports: bool,
+    /// Whether it may send broadcasts.
+    pub(crate) broadcasts: bool,
 }
 
 impl SimDriver {
@@ -103,6 +105,7 @@ impl SimDriver {
             reports: (config.reports_ecn(), config.reports_time()),
             failures: Vec::new(),
             has_reports: false,
+            broadcasts: config.sends_broadcasts(),
         }
     }
 
@@ -132,7 +135,11 @@ const ABLE: [Capability; 9] = [
 
 impl Driver for SimDriver {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.trains).without_blocking().connected(self.connected).with(&ABLE)
+        Capabilities::new(self.trains)
+            .without_blocking()
+            .connected(self.connected)
+            .with(&ABLE)
+            .with_copies(true)
     }
 
     fn now(&self) -> Instant {
@@ -174,6 +181,16 @@ impl Driver for SimDriver {
     fn retire(&mut self, socket: SocketId) {
         let now_ns = self.network.borrow().now_ns();
         self.own.retire(socket, now_ns);
+    }
+
+    fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        let socket = self.socket(socket).ok_or(JoinError::NoSuchSocket)?;
+        self.network.borrow_mut().groups.join(socket, &self.host.borrow(), membership)
+    }
+
+    fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
+        let socket = self.socket(socket).ok_or(JoinError::NoSuchSocket)?;
+        self.network.borrow_mut().groups.leave(socket, membership.group(), membership.source())
     }
 
     fn wake(&mut self, shard: u16) {
@@ -227,6 +244,10 @@ impl Driver for SimDriver {
             let Some(taken) = self.network.borrow_mut().take(self.position.shard, bytes) else { return };
             let mut meta = Meta::default();
             meta.ecn = if self.reports.0 { taken.ecn } else { Ecn::NotEct };
+            meta.to_many = taken.group.is_some();
+            if let Some(group) = taken.group {
+                sink.sent_to(group);
+            }
             meta.kernel_time = self.reports.1.then(|| Duration::from_nanos(taken.arrived_ns));
             let fate = sink.datagram(Arrival {
                 socket: taken.socket,

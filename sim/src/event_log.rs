@@ -1,5 +1,6 @@
 //! What happened, as one number: two runs with the same hash did the same things at the same times.
 
+use std::collections::VecDeque;
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
@@ -57,7 +58,8 @@ pub(crate) fn digest(bytes: &[u8]) -> u64 {
 pub(crate) struct EventLog {
     hasher: SipHasher13,
     events: u64,
-    lines: Option<Vec<String>>,
+    /// What is kept to read, and how many lines of it.
+    lines: Option<(VecDeque<String>, usize)>,
 }
 
 impl EventLog {
@@ -76,8 +78,11 @@ impl EventLog {
         record[57..61].copy_from_slice(&event.shard.to_le_bytes());
         self.hasher.write(&record);
         self.events += 1;
-        if let Some(lines) = &mut self.lines {
-            lines.push(line(event));
+        if let Some((lines, most)) = &mut self.lines {
+            if lines.len() >= *most {
+                lines.pop_front();
+            }
+            lines.push_back(line(event));
         }
     }
 
@@ -95,12 +100,13 @@ impl EventLog {
         self.events
     }
 
-    pub(crate) fn trace(&mut self, yes: bool) {
-        self.lines = yes.then(Vec::new);
+    /// Keeps the last so many events as lines from now on; none with `None`.
+    pub(crate) fn trace(&mut self, most: Option<usize>) {
+        self.lines = most.map(|most| (VecDeque::new(), most));
     }
 
-    pub(crate) fn lines(&self) -> &[String] {
-        self.lines.as_deref().unwrap_or_default()
+    pub(crate) fn lines(&self) -> impl DoubleEndedIterator<Item = &String> + ExactSizeIterator {
+        self.lines.iter().map(|(lines, _)| lines.iter()).next().unwrap_or_default()
     }
 }
 

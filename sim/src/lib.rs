@@ -46,8 +46,8 @@
 //! Where things are: [`Sim`] is the public face and says who runs when; `driver` keeps the contract of
 //! [`shardgram_core::driver`], with `send` for what leaves and `own` for sockets of peers' own; `network` carries
 //! datagrams, `link` says how badly, `pipe` how fast, `nat` under which address, `partition` whether at all, and
-//! `notice` who is told; `bindings` maps addresses to sockets, `own_sockets` those of peers; `schedule` knows who
-//! sleeps until when, `plan` what is to happen at which time; `event_log` hashes what happened.
+//! `notice` who is told; `bindings` maps addresses to sockets, `groups` those that stand for many, `own_sockets` those of
+//! peers; `schedule` knows who sleeps until when, `plan` what is to happen at which time; `event_log` hashes what happened.
 #![forbid(unsafe_code)]
 
 mod addresses;
@@ -59,6 +59,7 @@ mod event_log;
 mod faults;
 mod flight;
 mod flood;
+mod groups;
 mod link;
 mod names;
 mod nat;

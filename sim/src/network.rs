@@ -14,6 +14,7 @@ use siphasher::sip::SipHasher13;
 use crate::bindings::{BindFault, Bindings, Place};
 use crate::event_log::{Event, EventLog, Kind, NO_SHARD, digest};
 use crate::flight::{Flight, Flights};
+use crate::groups::{Groups, is_broadcast, is_for_many};
 use crate::link::{LinkConfig, Links};
 use crate::nat::{Nats, Translated};
 use crate::notice::{NOTICE, Notice, Notices};
@@ -116,6 +117,7 @@ pub(crate) struct Taken {
     pub(crate) socket: SocketId,
     pub(crate) remote: SocketAddr,
     pub(crate) local: Option<IpAddr>,
+    pub(crate) group: Option<IpAddr>,
     pub(crate) segment: u32,
     pub(crate) ecn: Ecn,
     pub(crate) arrived_ns: u64,
@@ -147,6 +149,7 @@ pub(crate) struct Network {
     launched: u64,
     pub(crate) flights: Flights,
     pub(crate) bindings: Bindings,
+    pub(crate) groups: Groups,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) free_sockets: Vec<u32>,
     /// Sockets of peers' own by their two addresses. Never walked.
@@ -180,6 +183,7 @@ impl Network {
             launched: 0,
             flights: Flights::default(),
             bindings: Bindings::new(),
+            groups: Groups::default(),
             sockets: Vec::new(),
             free_sockets: Vec::new(),
             own: HashMap::default(),
@@ -242,8 +246,8 @@ impl Network {
 /// Sockets.
 impl Network {
     /// A place for a shard, and the way to wake it.
-    pub(crate) fn add_shard(&mut self, capacity: usize) -> (u32, Ringer) {
-        self.inboxes.push(Inbox { capacity, ..Inbox::default() });
+    pub(crate) fn add_shard(&mut self, trains: bool) -> (u32, Ringer) {
+        self.inboxes.push(Inbox { trains, ..Inbox::default() });
         (self.inboxes.len() as u32 - 1, self.schedule.add())
     }
 
@@ -283,6 +287,7 @@ impl Network {
         let socket = &mut self.sockets[at as usize];
         let Owner::Shard { shard, .. } = std::mem::replace(&mut socket.owner, Owner::Closed) else { return };
         self.bindings.unbind(&socket.place, at);
+        self.groups.forget(at);
         let Self { flights, counts, inboxes, .. } = self;
         inboxes[shard as usize].waiting.retain(|&flight| {
             let stays = flights.get(flight).socket != at;
@@ -319,6 +324,7 @@ impl Network {
         }
         socket.owner = Owner::Closed;
         self.bindings.unbind(&socket.place, key.0);
+        self.groups.forget(key.0);
         self.free_sockets.push(key.0);
     }
 
@@ -327,6 +333,14 @@ impl Network {
         if let Owner::Raw { trains, .. } = &mut self.sockets[key.0 as usize].owner {
             *trains = yes;
         }
+    }
+
+    pub(crate) fn join_raw(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.groups.add(key.0, group, None).is_ok()
+    }
+
+    pub(crate) fn leave_raw(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.groups.leave(key.0, group, None).is_ok()
     }
 
     /// The next datagram that waits in a test's socket.
@@ -397,8 +411,11 @@ impl Network {
             Owner::Own(own) => (own.id, false),
             Owner::Raw { .. } | Owner::Closed => return None,
         };
-        let local = reports_local.then_some(to.ip());
-        Some(Taken { socket: id, remote, local, segment, ecn, arrived_ns })
+        let group = Some(to.ip()).filter(|ip| is_for_many(*ip));
+        let written_to =
+            if group.is_some() { socket.place.addresses.first().copied() } else { Some(to.ip()) };
+        let local = written_to.filter(|_| reports_local);
+        Some(Taken { socket: id, remote, local, group, segment, ecn, arrived_ns })
     }
 }
 
@@ -617,18 +634,55 @@ impl Network {
         }
         let arrived = self.flights.get(flight);
         let (from, to) = (arrived.from, arrived.to);
+        if is_for_many(to.ip()) {
+            return self.arrive_at_many(flight, at_ns);
+        }
         match self.steer(from, to) {
             Some(socket) => self.hand_over(flight, socket, at_ns),
-            None => {
-                self.counts.unclaimed += count;
-                self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
-                self.flights.free(flight);
-                if self.hosts.contains(&to.ip()) && from.port() != 0 {
-                    let error = PeerError::Refused;
-                    self.host_tells(Notice { to: from, about: sent_to, error }, at_ns);
-                }
-            }
+            None => self.unclaimed(flight, at_ns, sent_to),
         }
+    }
+
+    /// Nobody listens where it arrived. The host says so, if there is one; `sent_to` is the address its sender knows.
+    fn unclaimed(&mut self, flight: u32, at_ns: u64, sent_to: SocketAddr) {
+        let arrived = self.flights.get(flight);
+        let (from, to, count) = (arrived.from, arrived.to, arrived.datagrams());
+        self.counts.unclaimed += count;
+        self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
+        self.flights.free(flight);
+        if self.hosts.contains(&to.ip()) && from.port() != 0 {
+            let error = PeerError::Refused;
+            self.host_tells(Notice { to: from, about: sent_to, error }, at_ns);
+        }
+    }
+
+    /// A copy for each socket that hears it.
+    fn arrive_at_many(&mut self, flight: u32, at_ns: u64) {
+        let (from, to, count) = {
+            let arrived = self.flights.get(flight);
+            (arrived.from, arrived.to, arrived.datagrams())
+        };
+        let mut hearers: Vec<u32> = self.groups.hearers(to.ip(), from.ip()).collect();
+        hearers.retain(|at| self.sockets[*at as usize].place.port == to.port());
+        if is_broadcast(to.ip()) {
+            let hears = |socket: &Socket| {
+                let own = matches!(socket.owner, Owner::Shard { .. });
+                let place = &socket.place;
+                own && place.wildcard
+                    && place.port == to.port()
+                    && place.addresses.iter().any(IpAddr::is_ipv4)
+            };
+            let listening = (0..).zip(&self.sockets).filter(|(_, socket)| hears(socket));
+            hearers.extend(listening.map(|(at, _): (u32, _)| at));
+        }
+        let Some(last) = hearers.pop() else { return self.unclaimed(flight, at_ns, to) };
+        for socket in hearers {
+            self.counts.duplicated += count;
+            self.note(Kind::Duplicated, flight, at_ns, NO_SHARD);
+            let copy = self.flights.copy(flight);
+            self.hand_over(copy, socket, at_ns);
+        }
+        self.hand_over(flight, last, at_ns);
     }
 
     /// The socket for a datagram: among the shards that share an address the owner's, or, as it happens
@@ -669,8 +723,7 @@ impl Network {
                     Owner::Raw { .. } | Owner::Closed => return,
                 };
                 let inbox = &mut inboxes[shard as usize];
-                if count > 1 && arrived.longest() > inbox.capacity {
-                    // What is cut off must be said of each datagram, so they cannot come as a train.
+                if count > 1 && !inbox.trains {
                     self.cut(flight, at, at_ns);
                 } else if socket.charge(len) {
                     match &mut socket.owner {

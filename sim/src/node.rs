@@ -6,12 +6,14 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use shardgram_core::config::Hearers;
 use shardgram_core::control::Control;
 use shardgram_core::datagram::SocketId;
+use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::{Postbox, mailboxes};
 use shardgram_core::outbox::TrainLimits;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop, Turn};
-use shardgram_core::{Config, Full, Handler, Resolver, ShardInfo, Stats};
+use shardgram_core::{Config, ConfigError, Full, Handler, Resolver, ShardInfo, Stats};
 
 use crate::bindings::BindFault;
 use crate::driver::{Host, Position, SimDriver};
@@ -181,7 +183,29 @@ impl Site<'_> {
             }
             listeners.push(local);
         }
+        self.join_groups(&mut drivers)?;
         Ok((drivers, listeners.into()))
+    }
+
+    /// Each group with every wildcard listener of its family, on the shards that are to hear it.
+    fn join_groups(&self, drivers: &mut [SimDriver]) -> Result<(), SimError> {
+        for membership in self.config.memberships() {
+            let hears = |shard: usize| match membership.hearers() {
+                Hearers::Shard(one) => shard == usize::from(one),
+                Hearers::EveryShard => true,
+            };
+            let takes = |address: &SocketAddr| {
+                address.ip().is_unspecified() && address.is_ipv4() == membership.group().is_ipv4()
+            };
+            let listen = self.config.listen_addrs().iter().enumerate().filter(|(_, address)| takes(address));
+            for (index, _) in listen {
+                for (_, driver) in drivers.iter_mut().enumerate().filter(|(shard, _)| hears(*shard)) {
+                    let joined = driver.join(SocketId::listener(index as u16), membership);
+                    joined.map_err(|error| SimError::Config(ConfigError::Join(error)))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn keys(&mut self) -> (u64, u64) {

@@ -42,9 +42,9 @@ pub fn seeds(count: u64) -> impl Iterator<Item = u64> {
     }
 }
 
-/// Whether events are to be kept from the beginning. It changes nothing of what happens.
-pub(crate) fn trace_asked() -> bool {
-    env::var_os(TRACE).is_some()
+/// How many events are to be kept from the beginning, if any. It changes nothing of what happens.
+pub(crate) fn lines_asked() -> Option<usize> {
+    env::var_os(TRACE).map(|_| LINES)
 }
 
 /// Says which seed it was when a test fails.
@@ -60,7 +60,8 @@ impl Drop for Sim {
         // The panic may have come out of the network itself.
         if let Ok(network) = self.network.try_borrow() {
             let lines = network.log.lines();
-            lines[lines.len().saturating_sub(LINES)..].iter().for_each(|line| eprintln!("{line}"));
+            let before = lines.len().saturating_sub(LINES);
+            lines.skip(before).for_each(|line| eprintln!("{line}"));
         }
     }
 }

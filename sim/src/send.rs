@@ -10,6 +10,7 @@ use shardgram_core::outbox::{Outbox, Source, Train};
 
 use crate::buffers::Cut;
 use crate::driver::SimDriver;
+use crate::groups::is_broadcast;
 use crate::network::Network;
 
 /// What Linux gives for a descriptor that is not open (EBADF, errno(3)).
@@ -27,7 +28,7 @@ struct Way {
 
 impl SimDriver {
     /// The socket of this name, in the network.
-    fn socket(&self, id: SocketId) -> Option<u32> {
+    pub(crate) fn socket(&self, id: SocketId) -> Option<u32> {
         if let Some(index) = id.as_listener() {
             return self.listeners.get(usize::from(index)).map(|local| local.socket);
         }
@@ -64,6 +65,9 @@ impl SimDriver {
 
     fn way(&self, network: &Network, path: &Path, longest: usize) -> Result<Way, PeerError> {
         let (from, to) = (self.source(path)?, path.remote);
+        if is_broadcast(to.ip()) && !self.broadcasts {
+            return Err(PeerError::Forbidden);
+        }
         let may_fragment = network.obstacle(from, to, longest, self.path_mtu)?;
         Ok(Way { from, to, may_fragment })
     }

@@ -18,7 +18,7 @@ use crate::network::{Counts, Network, Received, SocketKey};
 use crate::node::{Node, NodeId, Runner, Site};
 use crate::plan::Plan;
 use crate::seed::{Dice, Probability, Stream};
-use crate::seeds::trace_asked;
+use crate::seeds::lines_asked;
 
 /// Trains as the kernel takes them: 64 datagrams and what fits below its own limit.
 const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_000 };
@@ -65,7 +65,7 @@ impl Sim {
     /// An empty one. Everything left to chance in it follows from the seed.
     pub fn new(seed: u64) -> Self {
         let mut network = Network::new(seed);
-        network.log.trace(trace_asked());
+        network.log.trace(lines_asked());
         Self {
             network: Rc::new(RefCell::new(network)),
             nodes: Vec::new(),
@@ -171,7 +171,7 @@ impl Sim {
 
     /// Whether events are also kept as lines to read, from now on. Default: no, they would fill the memory.
     pub fn trace(&mut self, yes: bool) {
-        self.network.borrow_mut().log.trace(yes);
+        self.network.borrow_mut().log.trace(yes.then_some(usize::MAX));
     }
 
     /// The lines kept since [`Sim::trace`], one an event.
@@ -184,7 +184,7 @@ impl Sim {
     /// assert!(sim.lines()[0].contains("Sent 10.0.0.2:5000 > 10.0.0.1:7 5 bytes"));
     /// ```
     pub fn lines(&self) -> Vec<String> {
-        self.network.borrow().log.lines().to_vec()
+        self.network.borrow().log.lines().cloned().collect()
     }
 }
 
@@ -214,7 +214,7 @@ impl Sim {
             .map(|_| {
                 // A node that fails to start leaves its places behind; nothing ever runs in them.
                 self.shards.push(Shard { node: index, runner: None });
-                self.network.borrow_mut().add_shard(config.datagram_capacity()).1
+                self.network.borrow_mut().add_shard(config.uses_trains()).1
             })
             .collect();
         let site = Site {
@@ -279,6 +279,21 @@ impl Sim {
     pub fn stop<M>(&mut self, node: &NodeId<M>) {
         self.nodes[node.index].control.stop();
         self.ring_all(node.index);
+    }
+
+    /// Ends a node as if its process was killed: no callback is called, and nothing is sent any more. Its ports are
+    /// free at once, so another one can be started in its place.
+    pub fn kill<M>(&mut self, node: &NodeId<M>) {
+        let node = node.index;
+        for shard in self.nodes[node].shards.clone() {
+            // Dropped here, since it closes its sockets, for which the network must not be held.
+            let runner = self.shards[shard as usize].runner.take();
+            if runner.is_some() {
+                let first = self.nodes[node].shards.start;
+                self.nodes[node].endings[(shard - first) as usize] = Some(Ending::Stopped);
+                self.network.borrow_mut().schedule.sleep(shard, None);
+            }
+        }
     }
 
     /// How the shards of a node ended, in their order. `None` while one of them runs.
@@ -392,6 +407,26 @@ impl Sim {
     /// the host answers with an ICMP error. The key is good for nothing more.
     pub fn close(&mut self, key: SocketKey) {
         self.network.borrow_mut().close_raw(key);
+    }
+
+    /// Has a raw socket hear what is sent to a multicast group and its port; of 255.255.255.255, broadcasts. False if it
+    /// hears that already. Nodes join by their configuration and by [`shardgram_core::Io::join`].
+    ///
+    /// ```
+    /// let mut sim = shardgram_sim::Sim::new(1);
+    /// let [one, two] = ["10.0.0.2:5353", "10.0.0.3:5353"].map(|at| sim.socket(at.parse().unwrap()));
+    /// assert!(sim.join(two, "224.0.0.251".parse().unwrap()));
+    /// sim.send(one, "224.0.0.251:5353".parse().unwrap(), b"anyone?");
+    /// sim.run_until_quiet(std::time::Duration::from_secs(1));
+    /// assert_eq!(sim.receive(two).map(|got| got.bytes), Some(b"anyone?".to_vec()));
+    /// ```
+    pub fn join(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.network.borrow_mut().join_raw(key, group)
+    }
+
+    /// Has it hear that no more. False if it does not.
+    pub fn leave(&mut self, key: SocketKey, group: IpAddr) -> bool {
+        self.network.borrow_mut().leave_raw(key, group)
     }
 
     /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself, unless

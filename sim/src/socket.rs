@@ -104,6 +104,6 @@ pub(crate) struct Inbox {
     pub(crate) others: u32,
     /// Datagrams that found their socket full.
     pub(crate) overflowed: u64,
-    /// Longest datagram received whole, in bytes.
-    pub(crate) capacity: usize,
+    /// Whether trains come as they are.
+    pub(crate) trains: bool,
 }

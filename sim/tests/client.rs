@@ -34,7 +34,6 @@ struct Caller {
 impl Handler for Caller {
     type Peer = u8;
     type Timer = PeerId;
-    /// Close the endpoint.
     type Message = ();
     fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<u8> {
         Accept::Drop("not asked")
@@ -58,9 +57,6 @@ impl Handler for Caller {
         let local = self.socket.and_then(|s| cx.io.endpoint_address(s)).expect("open");
         self.notes.borrow_mut().extend([Note::At(local), Note::Answer(datagram.to_vec())]);
         cx.io.close(peer);
-    }
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: shardgram_core::Origin, (): ()) {
-        cx.close_endpoint(self.socket.expect("open"));
     }
     fn on_peer_error(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
         self.notes.borrow_mut().push(Note::Error(error));
@@ -117,17 +113,6 @@ fn the_source_is_the_nodes_own_address_and_strangers_are_dropped() {
     assert!(notes.borrow().contains(&Note::Answer(b"yes".to_vec())));
     let stats = sim.stats(&client);
     assert_eq!((stats.dropped_foreign, stats.unaccounted()), (2, 0));
-}
-
-#[test]
-fn closing_the_endpoint_closes_its_peers_and_frees_its_port() {
-    let mut sim = Sim::new(3);
-    let (client, notes) = caller(&mut sim, "10.0.0.2", "10.0.0.1:7", Some("10.0.0.2:4000"));
-    sim.run_for(Duration::from_millis(1));
-    assert_eq!(client.tell(0, ()), Ok(()));
-    assert!(sim.run_until_quiet(SECOND));
-    assert_eq!(*notes.borrow(), [Note::Closed(CloseReason::EndpointClosed)]);
-    sim.socket(addr("10.0.0.2:4000"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use shardgram_core::{Accept, CloseReason, Context, Datagram, Handler, PeerId, ShardInfo};
-use shardgram_sim::{NodeId, Sim, SimError};
+use shardgram_sim::{NodeId, Sim};
 use support::{SECOND, addr, ip, listening, payloads};
 
 type Closed = Rc<RefCell<Vec<CloseReason>>>;
@@ -37,23 +37,6 @@ fn brittle(sim: &mut Sim, shards: u16) -> (NodeId<()>, Closed) {
     let config = listening("10.0.0.1:7").shards(shards);
     let make = move |_: ShardInfo| Brittle(Rc::clone(&notes));
     (sim.server(&[ip("10.0.0.1")], &config, make).expect("starts"), closed)
-}
-
-#[test]
-fn a_fresh_handler_takes_over_with_the_same_sockets() {
-    let mut sim = Sim::new(1);
-    let (server, closed) = brittle(&mut sim, 1);
-    let client = sim.socket(addr("10.0.0.2:5000"));
-    for text in [b"one ", b"boom", b"two "] {
-        sim.send(client, addr("10.0.0.1:7"), text);
-    }
-    assert!(sim.run_until_quiet(SECOND));
-    assert_eq!(payloads(&mut sim, client), [b"one ", b"two "]);
-    assert_eq!(*closed.borrow(), [CloseReason::Restarted]);
-    let stats = sim.stats(&server);
-    assert_eq!((stats.restarts, stats.peers_opened, stats.peers()), (1, 2, 1));
-    assert_eq!(stats.unaccounted(), 0);
-    assert_eq!(sim.buffers_out(&server), 0);
 }
 
 #[test]
@@ -100,16 +83,4 @@ fn panics_a_minute_apart_end_nothing() {
     }
     assert_eq!(sim.stats(&server).restarts, 20);
     assert!(sim.ended(&server).is_none());
-}
-
-#[test]
-fn a_factory_that_panics_starts_nothing() {
-    let mut sim = Sim::new(4);
-    let config = listening("10.0.0.1:7").shards(2);
-    let make = |info: ShardInfo| {
-        assert!(info.shard == 0, "this panic is part of the test");
-        support::Echo
-    };
-    assert_eq!(sim.server(&[ip("10.0.0.1")], &config, make).err(), Some(SimError::Start { shard: 1 }));
-    brittle(&mut sim, 2);
 }

@@ -69,20 +69,6 @@ fn without_offload_each_datagram_leaves_alone() {
 }
 
 #[test]
-fn a_train_of_datagrams_too_long_for_the_receiver_is_cut() {
-    let mut sim = Sim::new(3);
-    sim.link(LinkConfig::new().trains(true));
-    let server = echo(&mut sim, &listening("10.0.0.1:7").max_datagram(100));
-    let client = sim.socket(addr("10.0.0.2:5000"));
-    sim.send_train(client, addr("10.0.0.1:7"), &[7; 350], 150);
-    assert!(sim.run_until_quiet(SECOND));
-    let lens: Vec<_> = payloads(&mut sim, client).iter().map(Vec::len).collect();
-    assert_eq!(lens, [100, 100, 50]);
-    assert_eq!(sim.stats(&server).truncated, 2);
-    assert_eq!(sim.counts().unaccounted(), 0);
-}
-
-#[test]
 fn faults_befall_whole_trains() {
     let seed = 4;
     let mut sim = Sim::new(seed);

@@ -78,7 +78,7 @@ pub enum BindError {
         /// The peer it was meant for.
         peer: SocketAddr,
     },
-    /// Another socket has the port (`EADDRINUSE`).
+    /// Another socket has the port (`EADDRINUSE`; on Windows also `WSAEACCES`).
     #[error(
         "{address} is in use by another socket; `ss -ulnp` shows its process: stop it or take another port"
     )]
@@ -92,7 +92,7 @@ pub enum BindError {
         /// The address that was asked for.
         address: SocketAddr,
     },
-    /// The port is privileged, or a security policy forbids it (`EACCES`, `EPERM`).
+    /// The port is privileged, or a security policy forbids it (`EACCES`, `EPERM`; not on Windows).
     #[error(
         "permission denied to bind {address}: ports below net.ipv4.ip_unprivileged_port_start (1024 by default) \
          need root or CAP_NET_BIND_SERVICE; take a higher port, grant the capability or lower the sysctl \
@@ -128,6 +128,14 @@ pub enum BindError {
         address: SocketAddr,
         /// The interface that was asked for.
         interface: Interface,
+    },
+    /// The interface by which datagrams to groups are to leave is not there, or the system cannot do that.
+    #[error("cannot send to multicast groups from {address} as asked: {source}")]
+    ToGroups {
+        /// The address the socket was meant for.
+        address: SocketAddr,
+        /// Why not, and what would help.
+        source: shardgram_core::JoinError,
     },
     /// The caller's socket hook failed.
     #[error("the socket hook failed for {address}: {source}; mend the hook or what it needs")]
@@ -178,6 +186,7 @@ impl BindError {
             | Self::Covered { .. }
             | Self::NotSpecific { .. }
             | Self::PeerPortZero { .. } => errno::EINVAL,
+            Self::ToGroups { .. } => errno::ENODEV,
         }
     }
 
@@ -197,6 +206,9 @@ impl BindError {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::AddressInUse { address },
             io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { address },
+            // WSAEACCES, "bind" in the Winsock documentation: "another application [...] is bound to the same
+            // address with exclusive access". Windows has no privileged ports.
+            io::ErrorKind::PermissionDenied if cfg!(windows) => Self::AddressInUse { address },
             // EACCES is the privileged port; EPERM is how control groups and sandboxes say it.
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { address },
             // EINVAL: bound already. ENODEV: the scope names no interface. Other codes are for
@@ -237,9 +249,12 @@ mod tests {
         let of = |errno| BindError::from_bind(address, io::Error::from_raw_os_error(errno));
         assert!(matches!(of(errno::EADDRINUSE), BindError::AddressInUse { .. }));
         assert!(matches!(of(errno::EADDRNOTAVAIL), BindError::AddressNotAvailable { .. }));
-        assert!(matches!(of(errno::EACCES), BindError::PermissionDenied { .. }));
         #[cfg(unix)]
-        assert!(matches!(of(libc::EPERM), BindError::PermissionDenied { .. }));
+        for refused in [errno::EACCES, libc::EPERM] {
+            assert!(matches!(of(refused), BindError::PermissionDenied { .. }));
+        }
+        #[cfg(windows)]
+        assert!(matches!(of(errno::EACCES), BindError::AddressInUse { .. }), "someone has it exclusively");
         assert!(matches!(of(errno::EINVAL), BindError::System { .. }));
     }
 

@@ -1,5 +1,6 @@
 //! The addresses of this host.
 
+mod answering;
 #[cfg(target_os = "linux")]
 mod watch;
 
@@ -8,6 +9,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use if_addrs::IfAddr;
+use shardgram_core::{Interface, JoinError};
+
+pub use answering::AnswerAddresses;
 
 #[cfg(target_os = "linux")]
 pub use watch::{AddressWatch, Waker};
@@ -26,6 +30,8 @@ pub struct InterfaceAddress {
     /// what belongs to every host of the network. `None` for IPv6 and for networks of one or
     /// two addresses.
     pub broadcast: Option<Ipv4Addr>,
+    /// How many leading bits it shares with the other addresses of its network.
+    pub prefix_len: u8,
     /// Whether the address is reachable from this host only.
     pub is_loopback: bool,
 }
@@ -55,6 +61,10 @@ fn from_crate(interface: if_addrs::Interface) -> InterfaceAddress {
         address: interface.addr.ip(),
         is_loopback: interface.addr.is_loopback(),
         broadcast,
+        prefix_len: match &interface.addr {
+            IfAddr::V4(v4) => v4.prefixlen,
+            IfAddr::V6(v6) => v6.prefixlen,
+        },
         name: interface.name,
     }
 }
@@ -74,6 +84,44 @@ pub fn broadcast_addresses() -> io::Result<HashSet<Ipv4Addr>> {
         [configured, from_crate(one).broadcast].into_iter().flatten()
     };
     Ok(if_addrs::get_if_addrs()?.into_iter().flat_map(of).collect())
+}
+
+/// The index of an interface.
+///
+/// ```
+/// use shardgram_core::{Interface, JoinError};
+/// use shardgram_sys::interfaces::index_of;
+/// assert!(index_of(Interface::of([127, 0, 0, 1])).is_ok_and(|index| index > 0));
+/// let unknown = index_of(Interface::named("no-such-one").unwrap());
+/// assert!(matches!(unknown, Err(JoinError::UnknownInterface(_))));
+/// ```
+///
+/// # Errors
+///
+/// [`JoinError::UnknownInterface`]. An index is taken as it is.
+pub fn index_of(interface: Interface) -> Result<u32, JoinError> {
+    let of_listed = |is_it: &dyn Fn(&InterfaceAddress) -> bool| {
+        local_addresses().ok()?.iter().find(|one| is_it(one)).map(|one| one.index)
+    };
+    let of_name =
+        |name: &str| index_of_name(name).or_else(|| of_listed(&|one: &InterfaceAddress| one.name == name));
+    let index = match (interface.as_index(), interface.as_address()) {
+        (Some(index), _) => Some(index.get()),
+        (None, Some(ip)) => of_listed(&|one: &InterfaceAddress| one.address == ip),
+        (None, None) => interface.as_name().and_then(of_name),
+    };
+    index.filter(|index| *index != 0).ok_or(JoinError::UnknownInterface(interface))
+}
+
+/// An interface without addresses is in no list of them.
+#[cfg(target_os = "linux")]
+fn index_of_name(name: &str) -> Option<u32> {
+    crate::sockopt::interface_index(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn index_of_name(_: &str) -> Option<u32> {
+    None
 }
 
 /// Whether `ip` is the limited broadcast address or that of a network this host is in.

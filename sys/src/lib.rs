@@ -15,7 +15,8 @@
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
 //! | `train` | several datagrams in one system call | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
-//! | [`interfaces`] | the addresses of this host, and on Linux a watch of them | all |
+//! | [`interfaces`] | the addresses of this host, which of them answers what was sent to many, and on Linux a watch of them | all |
+//! | [`multicast`] | groups: joined, left, and sent to | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
@@ -45,6 +46,7 @@ pub mod interfaces;
 pub mod limits;
 pub mod listener_group;
 mod local_listeners;
+pub mod multicast;
 pub mod plan;
 pub mod socket;
 #[cfg(target_os = "linux")]
@@ -70,6 +72,7 @@ pub use cmsg::{Control, ControlBuilder, ControlSpace, ErrorOrigin, NetworkError,
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};
+pub use multicast::SendToMany;
 pub use plan::{Os, Sharing, Unsupported};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use shardgram_core::{Endpoint, PathMtu};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::multicast::{self, SendToMany};
 use crate::{BindError, winsock};
 
 pub use platform::{
@@ -78,6 +79,8 @@ pub struct SocketOptions {
     pub receive_timestamps: bool,
     /// What becomes of datagrams longer than the path's MTU. Not touched by default. Linux.
     pub path_mtu: PathMtu,
+    /// How datagrams to multicast groups and to broadcast addresses leave; not touched by default.
+    pub to_many: SendToMany,
     /// Called before each bind; none by default.
     pub hook: Option<SocketHook>,
 }
@@ -92,6 +95,7 @@ impl fmt::Debug for SocketOptions {
             .field("ecn", &self.ecn)
             .field("receive_timestamps", &self.receive_timestamps)
             .field("path_mtu", &self.path_mtu)
+            .field("to_many", &self.to_many)
             .field("hook", &self.hook.is_some())
             .finish()
     }
@@ -170,6 +174,10 @@ fn configure(
         set_receive_trains(socket, true).map_err(option("turn UDP_GRO on"))?;
     }
     set_marks_times_and_mtu(socket, address, options)?;
+    if address.ip().is_unspecified() {
+        multicast::hear_own_groups_only(socket, address.is_ipv6());
+    }
+    options.to_many.set_on(socket, address)?;
     match &options.hook {
         Some(hook) => hook(socket, address).map_err(|source| BindError::Hook { address, source }),
         None => Ok(()),
@@ -223,8 +231,8 @@ pub(crate) fn bound_address(socket: &Socket, asked: SocketAddr) -> Result<Socket
     })
 }
 
-/// Opens the unconnected socket of an endpoint, as it asks for. Packet info is off whatever `options` says. A
-/// buffer smaller than asked for is logged.
+/// Opens the unconnected socket of an endpoint, as it asks for. A buffer smaller than asked for is
+/// logged.
 ///
 /// ```
 /// use shardgram_core::Endpoint;
@@ -241,8 +249,7 @@ pub(crate) fn bound_address(socket: &Socket, asked: SocketAddr) -> Result<Socket
 pub fn open_endpoint(endpoint: &Endpoint, options: &SocketOptions) -> Result<UdpSocket, BindError> {
     let address = endpoint.bind_address();
     let mut warnings = Vec::new();
-    let options = SocketOptions { packet_info: false, ..options.clone() };
-    let socket = open(address, &options, &mut warnings)?;
+    let socket = open(address, options, &mut warnings)?;
     if let Some(interface) = endpoint.interface() {
         // After the hook, which may have bound it to another and is overruled by what was asked for here.
         platform::bind_to_interface(&socket, address.is_ipv6(), interface)
@@ -258,8 +265,7 @@ pub fn open_endpoint(endpoint: &Endpoint, options: &SocketOptions) -> Result<Udp
 /// Opens an unconnected socket for a client that talks to `peer` and others of its family.
 ///
 /// Bound to `bind`, or to any address and port: then routing picks the source per send, which
-/// survives a change of network. Packet info is off whatever `options` says. A buffer smaller
-/// than asked for is logged.
+/// survives a change of network. A buffer smaller than asked for is logged.
 ///
 /// ```
 /// use shardgram_sys::{SocketOptions, socket};

@@ -1,12 +1,16 @@
 //! `setsockopt(2)` and `getsockopt(2)` for the options that socket2 does not have, and calls that
 //! neither socket2 nor the standard library makes.
 
+use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use libc::{c_int, c_short, socklen_t};
+
+use crate::addr;
 
 /// Sets an option whose value is an `int`.
 pub(crate) fn set_int(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
@@ -44,6 +48,81 @@ pub(crate) fn get_words<const N: usize>(
     let code =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, words.as_mut_ptr().cast(), &raw mut len) };
     if code == 0 { Ok(words) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Joins or leaves a group by the interface with this index, 0 being that of the route.
+pub(crate) fn set_group(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    interface: u32,
+    group: &SocketAddr,
+) -> io::Result<()> {
+    // SAFETY: group_req is a C struct of integers; all zeroes is a value of it.
+    let mut request: libc::group_req = unsafe { zeroed() };
+    request.gr_interface = interface;
+    addr::write_to(group, &mut request.gr_group);
+    // SAFETY: group_req is the value of MCAST_JOIN_GROUP and MCAST_LEAVE_GROUP (RFC 3678 section 5.1.1).
+    unsafe { set_struct(socket, level, name, &request) }
+}
+
+/// Joins or leaves a group for one source.
+pub(crate) fn set_group_source(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    interface: u32,
+    group: &SocketAddr,
+    source: &SocketAddr,
+) -> io::Result<()> {
+    // SAFETY: group_source_req is a C struct of integers; all zeroes is a value of it.
+    let mut request: libc::group_source_req = unsafe { zeroed() };
+    request.gsr_interface = interface;
+    addr::write_to(group, &mut request.gsr_group);
+    addr::write_to(source, &mut request.gsr_source);
+    // SAFETY: group_source_req is the value of MCAST_JOIN_SOURCE_GROUP and its counterpart (RFC 3678 section 5.1.2).
+    unsafe { set_struct(socket, level, name, &request) }
+}
+
+/// The interface by which IPv4 datagrams to groups leave (`IP_MULTICAST_IF` in ip(7), with a `struct ip_mreqn`).
+pub(crate) fn set_multicast_interface(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    // SAFETY: ip_mreqn is a C struct of integers; all zeroes is a value of it. Without an address the source of a
+    // datagram is chosen as ever.
+    let mut request: libc::ip_mreqn = unsafe { zeroed() };
+    request.imr_ifindex = interface.cast_signed();
+    // SAFETY: ip_mreqn is one of the values of IP_MULTICAST_IF.
+    unsafe { set_struct(socket, libc::SOL_IP, libc::IP_MULTICAST_IF, &request) }
+}
+
+/// Sets an option whose value is a C struct.
+///
+/// # Safety
+///
+/// The value is of the type that the option wants, which points nowhere.
+unsafe fn set_struct<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads the bytes of a live value, of the type it
+    // wants as the caller says.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const *value).cast(),
+            size_of::<T>() as socklen_t,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The index of the interface of this name, if there is one.
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // if_nametoindex(3): "Upon successful completion, if_nametoindex() shall return the corresponding interface index;
+    // otherwise, zero". ENODEV: no such interface; names that are too long have none either.
+    //
+    // SAFETY: the name is a live string that ends with a zero byte, of which the call only reads.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
 }
 
 /// Attaches a classic BPF program to the port group of `socket`, or to the group it will found

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::common::gate::{Gate, STALL, Staller};
-use crate::common::handlers::Echo;
 use crate::common::{Bed, Peer, loopback};
 use shardgram::{Backend, Config, Snapshot};
 
@@ -28,26 +27,6 @@ fn is_exhausted(bed: &Bed, stats: &Snapshot) {
         assert!(stats.buffers_exhausted <= stats.received, "each brought something: {stats:?}");
         assert!(stats.rearmed >= stats.buffers_exhausted);
     }
-}
-
-fn a_burst_far_beyond_the_buffers_is_served(mut bed: Bed) {
-    const BURST: u32 = 2_000;
-    let server = bed.serve(few_buffers(), |_| Echo);
-    let at = bed.address(&server);
-    let peers: Vec<_> = (0..20).map(|_| bed.peer(at)).collect();
-    for round in 0..5 {
-        for n in 0..BURST {
-            bed.send(&peers[n as usize % peers.len()], at, &(round * BURST + n).to_be_bytes());
-        }
-        for n in 0..BURST {
-            let (_, bytes) = bed.receive(&peers[n as usize % peers.len()]);
-            assert_eq!(bytes, (round * BURST + n).to_be_bytes(), "each in its order");
-        }
-    }
-    let stats = bed.stats(&server);
-    assert_eq!((stats.received, stats.kernel_dropped), (u64::from(5 * BURST), 0));
-    is_exhausted(&bed, &stats);
-    bed.drain(server);
 }
 
 /// Stalls a callback, has `flood` send in the meantime, and lets the callback go on.
@@ -204,7 +183,6 @@ fn sockets_that_share_the_buffers_all_get_some(mut bed: Bed) {
 }
 
 on_real_drivers!(
-    a_burst_far_beyond_the_buffers_is_served,
     each_of_a_thousand_exhaustions_is_recovered_from,
     what_the_kernel_drops_in_the_meantime_is_counted,
     nothing_runs_in_vain,

@@ -1,4 +1,4 @@
-//! What is sent to a peer is marked as its handler says, from then on and nothing before, and a DSCP stays.
+//! The DSCP that a socket hook sets stays beside the marks of handlers, and without a mark all of the hook's byte does.
 #![cfg(target_os = "linux")]
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::common::{Bed, Served};
 const LEN: usize = 100;
 
 /// The first byte of what it is sent says what to do: `m` sends a datagram for each further byte, marked so, `r` marks
-/// the peer with the next byte and replies, `s` sends a datagram, `c` closes the peer. A stranger's `?` is answered without a peer.
+/// the peer with the next byte and replies.
 struct Marks;
 
 impl Handler for Marks {
@@ -23,11 +23,7 @@ impl Handler for Marks {
     type Timer = ();
     type Message = SocketAddr;
 
-    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
-        if first.starts_with(b"?") {
-            cx.io.answer(first.path(), &[7; LEN]).unwrap();
-            return Accept::Reply(first.len());
-        }
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
         Accept::Peer(())
     }
 
@@ -51,8 +47,6 @@ impl Handler for Marks {
                 let len = datagram.len();
                 cx.io.reply(datagram, len).unwrap();
             }
-            [b's'] => cx.io.send(from, &[0; LEN]).unwrap(),
-            [b'c'] => cx.io.close(from),
             _ => {}
         }
     }
@@ -130,41 +124,12 @@ fn changes(client: &Marker, to: SocketAddr, class: u8) {
     }
 }
 
-fn each_datagram_has_its_mark(mut bed: Bed) {
-    everywhere(&mut bed, 0, |client, to| changes(client, to, 0));
-}
-
 fn a_dscp_stays(mut bed: Bed) {
     everywhere(&mut bed, DSCP, |client, to| changes(client, to, DSCP));
 }
 
 fn without_a_mark_it_is_the_hooks_byte(mut bed: Bed) {
     everywhere(&mut bed, DSCP | 1, |client, to| changes(client, to, DSCP | 1));
-}
-
-fn stateless_answers_have_none(mut bed: Bed) {
-    everywhere(&mut bed, 0, |client, to| {
-        expect(client, to, 0, &[3, 3]);
-        let stranger = Marker::new(to.ip());
-        stranger.send(to, 3, None, b"?");
-        let answers = [stranger.receive(), stranger.receive()];
-        assert_eq!(answers.map(|answer| (answer.class, answer.bytes.len())), [(0, LEN), (0, 1)]);
-    });
-}
-
-fn a_mark_lasts_as_long_as_its_peer(mut bed: Bed) {
-    let server = serve(&mut bed, Config::new().listen(listens()[0].0).max_peers(1), None);
-    let at = bed.address(&server);
-    let client = Marker::new(at.ip());
-    for _ in 0..3 {
-        for (order, class) in [(&b"s"[..], 0), (b"m\x03", 3), (b"s", 3), (b"s", 3)] {
-            client.send(at, 0, None, order);
-            assert_eq!(client.receive().class, class, "{order:?}");
-        }
-        client.send(at, 0, None, b"c");
-        bed.until("it is closed", |bed| bed.stats(&server).peers() == 0);
-    }
-    bed.drain(server);
 }
 
 fn by_an_endpoint(mut bed: Bed) {
@@ -178,11 +143,4 @@ fn by_an_endpoint(mut bed: Bed) {
     bed.drain(server);
 }
 
-on_real_drivers!(
-    each_datagram_has_its_mark,
-    a_dscp_stays,
-    without_a_mark_it_is_the_hooks_byte,
-    stateless_answers_have_none,
-    a_mark_lasts_as_long_as_its_peer,
-    by_an_endpoint,
-);
+on_real_drivers!(a_dscp_stays, without_a_mark_it_is_the_hooks_byte, by_an_endpoint);

@@ -13,7 +13,6 @@ mod connected;
 mod connected_caps;
 mod demotion_loses_nothing;
 mod dialing;
-mod ecn_in;
 mod ecn_out;
 mod foreign_datagrams;
 mod handover_order;
@@ -25,11 +24,7 @@ mod messages;
 #[cfg(target_os = "linux")]
 mod one_receiver;
 mod port_in_use;
-#[cfg(target_os = "linux")]
-mod spinning;
 mod stale_completions;
 mod submission_queue_small;
 mod timestamps;
-#[cfg(target_os = "linux")]
-mod trains_in;
 mod wait_policy;

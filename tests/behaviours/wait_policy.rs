@@ -1,5 +1,5 @@
-//! How a shard waits changes what it costs, not what it does: datagrams, messages and timers are served while
-//! it spins, it uses its core meanwhile, and it sleeps when it was to spin for a while only.
+//! What waiting costs: a shard that spins uses its core meanwhile, one that is to spin for a while sleeps then, one that
+//! blocks does not run.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
@@ -89,35 +89,6 @@ fn waiting(policy: WaitPolicy) -> Config {
     loopback().wait(policy)
 }
 
-const POLICIES: [WaitPolicy; 4] = [
-    WaitPolicy::Block,
-    WaitPolicy::Spin,
-    WaitPolicy::SpinFor(Duration::from_micros(50)),
-    WaitPolicy::SpinFor(Duration::from_millis(20)),
-];
-
-fn each_policy_serves(mut bed: Bed) {
-    for policy in POLICIES {
-        let server = bed.serve(waiting(policy).shards(2), |_| Waiter);
-        let at = bed.address(&server);
-        let peers: Vec<_> = (0..8).map(|_| bed.peer(at)).collect();
-        for round in 0..5_u8 {
-            for peer in &peers {
-                assert_eq!(bed.ask(peer, at, &[round]), [round], "{policy}");
-            }
-            // With some the shards are asleep by now, with others not.
-            bed.pass(Duration::from_millis(1));
-        }
-        for shard in 0..2 {
-            let (tell, told) = mpsc::channel();
-            bed.tell(&server, shard, Order::Remind(Duration::from_millis(30), tell));
-            told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{policy}: by timer and message"));
-        }
-        let stats = bed.drain(server);
-        assert_eq!((stats.received, stats.sent(), stats.timers_fired, stats.messages), (40, 40, 2, 4));
-    }
-}
-
 fn a_spinning_shard_uses_its_core(mut bed: Bed) {
     let server = bed.serve(waiting(WaitPolicy::Spin), |_| Waiter);
     let thread = thread_of(&mut bed, &server, 0);
@@ -165,7 +136,6 @@ fn a_blocking_shard_does_not_run(mut bed: Bed) {
 }
 
 on_real_drivers!(
-    each_policy_serves,
     a_spinning_shard_uses_its_core,
     a_shard_that_spins_for_a_while_sleeps_then,
     a_blocking_shard_does_not_run,

@@ -122,6 +122,16 @@ impl Bed for RealBed {
         (20_000..30_000).map(|port| (ip, port).into()).filter(free).take(count).collect()
     }
 
+    /// On Linux all of 127.0.0.0/8 is this host's.
+    fn loopback_addresses(&self) -> Vec<IpAddr> {
+        let all: &[&str] = if cfg!(target_os = "linux") {
+            &["127.0.0.1", "127.0.0.2", "::1"]
+        } else {
+            &["127.0.0.1", "::1"]
+        };
+        all.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
     fn address_of(&self, peer: &UdpSocket) -> SocketAddr {
         peer.local_addr().expect("it is bound")
     }

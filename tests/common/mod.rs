@@ -8,6 +8,8 @@ pub mod handlers;
 pub mod icmp;
 pub mod lab;
 #[cfg(target_os = "linux")]
+pub mod many;
+#[cfg(target_os = "linux")]
 pub mod marks;
 pub mod names;
 pub mod namespace;

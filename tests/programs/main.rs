@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod broadcast;
 mod daemon;
 mod dial_example;
 mod dialing;
@@ -26,6 +27,7 @@ mod local_addresses;
 mod marks_that_wait;
 mod memlock;
 mod memory;
+mod multicast;
 mod path_mtu;
 mod peer_errors;
 mod refused_trains;

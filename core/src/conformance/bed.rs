@@ -28,6 +28,8 @@ pub struct Sending<'a> {
     pub bytes: &'a [u8],
     /// How it is marked.
     pub ecn: Ecn,
+    /// The DSCP beside the mark, as a byte whose lowest two bits are 0. A network without such leaves it out.
+    pub dscp: u8,
     /// Bytes of each datagram but the last, if it is a train of several. Asked for only where the table says that
     /// the driver receives trains.
     pub segment: Option<u16>,
@@ -40,7 +42,7 @@ impl<'a> Sending<'a> {
     /// assert_eq!(shardgram_core::conformance::Sending::of(b"one").segment, None);
     /// ```
     pub fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, ecn: Ecn::NotEct, segment: None }
+        Self { bytes, ecn: Ecn::NotEct, dscp: 0, segment: None }
     }
 }
 
@@ -171,6 +173,9 @@ pub trait Bed: Sized {
 
     /// So many addresses of loopback, at different ports, that are free and that nobody else takes in the meantime.
     fn quiet_addresses(&mut self, count: usize) -> Vec<SocketAddr>;
+
+    /// Addresses of loopback that may be listened on: one of each family at least.
+    fn loopback_addresses(&self) -> Vec<IpAddr>;
 
     /// The address of a peer.
     fn address_of(&self, peer: &Self::Peer) -> SocketAddr;

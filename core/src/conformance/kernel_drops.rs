@@ -19,5 +19,6 @@ pub fn all_is_received_or_counted<B: Bed>(mut bed: B) {
     let stats = bed.drain(server);
     assert_eq!(stats.received + stats.kernel_dropped, SENT);
     assert!(stats.kernel_dropped > 0, "the test is of no use if nothing is dropped");
+    assert_eq!((stats.delivered, stats.submitted), (stats.received, stats.queued), "{stats:?}");
     assert_eq!(stats.sent() + stats.send_failed(), stats.received, "what was received was answered");
 }

@@ -54,6 +54,13 @@ macro_rules! conformance {
                 a_cookie_proves_the_address_it_was_sent_to_and_no_other,
             }
             capabilities: { are_those_of_the_table }
+            connected: {
+                promoted_and_demoted_again_and_again,
+                accepted_with_one,
+                by_the_policy_as_soon_as_they_are_made,
+                the_last_word_counts,
+                nothing_is_lost_on_the_way,
+            }
             copies: { replies_are_not_copied, what_many_get_is_copied_once }
             counters: { each_datagram_has_one_outcome, source_port_zero_is_dropped_and_counted }
             drain: {
@@ -65,6 +72,14 @@ macro_rules! conformance {
                 a_handler_that_never_rests_ends_at_the_deadline,
             }
             echo_sizes: { over_ipv4, over_ipv6, over_both_wildcards_on_one_port, at_every_edge }
+            ecn_in: { at_a_listener, at_an_endpoint, only_where_it_is_asked_for }
+            ecn_in_trains: { each_says_so, without_trains_too }
+            ecn_out: {
+                each_datagram_has_its_mark,
+                stateless_answers_have_none,
+                a_mark_lasts_as_long_as_its_peer,
+                by_an_endpoint,
+            }
             endpoints: {
                 an_endpoint_speaks_and_hears_its_peer_only,
                 an_endpoint_for_anyone_accepts,
@@ -73,9 +88,15 @@ macro_rules! conformance {
                 a_turn_in_which_an_opening_failed_has_an_end,
                 all_ports_are_free_when_the_server_has_ended,
             }
+            exhausted_buffers: { a_burst_is_served }
+            fairness: { a_flood_on_one_listener_leaves_the_others_theirs }
             idle_peers: { silence_closes_a_peer, a_panic_over_one_idle_peer_hides_no_other }
             kernel_drops: { all_is_received_or_counted }
-            messages: { every_sender_is_heard_in_order, a_sleeping_shard_hears_a_handle_at_once }
+            messages: {
+                every_sender_is_heard_in_order,
+                a_handle_is_heard_in_order,
+                a_sleeping_shard_hears_a_handle_at_once,
+            }
             panic: {
                 the_shard_goes_on_with_a_fresh_handler,
                 too_many_panics_stop_the_server,
@@ -92,6 +113,16 @@ macro_rules! conformance {
                 a_drained_servers_port_is_free_at_once,
             }
             refusals: { what_is_missing_is_refused }
+            short_queues: { many_endpoints_and_wake_ups }
+            source_address: { of_a_wildcard, of_one_peer_that_asks_at_each, of_a_specific_listener }
+            spinning: {
+                every_size_comes_back,
+                bursts_come_in_order,
+                peers_with_sockets_of_their_own,
+                what_leaves_in_different_ways_leaves_in_order,
+                handlers_that_fail_are_replaced,
+            }
+            spinning_trains: { trains_and_long_datagrams }
             stale_ids: { nothing_reaches_the_new_owner_of_a_slot, an_id_of_another_shard_is_nobody_here }
             steering: { no_flow_has_to_be_forwarded, short_ones_are_steered_like_others }
             timers: {
@@ -99,8 +130,26 @@ macro_rules! conformance {
                 a_sleeping_shard_wakes_for_its_timer,
                 a_full_wheel_gives_the_timer_back,
             }
+            timestamps: { as_asked_for, in_each_tier }
+            trains_in: {
+                they_come_one_by_one,
+                they_come_whole_to_who_wants_that,
+                a_stranger_may_begin_with_one,
+                long_ones_are_cut_one_by_one,
+                long_ones_outlast_a_budget_of_one,
+                they_say_where_they_were_sent_to,
+                they_can_be_turned_off,
+            }
             trains_out: { their_lengths_and_order_are_kept, they_leave_as_one, they_can_be_turned_off }
             truncation: { on_a_specific_address, over_ipv6, on_a_wildcard }
+            waiting: { each_policy_serves }
+            waking: {
+                a_bell_ends_a_rest,
+                shards_wake_each_other,
+                an_idle_shard_takes_no_turns,
+                deadlines_are_kept_without_spinning,
+                a_datagram_ends_a_rest,
+            }
             zero_length: { they_are_answered_in_their_order, nothing_but_empty_ones_is_served_too }
         }
     };

@@ -102,3 +102,26 @@ pub fn a_sleeping_shard_hears_a_handle_at_once<B: Bed>(mut bed: B) {
     }
     bed.drain(server);
 }
+
+pub fn a_handle_is_heard_in_order<B: Bed>(mut bed: B) {
+    let (sender, receiver) = channel();
+    let config = loopback().shards(2).mailbox_len(64);
+    let server = bed.serve(config, move |info| Counter { info, next: vec![EACH; 2], heard: sender.clone() });
+    for n in 0..EACH {
+        let shard = (n % 2) as u16;
+        let mut word = Some(Word::Number(n));
+        // A full mailbox gives it back.
+        bed.until("room for the word", |bed| {
+            let Some(next) = word.take() else { return true };
+            word = bed.try_tell(&server, shard, next).err();
+            word.is_none()
+        });
+    }
+    let heard: Vec<_> = (0..EACH).map(|_| bed.hear(&receiver)).collect();
+    for shard in 0..2 {
+        let numbers = heard.iter().filter(|(at, ..)| *at == shard).map(|(_, from, n)| (*from, *n));
+        let expected = (u32::from(shard)..EACH).step_by(2).map(|n| (Origin::Handle, n));
+        assert!(numbers.eq(expected), "each once and in order");
+    }
+    assert_eq!(bed.drain(server).messages, u64::from(EACH));
+}

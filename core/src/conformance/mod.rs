@@ -40,7 +40,9 @@ mod bed;
 mod handlers;
 #[macro_use]
 mod list;
+mod places;
 pub mod table;
+mod witness;
 
 pub use bed::{Bed, Came, End, Ended, PATIENCE, Sending, loopback};
 pub use handlers::Echo;
@@ -65,22 +67,36 @@ macro_rules! behaviours {
 behaviours!(
     accept,
     capabilities,
+    connected,
     copies,
     counters,
     drain,
     echo_sizes,
+    ecn_in,
+    ecn_in_trains,
+    ecn_out,
     endpoints,
+    exhausted_buffers,
+    fairness,
     idle_peers,
     kernel_drops,
     messages,
     panic,
     ports,
     refusals,
+    short_queues,
+    source_address,
+    spinning,
+    spinning_trains,
     stale_ids,
     steering,
     timers,
+    timestamps,
+    trains_in,
     trains_out,
     truncation,
+    waiting,
+    waking,
     zero_length,
 );
 
@@ -103,6 +119,9 @@ pub fn run<B: Bed>(behaviour: &str, bed: fn() -> Option<B>, case: fn(B)) {
     println!("no {need} here: {reason}");
     refusals::check(&mut bed, need);
 }
+
+/// The DSCP of expedited forwarding (RFC 3246), as a byte without congestion bits.
+const DSCP: u8 = 0xb8;
 
 /// The tiers that there are.
 fn tiers<B: Bed>(bed: &B) -> Vec<TierPolicy> {

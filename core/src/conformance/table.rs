@@ -188,7 +188,6 @@ const FORBIDS: Expected = No("quinn-udp forbids fragmentation where it can, what
 const ONE_LISTENER: Expected = No("ports cannot be shared to balance load: one shard receives for all");
 const KERNELS_HASH: Expected = No("the kernel balances by a hash of its own: others forward");
 const WHOLE_BYTE: Expected = Partly("a DSCP that a socket hook sets is replaced");
-const MARKS_UNASKED: Expected = Partly("asked for or not");
 const NO_V4_MARKS: Expected = No("not for IPv4, so for none");
 
 /// What each driver can do, in the order of [`PLATFORMS`].
@@ -207,7 +206,7 @@ pub const CAPABILITIES: [(Capability, [Expected; 7]); 12] = [
         ],
     ),
     (Capability::EcnOut, [Yes, Yes, WHOLE_BYTE, WHOLE_BYTE, NO_V4_MARKS, WHOLE_BYTE, Yes]),
-    (Capability::EcnIn, [Yes, Yes, MARKS_UNASKED, MARKS_UNASKED, NO_V4_MARKS, MARKS_UNASKED, Yes]),
+    (Capability::EcnIn, [Yes, Yes, Yes, Yes, NO_V4_MARKS, Yes, Yes]),
     (Capability::Timestamps, [Yes, Yes, NO_TIMES, NO_TIMES, NO_TIMES, NO_TIMES, Yes]),
     (Capability::Connected, [Yes, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, Yes]),
     (Capability::PathMtu, [Yes, Yes, FORBIDS, FORBIDS, FORBIDS, FORBIDS, Yes]),
@@ -245,6 +244,11 @@ const fn row(behaviour: &'static str, shows: &'static str, needs: &'static [Capa
 pub const ROWS: &[Row] = &[
     row("accept", "what `accept` decides is what happens, and each decision has its counter", &[]),
     row("capabilities", "the driver says of itself what this table says", &[]),
+    row(
+        "connected",
+        "a peer moves to a socket of its own and back: the same peer, path and order, nothing lost",
+        &[Capability::Connected],
+    ),
     row("copies", "a reply is not copied, and what many get is copied once", &[]),
     row("counters", "each datagram has one outcome, and the outcomes add up", &[]),
     row(
@@ -253,11 +257,20 @@ pub const ROWS: &[Row] = &[
         &[],
     ),
     row("echo_sizes", "every size of datagram comes back byte for byte", &[]),
+    row("ecn_in", "where it is asked for, each datagram says how it was marked", &[Capability::EcnIn]),
+    row(
+        "ecn_in_trains",
+        "of a train each datagram says how it was marked",
+        &[Capability::EcnIn, Capability::TrainsIn],
+    ),
+    row("ecn_out", "what is sent is marked as the handler says, from then on", &[Capability::EcnOut]),
     row(
         "endpoints",
         "endpoints speak first, hear only whom they speak with, and say when they cannot open",
         &[],
     ),
+    row("exhausted_buffers", "a burst far beyond the receive buffers is served, in order", &[]),
+    row("fairness", "a socket that is flooded leaves the others their turns", &[]),
     row("idle_peers", "a peer that says nothing for the idle timeout is closed, and not before", &[]),
     row(
         "kernel_drops",
@@ -268,11 +281,35 @@ pub const ROWS: &[Row] = &[
     row("panic", "a handler that panics loses its peers and nothing else; too often stops the server", &[]),
     row("ports", "port 0 is one port for all shards; a held port is refused; a drained one is free", &[]),
     row("refusals", "who asks for what the driver cannot do is refused, or served without it", &[]),
+    row("short_queues", "short queues lose nothing", &[]),
+    row(
+        "source_address",
+        "replies leave from the address written to, by listeners on one address and on all",
+        &[],
+    ),
+    row("spinning", "a shard that spins does the same", &[Capability::Blocking]),
+    row(
+        "spinning_trains",
+        "a shard that spins receives trains and cuts long datagrams",
+        &[Capability::Blocking, Capability::TrainsIn, Capability::TrainsOut],
+    ),
     row("stale_ids", "a stale id finds nothing and sends nothing", &[]),
     row("steering", "no datagram has to be forwarded", &[Capability::SteeredListeners]),
     row("timers", "timers fire in order and never early; a cancelled one never", &[]),
+    row(
+        "timestamps",
+        "where it is asked for, each datagram says when the system received it",
+        &[Capability::Timestamps, Capability::TrainsIn],
+    ),
+    row(
+        "trains_in",
+        "what came as one is handed over one by one, or whole, and goes back as one",
+        &[Capability::TrainsIn, Capability::TrainsOut],
+    ),
     row("trains_out", "what goes to one peer in one turn leaves as one, in order", &[Capability::TrainsOut]),
     row("truncation", "a datagram longer than the receive buffer is flagged with its true length", &[]),
+    row("waiting", "each wait policy serves datagrams, messages and timers", &[]),
+    row("waking", "a shard wakes for what there is to do, and for nothing else", &[]),
     row("zero_length", "datagrams without a payload are datagrams, in their places", &[]),
 ];
 
@@ -294,6 +331,7 @@ pub struct Elsewhere {
 
 const URING: &[Driver] = &[Driver::Uring];
 const MIO: &[Driver] = &[Driver::Mio];
+const ALL: &[Driver] = &[Driver::Uring, Driver::Mio, Driver::Sim];
 const REAL: &[Driver] = &[Driver::Uring, Driver::Mio];
 
 const fn elsewhere(drivers: &'static [Driver], file: &'static str, shows: &'static str) -> Elsewhere {
@@ -338,7 +376,6 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/behaviours/demotion_loses_nothing.rs",
         "peers that flood while they are promoted and demoted lose nothing",
     ),
-    elsewhere(REAL, "tests/behaviours/ecn_in.rs", "each datagram says how it was marked, in both tiers"),
     elsewhere(
         REAL,
         "tests/behaviours/ecn_out.rs",
@@ -374,7 +411,6 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/behaviours/port_in_use.rs",
         "a port whose holder would share it is refused, with the remedy",
     ),
-    elsewhere(REAL, "tests/behaviours/spinning.rs", "a shard that spins does the same"),
     elsewhere(
         REAL,
         "tests/behaviours/stale_completions.rs",
@@ -390,12 +426,37 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/behaviours/timestamps.rs",
         "a late handler sees the time of the arrival, in both tiers",
     ),
-    elsewhere(REAL, "tests/behaviours/trains_in.rs", "trains are received as one"),
     elsewhere(
         REAL,
         "tests/behaviours/wait_policy.rs",
         "a shard that blocks does not run, one that spins does, one that spins for a while sleeps then",
     ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/interface_not_there.rs",
+        "an endpoint on an interface that is not there is reported to its peers",
+    ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/listener_peers.rs",
+        "peers opened from a listener's own port hear answers, whichever shard opened them",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/interfaces.rs",
+        "an endpoint on an interface sends by it and hears nothing else",
+    ),
+    elsewhere(
+        ALL,
+        "tests/behaviours/dialing.rs",
+        "a host is dialed by name, its addresses in turn until one answers",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/dial_example.rs",
+        "the dial example: an answer by name, and an end where there is none",
+    ),
+    elsewhere(REAL, "tests/programs/dialing.rs", "addresses without a route are passed over at once"),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(
         URING,

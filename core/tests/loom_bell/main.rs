@@ -106,7 +106,7 @@ fn one_mailbox(len: usize) -> (Arc<[Postbox<u32>]>, Mailbox<u32>, Arc<Sleep>) {
 fn forwarded() -> Forwarded {
     let any = ([127, 0, 0, 1], 9).into();
     let path = datagram::Path { local: any, remote: any, socket: datagram::SocketId::listener(0) };
-    Forwarded { path, meta: datagram::Meta::default(), peer: None, segment: 0, bytes: vec![1] }
+    Forwarded { path, group: None, meta: datagram::Meta::default(), peer: None, segment: 0, bytes: vec![1] }
 }
 
 #[test]

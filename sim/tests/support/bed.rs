@@ -38,8 +38,7 @@ impl Bed for SimBed {
         config: Config,
         make: impl Fn(ShardInfo) -> H + Send + Sync + Clone + 'static,
     ) -> Result<NodeId<H::Message>, String> {
-        let host: [IpAddr; 2] = [[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
-        self.sim.server(&host, &config, make).map_err(|error| error.to_string())
+        self.sim.server(&self.loopback_addresses(), &config, make).map_err(|error| error.to_string())
     }
 
     fn addresses<M: Send + 'static>(&self, server: &NodeId<M>) -> Vec<SocketAddr> {
@@ -99,6 +98,10 @@ impl Bed for SimBed {
     /// Below the ports that are handed out.
     fn quiet_addresses(&mut self, count: usize) -> Vec<SocketAddr> {
         (4_000..).take(count).map(|port| ([127, 0, 0, 1], port).into()).collect()
+    }
+
+    fn loopback_addresses(&self) -> Vec<IpAddr> {
+        ["127.0.0.1", "127.0.0.2", "::1"].iter().map(|ip| ip.parse().expect("an address")).collect()
     }
 
     fn address_of(&self, peer: &SocketKey) -> SocketAddr {

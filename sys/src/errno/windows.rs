@@ -13,7 +13,15 @@ pub const EIO: i32 = 10107;
 pub const EMFILE: i32 = 10024;
 pub const ENETRESET: i32 = 10052;
 pub const ENOBUFS: i32 = 10055;
-/// There is no number for a missing device: WSAEADDRNOTAVAIL.
-pub const ENODEV: i32 = EADDRNOTAVAIL;
+pub const ENETUNREACH: i32 = 10051;
+/// ERROR_DEV_NOT_EXIST.
+pub const ENODEV: i32 = 55;
+/// WSA_NOT_ENOUGH_MEMORY.
+pub const ENOMEM: i32 = 8;
 pub const ENOPROTOOPT: i32 = 10042;
+/// ERROR_BAD_UNIT.
+pub const ENXIO: i32 = 20;
 pub const EOPNOTSUPP: i32 = 10045;
+/// ERROR_ACCESS_DENIED.
+pub const EPERM: i32 = 5;
+pub const ETOOMANYREFS: i32 = 10059;

@@ -3,12 +3,14 @@
 use std::cell::Cell;
 use std::io;
 use std::net::UdpSocket;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::c_int;
 use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
 
+use crate::interfaces::index_of;
 use crate::sockopt;
 
 pub(super) const RECEIVE_BUFFER_CAP: &str = "net.core.rmem_max";
@@ -75,13 +77,21 @@ fn set_buffer_unread(socket: BorrowedFd<'_>, force: c_int, polite: c_int, bytes:
 /// 5.1). "Before Linux 5.7, this operation requires CAP_NET_RAW"; from then on only a socket that is bound to an
 /// interface already takes it.
 pub(super) fn bind_to_interface(socket: &Socket, _ipv6: bool, interface: Interface) -> io::Result<()> {
-    match interface.as_index() {
+    // A name is the kernel's to look up.
+    let index = match interface.as_address() {
+        Some(_) => index_of(interface).ok().and_then(NonZeroU32::new),
+        None => interface.as_index(),
+    };
+    match index {
         // Beyond what an index can be it is none of this host's, and would be a negative number here (EINVAL).
         Some(index) => match c_int::try_from(index.get()) {
             Ok(index) => sockopt::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, index),
             Err(_) => Err(io::Error::from_raw_os_error(libc::ENODEV)),
         },
-        None => socket.bind_device(interface.as_name().map(str::as_bytes)),
+        None => match interface.as_name() {
+            Some(name) => socket.bind_device(Some(name.as_bytes())),
+            None => Err(io::Error::from_raw_os_error(libc::ENODEV)),
+        },
     }
 }
 

@@ -47,15 +47,8 @@ fn set_buffer(bytes: usize, set: impl Fn(usize) -> io::Result<()>) -> io::Result
 /// manual in its header netinet/in.h; they take indexes).
 #[cfg(target_vendor = "apple")]
 pub(super) fn bind_to_interface(socket: &Socket, ipv6: bool, interface: Interface) -> io::Result<()> {
-    let named = |name| {
-        let all = crate::interfaces::local_addresses().ok()?;
-        all.into_iter().find(|one| one.name == name && one.index != 0).map(|one| one.index)
-    };
     // An interface without any address is not found by its name; nothing could leave by it.
-    let index = match interface.as_index() {
-        Some(index) => Some(index),
-        None => interface.as_name().and_then(named).and_then(std::num::NonZeroU32::new),
-    };
+    let index = crate::interfaces::index_of(interface).ok().and_then(std::num::NonZeroU32::new);
     let index = index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENXIO))?;
     if ipv6 {
         socket.bind_device_by_index_v6(Some(index))

@@ -14,7 +14,8 @@ pub fn observer(ip: IpAddr) -> UdpSocket {
 }
 
 pub fn send(socket: &UdpSocket, to: SocketAddr, what: Sending<'_>) -> io::Result<()> {
-    let traffic_class = (what.ecn != Ecn::NotEct).then(|| what.ecn.bits());
+    let class = what.dscp | what.ecn.bits();
+    let traffic_class = (class != 0).then_some(class);
     let heading = Heading { to, from: None, segment: what.segment, traffic_class };
     send_message(socket, &heading, &[io::IoSlice::new(what.bytes)])
 }

@@ -1,12 +1,11 @@
 //! Datagrams that the kernel received as one are handed over one by one, or at once to a handler that takes them
 //! so, and go back as one.
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use shardgram::{Accept, Config, Context, Datagram, Handler, Meta, PeerId, ReceivedTrain, TierPolicy};
+use crate::{Accept, Config, Context, Datagram, Handler, Meta, PeerId, ReceivedTrain, TierPolicy};
 
-use crate::common::{Bed, PATIENCE, Peer, loopback, pattern, receiving_trains, to_loopback};
+use super::{Bed, Echo, Sending, loopback, pattern, tiers, to_loopback};
 
 /// What a handler was given.
 #[derive(Debug)]
@@ -40,47 +39,42 @@ impl<const WHOLE: bool> Handler for Telling<WHOLE> {
     }
 }
 
-fn send_train(peer: &Peer, to: SocketAddr, bytes: &[u8], segment: u16) {
-    let Peer::Real(socket) = peer else { unreachable!("a real driver") };
-    shardgram_sys::send_train(socket, to, None, segment, &[IoSlice::new(bytes)]).expect("sent");
-}
-
-fn next(given: &Receiver<Given>) -> Given {
-    given.recv_timeout(PATIENCE).expect("the handler is given something")
+fn send_train<B: Bed>(bed: &mut B, peer: &B::Peer, to: SocketAddr, bytes: &[u8], segment: u16) {
+    bed.send_as(peer, to, Sending { segment: Some(segment), ..Sending::of(bytes) });
 }
 
 /// Tiers and addresses, specific and wildcard.
-fn configs(bed: &Bed) -> Vec<Config> {
+fn configs<B: Bed>(bed: &B) -> Vec<Config> {
     let at = |address: &str| Config::new().listen(address.parse().unwrap());
     let of = |tier| ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|place| at(place).tier(tier));
-    bed.tiers().into_iter().flat_map(of).collect()
+    tiers(bed).into_iter().flat_map(of).collect()
 }
 
 /// A server, and a peer it knows, with a socket of its own in the tier where that is so.
-fn begin<const WHOLE: bool>(
-    bed: &mut Bed,
+fn begin<const WHOLE: bool, B: Bed>(
+    bed: &mut B,
     config: Config,
-) -> (crate::common::Served<()>, SocketAddr, Peer, Receiver<Given>) {
+) -> (B::Server<()>, SocketAddr, B::Peer, Receiver<Given>) {
     let (sender, given) = channel();
     let connected = config.tier_policy() == TierPolicy::Connected;
     let server = bed.serve(config, move |_| Telling::<WHOLE>(sender.clone()));
     let at = to_loopback(bed.address(&server));
-    let peer = Peer::Real(receiving_trains(at.ip()));
+    let peer = bed.observer(at.ip());
     assert_eq!(bed.ask(&peer, at, b"hello"), b"hello");
-    next(&given);
+    bed.hear(&given);
     if connected {
         bed.until("it is connected", |bed| bed.stats(&server).promoted == 1);
     }
     (server, at, peer, given)
 }
 
-fn they_come_one_by_one(mut bed: Bed) {
+pub fn they_come_one_by_one<B: Bed>(mut bed: B) {
     for config in configs(&bed) {
-        let (server, at, peer, given) = begin::<false>(&mut bed, config);
+        let (server, at, peer, given) = begin::<false, B>(&mut bed, config);
         let bytes = pattern(20 * 1_200 + 7);
-        send_train(&peer, at, &bytes, 1_200);
+        send_train(&mut bed, &peer, at, &bytes, 1_200);
         for (number, part) in bytes.chunks(1_200).enumerate() {
-            let Given::One(meta, got) = next(&given) else { panic!("a train") };
+            let Given::One(meta, got) = bed.hear(&given) else { panic!("a train") };
             assert_eq!((usize::from(meta.rest_of_train), &*got), (20 - number, part));
         }
         assert_eq!(bed.receive(&peer).1, bytes, "the answers leave as one");
@@ -90,14 +84,14 @@ fn they_come_one_by_one(mut bed: Bed) {
     }
 }
 
-fn they_come_whole_to_who_wants_that(mut bed: Bed) {
+pub fn they_come_whole_to_who_wants_that<B: Bed>(mut bed: B) {
     for config in configs(&bed) {
-        let (server, at, peer, given) = begin::<true>(&mut bed, config);
+        let (server, at, peer, given) = begin::<true, B>(&mut bed, config);
         for (len, segment) in [(20 * 1_200 + 7, 1_200), (64, 1), (65_000, 32_500), (65_000, 9_000)] {
             let bytes = pattern(len);
-            send_train(&peer, at, &bytes, segment);
+            send_train(&mut bed, &peer, at, &bytes, segment);
             let segment = usize::from(segment);
-            match next(&given) {
+            match bed.hear(&given) {
                 Given::Train(size, count, got) => {
                     assert_eq!((size, count), (segment, len.div_ceil(segment)));
                     assert_eq!(got, bytes);
@@ -108,7 +102,7 @@ fn they_come_whole_to_who_wants_that(mut bed: Bed) {
         }
         // One alone is no train.
         assert_eq!(bed.ask(&peer, at, b"alone"), b"alone");
-        assert!(matches!(next(&given), Given::One(_, bytes) if bytes == b"alone"));
+        assert!(matches!(bed.hear(&given), Given::One(_, bytes) if bytes == b"alone"));
         let stats = bed.drain(server);
         assert_eq!((stats.trains_received, stats.trains_sent, stats.copied_bytes), (4, 4, 0), "{stats:?}");
         assert_eq!((stats.delivered, stats.sent()), (stats.received, stats.received), "{stats:?}");
@@ -116,15 +110,15 @@ fn they_come_whole_to_who_wants_that(mut bed: Bed) {
 }
 
 /// The first datagram of a train makes the peer, which then gets the rest.
-fn a_stranger_may_begin_with_one(mut bed: Bed) {
+pub fn a_stranger_may_begin_with_one<B: Bed>(mut bed: B) {
     let (sender, given) = channel();
     let server = bed.serve(loopback(), move |_| Telling::<true>(sender.clone()));
     let at = bed.address(&server);
-    let peer = Peer::Real(receiving_trains(at.ip()));
+    let peer = bed.observer(at.ip());
     let bytes = pattern(500);
-    send_train(&peer, at, &bytes, 100);
-    assert!(matches!(next(&given), Given::One(meta, got) if got == bytes[..100] && meta.rest_of_train == 4));
-    assert!(matches!(next(&given), Given::Train(100, 4, got) if got == bytes[100..]));
+    send_train(&mut bed, &peer, at, &bytes, 100);
+    assert!(matches!(bed.hear(&given), Given::One(meta, got) if got == bytes[..100] && meta.rest_of_train == 4));
+    assert!(matches!(bed.hear(&given), Given::Train(100, 4, got) if got == bytes[100..]));
     assert_eq!(bed.receive(&peer).1, bytes[..100]);
     assert_eq!(bed.receive(&peer).1, bytes[100..]);
     let stats = bed.drain(server);
@@ -132,12 +126,12 @@ fn a_stranger_may_begin_with_one(mut bed: Bed) {
 }
 
 /// Datagrams that are too long are cut, whether they come alone or not.
-fn long_ones_are_cut_one_by_one(mut bed: Bed) {
-    let (server, at, peer, given) = begin::<true>(&mut bed, loopback().max_datagram(1_000));
+pub fn long_ones_are_cut_one_by_one<B: Bed>(mut bed: B) {
+    let (server, at, peer, given) = begin::<true, B>(&mut bed, loopback().max_datagram(1_000));
     let bytes = pattern(5 * 1_200 + 900);
-    send_train(&peer, at, &bytes, 1_200);
+    send_train(&mut bed, &peer, at, &bytes, 1_200);
     for part in bytes.chunks(1_200) {
-        let Given::One(meta, got) = next(&given) else { panic!("a train") };
+        let Given::One(meta, got) = bed.hear(&given) else { panic!("a train") };
         assert_eq!(got, part[..part.len().min(1_000)]);
         assert_eq!(meta.truncated_from, (part.len() > 1_000).then_some(part.len()));
     }
@@ -146,21 +140,48 @@ fn long_ones_are_cut_one_by_one(mut bed: Bed) {
     assert_eq!((stats.truncated, stats.trains_received), (5, 1), "{stats:?}");
 }
 
-fn they_can_be_turned_off(mut bed: Bed) {
-    let (server, at, peer, given) = begin::<true>(&mut bed, loopback().trains(false));
-    send_train(&peer, at, &pattern(500), 100);
+pub fn they_can_be_turned_off<B: Bed>(mut bed: B) {
+    let (server, at, peer, given) = begin::<true, B>(&mut bed, loopback().trains(false));
+    send_train(&mut bed, &peer, at, &pattern(500), 100);
     for part in pattern(500).chunks(100) {
-        assert!(matches!(next(&given), Given::One(_, got) if got == part));
+        assert!(matches!(bed.hear(&given), Given::One(_, got) if got == part));
     }
     bed.until("all are answered", |bed| bed.stats(&server).sent() == 6);
     let stats = bed.drain(server);
     assert_eq!((stats.trains_received, stats.trains_sent), (0, 0), "{stats:?}");
 }
 
-on_real_drivers!(
-    they_come_one_by_one,
-    they_come_whole_to_who_wants_that,
-    a_stranger_may_begin_with_one,
-    long_ones_are_cut_one_by_one,
-    they_can_be_turned_off,
-);
+
+/// With a budget of one, several turns are spent on datagrams that came at once.
+pub fn long_ones_outlast_a_budget_of_one<B: Bed>(mut bed: B) {
+    let config = loopback().max_datagram(1_000).turn_budget(1).trains(true);
+    let (server, at, peer, given) = begin::<false, B>(&mut bed, config);
+    let bytes = pattern(10 * 1_001);
+    for _ in 0..3 {
+        send_train(&mut bed, &peer, at, &bytes, 1_001);
+    }
+    for round in 0..3 {
+        for part in bytes.chunks(1_001) {
+            let Given::One(_, got) = bed.hear(&given) else { panic!("a train") };
+            assert_eq!(got, part[..1_000], "round {round}");
+        }
+    }
+    let stats = bed.drain(server);
+    assert_eq!((stats.truncated, stats.sent()), (30, 31), "{stats:?}");
+}
+
+pub fn they_say_where_they_were_sent_to<B: Bed>(mut bed: B) {
+    let wildcards = ["0.0.0.0:0", "[::]:0"].map(|at| at.parse().unwrap());
+    let config = wildcards.iter().fold(Config::new(), |config, at| config.listen(*at));
+    let server = bed.serve(config, |_| Echo);
+    let addresses = bed.addresses(&server);
+    for ip in bed.loopback_addresses() {
+        let to = SocketAddr::new(ip, addresses[usize::from(ip.is_ipv6())].port());
+        let peer = bed.peer(to);
+        send_train(&mut bed, &peer, to, &pattern(3_000), 1_000);
+        for part in pattern(3_000).chunks(1_000) {
+            assert_eq!(bed.receive(&peer), (to, part.to_vec()));
+        }
+    }
+    bed.drain(server);
+}

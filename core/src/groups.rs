@@ -1,0 +1,193 @@
+//! Groups that handlers join and leave while they run, and whose datagrams are handled where they arrive.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::context::Io;
+use crate::datagram::{Datagram, SocketId};
+use crate::driver::Driver;
+use crate::endpoints::Via;
+use crate::handler::Handler;
+use crate::multicast::{Hearers, JoinError, MAX_MEMBERSHIPS, Membership};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    Join,
+    Leave,
+}
+
+/// What a handler has asked for.
+#[derive(Debug)]
+struct Request {
+    what: What,
+    via: Via,
+    membership: Membership,
+}
+
+/// A request that came to nothing.
+pub(crate) type Failed = (Via, Membership, JoinError);
+
+#[derive(Debug)]
+pub(crate) struct Groups {
+    requests: VecDeque<Request>,
+    /// What was joined on listeners since the handler began. A fresh one begins without.
+    joined: Vec<(SocketId, Membership)>,
+    /// Groups of the configuration that every shard hears.
+    everywhere: Vec<IpAddr>,
+    /// What failed and the handler was not yet told of.
+    pub(crate) failed: VecDeque<Failed>,
+    /// Whether every shard's listener gets its copy of a broadcast.
+    pub(crate) copies: bool,
+    /// Where the datagram at hand was sent to, if it was sent to many.
+    pub(crate) current: IpAddr,
+}
+
+impl Groups {
+    pub(crate) fn new(configured: &[Membership], copies: bool) -> Self {
+        let everywhere = configured.iter().filter(|one| is_everywhere(one)).map(Membership::group).collect();
+        let (requests, joined, failed) = (VecDeque::new(), Vec::new(), VecDeque::new());
+        Self { requests, joined, everywhere, failed, copies, current: Ipv4Addr::UNSPECIFIED.into() }
+    }
+
+    /// Whether the datagram at hand, which was sent to many, is handled by the shard that received it.
+    pub(crate) fn stays_here(&self) -> bool {
+        let joined = |(_, one): &(SocketId, Membership)| one.group() == self.current && is_everywhere(one);
+        self.everywhere.contains(&self.current) || self.joined.iter().any(joined)
+    }
+
+    /// Whether a peer may live on another shard than the one that owns its address, because of a group.
+    pub(crate) fn any_stay_here(&self) -> bool {
+        !self.everywhere.is_empty() || self.joined.iter().any(|(_, one)| is_everywhere(one))
+    }
+
+    fn done(&mut self, what: What, socket: SocketId, membership: Membership) {
+        if socket.as_listener().is_none() {
+            return; // it goes with its endpoint
+        }
+        self.joined.retain(|one| *one != (socket, membership.clone()));
+        if what == What::Join {
+            self.joined.push((socket, membership));
+        }
+    }
+
+    /// Leaves what a handler that failed had joined, and forgets what it asked for.
+    pub(crate) fn begin_anew(&mut self, driver: &mut impl Driver) {
+        self.requests.clear();
+        self.failed.clear();
+        for (socket, membership) in self.joined.drain(..) {
+            if let Err(error) = driver.leave(socket, &membership) {
+                tracing::warn!(%membership, %error, "a group that a failed handler had joined was not left");
+            }
+        }
+    }
+}
+
+fn is_everywhere(membership: &Membership) -> bool {
+    membership.hearers() == Hearers::EveryShard
+}
+
+/// Multicast groups.
+impl<H: Handler> Io<H> {
+    /// Joins a group, on an endpoint or on this shard's socket of a listener ([`Via::Listener`] with the address
+    /// listened on, as [`Io::listeners`] has it), which has to be bound to a wildcard address. It is joined with the next
+    /// turn, before what is queued meanwhile leaves. Should the system refuse, [`Handler::on_group_error`] says so.
+    ///
+    /// An endpoint lets what comes to a group through if it takes any source ([`crate::Endpoint::any_source`]). With it
+    /// a feed is handled where it is received. A listener's hands each datagram to the shard that owns its sender, unless
+    /// the membership is one of [`Membership::every_shard`].
+    ///
+    /// # Errors
+    /// See [`JoinError`]: what can be told at once.
+    ///
+    /// ```
+    /// use shardgram_core::{Context, Endpoint, EndpointId, Handler, Interface, Membership, Via};
+    /// fn listen_for_printers<H: Handler>(cx: &mut Context<'_, H>) -> Option<EndpointId> {
+    ///     let mdns = Endpoint::bound(([0, 0, 0, 0], 5353).into()).any_source(true);
+    ///     let socket = cx.io.endpoint(mdns).ok()?;
+    ///     let group = Membership::any_source([224, 0, 0, 251]).on(Interface::named("eth0").ok()?);
+    ///     cx.io.join(Via::Endpoint(socket), group).ok()?;
+    ///     Some(socket)
+    /// }
+    /// ```
+    pub fn join(&mut self, via: Via, membership: Membership) -> Result<(), JoinError> {
+        membership.check()?;
+        self.ask_for_group(What::Join, via, membership)
+    }
+
+    /// Leaves a group that was joined in this very way: same group, source and interface. With the next turn; what has
+    /// come by then is still handed over. Closing an endpoint leaves all its groups.
+    ///
+    /// # Errors
+    /// See [`JoinError`]: what can be told at once.
+    ///
+    /// ```
+    /// use shardgram_core::{EndpointId, Handler, Interface, Io, JoinError, Membership, Via};
+    /// fn enough<H: Handler>(io: &mut Io<H>, socket: EndpointId, by: Interface) -> Result<(), JoinError> {
+    ///     io.leave(Via::Endpoint(socket), Membership::any_source([224, 0, 0, 251]).on(by))
+    /// }
+    /// ```
+    pub fn leave(&mut self, via: Via, membership: Membership) -> Result<(), JoinError> {
+        self.ask_for_group(What::Leave, via, membership)
+    }
+
+    /// The multicast group or the broadcast address that the datagram at hand was sent to; `None` if that was an address
+    /// of this host alone. For the datagram that the callback was given.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io};
+    /// fn is_a_search<H: Handler>(io: &Io<H>, datagram: &Datagram<'_>) -> bool {
+    ///     io.group(datagram) == Some([239, 255, 255, 250].into()) && datagram.starts_with(b"M-SEARCH")
+    /// }
+    /// ```
+    pub fn group(&self, datagram: &Datagram<'_>) -> Option<IpAddr> {
+        datagram.meta.to_many.then_some(self.groups.current)
+    }
+
+    fn ask_for_group(&mut self, what: What, via: Via, membership: Membership) -> Result<(), JoinError> {
+        let (_, bound) = self.socket_of(via).ok_or(JoinError::NoSuchSocket)?;
+        let group = membership.group();
+        if !bound.ip().is_unspecified() || bound.is_ipv4() != group.is_ipv4() {
+            return Err(JoinError::NoListener { group });
+        }
+        if self.groups.requests.len() >= MAX_MEMBERSHIPS {
+            return Err(JoinError::TooMany { limit: MAX_MEMBERSHIPS });
+        }
+        self.groups.requests.push_back(Request { what, via, membership });
+        self.endpoints.ask_for_group();
+        Ok(())
+    }
+
+    /// The socket and the address it was to be bound to.
+    fn socket_of(&self, via: Via) -> Option<(SocketId, SocketAddr)> {
+        match via {
+            Via::Endpoint(id) => {
+                let endpoint = self.endpoints.get(id)?;
+                Some((SocketId::endpoint(id.slot()), endpoint.bind_address()))
+            }
+            Via::Listener(address) => {
+                let index = self.listeners.iter().position(|listener| *listener == address)?;
+                Some((SocketId::listener(index as u16), address))
+            }
+        }
+    }
+
+    /// Joins or leaves what was asked for next; whether that was done. What failed is noted.
+    #[cold]
+    pub(crate) fn carry_out_group(&mut self, driver: &mut impl Driver) -> bool {
+        let Some(Request { what, via, membership }) = self.groups.requests.pop_front() else { return true };
+        // Its endpoint may have been closed since.
+        let Some((socket, _)) = self.socket_of(via) else { return true };
+        let outcome = match what {
+            What::Join => driver.join(socket, &membership),
+            What::Leave => driver.leave(socket, &membership),
+        };
+        match outcome {
+            Ok(()) => self.groups.done(what, socket, membership),
+            Err(error) => {
+                self.groups.failed.push_back((via, membership, error));
+                return false;
+            }
+        }
+        true
+    }
+}
