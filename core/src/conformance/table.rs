@@ -453,6 +453,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     elsewhere(
         REAL,
+        "tests/programs/broadcast.rs",
+        "broadcasts are heard once, answered from this host's own address, and sent only where that is allowed",
+    ),
+    elsewhere(
+        REAL,
         "tests/programs/dial_example.rs",
         "the dial example: an answer by name, and an end where there is none",
     ),
@@ -497,6 +502,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "an ordinary user who may lock little memory is served by smaller rings",
     ),
     elsewhere(REAL, "tests/programs/memory.rs", "two shards stay under 96 MiB"),
+    elsewhere(
+        REAL,
+        "tests/programs/multicast.rs",
+        "groups are heard as they were joined, by one shard, and answered from the interface's address",
+    ),
     elsewhere(REAL, "tests/programs/path_mtu.rs", "the path-MTU modes, in both tiers, behind routers"),
     elsewhere(
         URING,
