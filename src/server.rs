@@ -169,13 +169,15 @@ impl Server {
             let with_listeners: Vec<_> =
                 self.listeners.iter().filter(|of_shard| of_shard.iter().any(|one| takes(&one))).collect();
             let refused = |error| StartError::Join { membership: membership.clone(), error };
+            let each_has_a_copy = multicast::EACH_HAS_A_COPY && self.sharing == Sharing::PerShard;
             let hearing = match membership.hearers() {
-                Hearers::EveryShard if !multicast::EACH_HAS_A_COPY && self.listeners.len() > 1 => {
+                Hearers::EveryShard if !each_has_a_copy && self.listeners.len() > 1 => {
                     let what = "a copy for each shard, where all shards share one socket,";
                     return Err(refused(JoinError::Unsupported { what }));
                 }
                 Hearers::EveryShard => &with_listeners[..],
-                // Where shards share one socket, that is the first one's.
+                // Each socket is there once, and whoever receives by it hands on what others own.
+                Hearers::Shard(_) if self.sharing == Sharing::OneReceiver => &with_listeners[..],
                 Hearers::Shard(shard) => {
                     let at = usize::from(shard).min(with_listeners.len().saturating_sub(1));
                     with_listeners.get(at..=at).unwrap_or_default()

@@ -129,8 +129,8 @@ impl MioDriver {
 
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
-        let able = Os::HERE.able(self.sharing);
-        Capabilities::new(send::LIMITS).with(&able).with_copies(multicast::EACH_HAS_A_COPY)
+        let copies = multicast::EACH_HAS_A_COPY && self.sharing == Sharing::PerShard;
+        Capabilities::new(send::LIMITS).with(&Os::HERE.able(self.sharing)).with_copies(copies)
     }
 
     fn now(&self) -> Instant {
