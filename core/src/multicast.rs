@@ -93,15 +93,13 @@ impl Membership {
     /// with several had better not leave it to.
     ///
     /// ```
-    /// use std::net::Ipv4Addr;
     /// use shardgram_core::{Interface, Membership};
-    /// let group = Membership::any_source([239, 1, 2, 3]);
-    /// assert_eq!(*group.clone().on("eth0").interface(), Interface::Name("eth0".to_owned()));
-    /// assert_eq!(*group.on(Ipv4Addr::LOCALHOST).interface(), Interface::Address(Ipv4Addr::LOCALHOST.into()));
+    /// let second = Interface::named("eth1").unwrap();
+    /// assert_eq!(Membership::any_source([239, 1, 2, 3]).on(second).interface(), Some(second));
     /// ```
     #[must_use]
     pub fn on(mut self, interface: Interface) -> Self {
-        self.interface = interface.into();
+        self.interface = Some(interface);
         self
     }
 

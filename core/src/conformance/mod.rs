@@ -4,7 +4,7 @@
 //! program brings both as a [`Bed`], and [`conformance!`](crate::conformance!) makes a `#[test]` of every case of every
 //! behaviour, so that none is left out by being forgotten:
 //!
-//! ```ignore
+//! ```text
 //! // tests/conformance_mio.rs
 //! fn bed() -> Option<common::Bed> {
 //!     Some(common::Bed::mio())
