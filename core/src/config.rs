@@ -491,8 +491,8 @@ impl Config {
 
     /// Whether received datagrams say how they are marked ([`crate::Meta::ecn`]; IP_RECVTOS in ip(7), IPV6_RECVTCLASS
     /// in ipv6(7)). Default false. It costs 24 bytes of control data that the kernel writes for each receive, and a
-    /// system call for each socket. Marks are sent whatever this says ([`crate::Io::set_ecn`]). On systems other
-    /// than Linux they may be reported although this is false.
+    /// system call for each socket. Marks are sent whatever this says ([`crate::Io::set_ecn`]). Refused when
+    /// the server is bound where the system does not report them (IPv4 on OpenBSD and NetBSD).
     ///
     /// ```
     /// use shardgram_core::Config;
@@ -507,8 +507,8 @@ impl Config {
     /// Whether received datagrams say when the kernel received them ([`crate::Meta::kernel_time`]; SO_TIMESTAMPNS
     /// in socket(7)), in nanoseconds. Default false. It costs 32 bytes of control data that the kernel writes for each
     /// receive, and a system call for each socket; and as long as any socket of the host asks for it, the kernel reads
-    /// its clock for every packet the host receives (`netstamp_needed_key` in net/core/dev.c). On Linux; the
-    /// mio driver receives no trains where this and [`Config::ecn`] are both on.
+    /// its clock for every packet the host receives (`netstamp_needed_key` in net/core/dev.c). On Linux;
+    /// elsewhere it is refused when the server is bound. The mio driver receives no trains where this and [`Config::ecn`] are both on.
     ///
     /// ```
     /// use shardgram_core::Config;
@@ -521,9 +521,10 @@ impl Config {
     }
 
     /// What becomes of datagrams that are longer than their path's MTU (IP_MTU_DISCOVER in ip(7), IPV6_MTU_DISCOVER in
-    /// ipv6(7)). Default [`PathMtu::System`]: they are fragmented. Any other costs a system call for each socket. On
-    /// Linux; on other systems mio forbids fragmentation where it can, whatever this says. The socket hook is called
-    /// later and has the last word.
+    /// ipv6(7)). Default [`PathMtu::System`]: they are fragmented. Any other costs a system call for each socket.
+    /// Linux has all modes; elsewhere one that cannot be had is refused when the server is bound, and where the default
+    /// cannot (macOS, FreeBSD, IPv6 on the other BSDs) the server warns. The socket hook is called later and has the last
+    /// word.
     ///
     /// ```
     /// use shardgram_core::{Config, PathMtu};

@@ -68,11 +68,12 @@ impl Endpoint {
     }
 
     /// By this interface alone: datagrams leave by it whatever the routes say, and those that come by another
-    /// are not received. Default: by any. It costs one system call when the socket is opened, and nothing later.
+    /// are not received. Default: by any. It costs one system call when the socket is opened, and
+    /// nothing later; one named by an address ([`Interface::of`]) costs a list of this host's addresses beside.
     ///
     /// Linux (SO_BINDTODEVICE and SO_BINDTOIFINDEX in socket(7); no privilege is needed from Linux 5.7 on) and macOS
     /// (IP_BOUND_IF, IPV6_BOUND_IF). The peers of an endpoint that cannot be bound so get
-    /// [`crate::PeerError::NotOpened`] with the system's error number: ENODEV where there is no such interface,
+    /// [`crate::PeerError::NotOpened`] with the system's error number: ENODEV (on macOS ENXIO) where there is no such interface,
     /// EOPNOTSUPP (WSAEOPNOTSUPP) where the system cannot bind sockets to one.
     ///
     /// ```

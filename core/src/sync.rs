@@ -1,4 +1,4 @@
-//! What threads share, under one roof: `tests/loom_bell.rs` compiles `bell.rs` and `mailbox.rs` over a `sync`
+//! What threads share, under one roof: `tests/loom_bell/main.rs` compiles `bell.rs` and `mailbox.rs` over a `sync`
 //! of its own, whose atomics try out every order that the memory model allows.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

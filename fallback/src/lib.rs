@@ -1,7 +1,7 @@
 //! The mio driver of shardgram: every system, one event loop a shard, peers told apart in user space.
 //!
-//! It keeps the contract of [`shardgram_core::driver`] with what every system has: readiness and one
-//! system call for each datagram sent. Peers get no connected sockets of their own, on purpose: whether
+//! It keeps the contract of [`shardgram_core::driver`] with what every system has: readiness and one system call for
+//! each datagram sent, on Linux for each train. Peers get no connected sockets of their own, on purpose: whether
 //! a connected socket may share a listener's port, and which of the two then gets a peer's datagrams,
 //! differs from system to system.
 //!
@@ -14,7 +14,6 @@
 //! | `send` | trains on their way out, and what the system's errors mean |
 //! | `buffers` | the receive buffers and the arithmetic of their memory |
 //! | `wake` | [`Fleet`]: how shards wake each other |
-//! | `errno` | the system's error numbers that have no [`std::io::ErrorKind`], one file a system |
 //!
 //! Where the system divides what comes to a port, every shard has a listener of its own. Where it does not, one shard
 //! receives at each address listened on; the shard loop hands on what others own, by the hash of its 4-tuple and through

@@ -26,7 +26,7 @@ use crate::socket::{News, Owner};
 
 /// Peers with sockets of their own in a whole server, and at one address, unless told otherwise.
 const CONNECTED: u32 = 4_096;
-/// What Linux gives for an interface that is not there (ENODEV, errno(3)); hosts here have none with a name or index.
+/// What Linux gives for an interface that is not there (ENODEV, errno(3)); hosts here have none that a socket can be bound to.
 const NO_INTERFACE: i32 = 19;
 
 /// Where a shard stands in the simulation.

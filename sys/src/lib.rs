@@ -2,11 +2,12 @@
 //!
 //! This crate opens sockets, reads and writes what system calls carry beside a payload
 //! (addresses, control messages), and answers questions about the host. It knows nothing of
-//! handlers, peers or rings; of the core crate it uses the rule that says which shard owns a flow.
+//! handlers, peers or rings; of the core crate it uses the rule that says which shard owns a flow, and the words of a
+//! configuration (`Endpoint`, `Interface`, `Membership`, `PathMtu`, `Receivers`, `Capability`, `TrainLimits`).
 //!
 //! | module | holds | platforms |
 //! | --- | --- | --- |
-//! | [`listener_group`] | one port, one socket per shard, and the proof that nobody else has it | all |
+//! | [`listener_group`] | one port, one socket per shard or one for all, and the proof that nobody else has it | all |
 //! | `local_listeners` | the listeners of a shard, and what changes about them | all |
 //! | [`plan`] | what each system does, and how a port is listened on because of it; pure | all |
 //! | [`socket`] | options of one socket, client endpoints, drop counter | all |
@@ -17,6 +18,7 @@
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
 //! | [`interfaces`] | the addresses of this host, which of them answers what was sent to many, and on Linux a watch of them | all |
 //! | [`multicast`] | groups: joined, left, and sent to | all |
+//! | [`errno`] | the system's error numbers that have no [`std::io::ErrorKind`], one file a system | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |

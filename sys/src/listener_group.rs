@@ -1,4 +1,4 @@
-//! One port, one socket per shard, and the proof that nobody else has the port.
+//! One port, one socket per shard or one for all, and the proof that nobody else has the port.
 
 #[cfg(target_os = "linux")]
 #[path = "listener_group/linux.rs"]

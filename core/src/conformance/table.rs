@@ -189,7 +189,7 @@ const ONE_BY_ONE: Expected = No("one system call for each datagram");
 const NOT_MERGED: Expected = No("datagrams are handed over one by one");
 const NO_TIMES: Expected = No("times are asked for on Linux only");
 const NO_COUNTER: Expected = No("no counter of a socket's drops is known");
-const FORBIDS: Expected = No("quinn-udp forbids fragmentation where it can, whatever is asked for");
+const NOT_LEARNED: Expected = No("no socket option has the kernel refuse by what routers said of a path");
 const ONE_LISTENER: Expected = No("ports cannot be shared to balance load: one shard receives for all");
 const KERNELS_HASH: Expected = No("the kernel balances by a hash of its own: others forward");
 const WHOLE_BYTE: Expected = Partly("a DSCP that a socket hook sets is replaced");
@@ -214,7 +214,7 @@ pub const CAPABILITIES: [(Capability, [Expected; 7]); 12] = [
     (Capability::EcnIn, [Yes, Yes, Yes, Yes, NO_V4_MARKS, Yes, Yes]),
     (Capability::Timestamps, [Yes, Yes, NO_TIMES, NO_TIMES, NO_TIMES, NO_TIMES, Yes]),
     (Capability::Connected, [Yes, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, PEERS_SHARE, Yes]),
-    (Capability::PathMtu, [Yes, Yes, FORBIDS, FORBIDS, FORBIDS, FORBIDS, Yes]),
+    (Capability::PathMtu, [Yes, Yes, NOT_LEARNED, NOT_LEARNED, NOT_LEARNED, NOT_LEARNED, Yes]),
     (Capability::KernelDrops, [Yes, Yes, NO_COUNTER, NO_COUNTER, NO_COUNTER, NO_COUNTER, Yes]),
     (Capability::BalancedListeners, [Yes, Yes, Yes, ONE_LISTENER, ONE_LISTENER, ONE_LISTENER, Yes]),
     (Capability::SteeredListeners, [Yes, Yes, KERNELS_HASH, ONE_LISTENER, ONE_LISTENER, ONE_LISTENER, Yes]),

@@ -5,7 +5,8 @@ use shardgram_chaos::{Plan, Reached, run};
 /// Seeds that are run in each test; `.ci/run` runs many more.
 const SEEDS: std::ops::Range<u64> = 0..150;
 
-/// What has come of each call, decision and counter somewhere in those seeds. Whoever adds to the interface adds to
+/// What has come of each call, decision and counter somewhere in those seeds, but for groups and broadcasts, which the run
+/// does not have. Whoever adds to the interface adds to
 /// the handlers of this crate, and to this.
 const HAVE_TO_HAPPEN: &str = "
 accept: Peer, Connect, Done, Reply, Drop, PathOf a peer, PathOf a peer elsewhere, PathOf nobody,

@@ -1,7 +1,8 @@
 //! Socket options where the kernel is not Linux.
 //!
 //! The fallback driver serves these systems through quinn-udp, which turns packet info and
-//! congestion bits on by itself; what is left to do here is the buffers.
+//! congestion bits on by itself; what is left to do here is the buffers,
+//! and on macOS keeping to an interface.
 
 use std::io;
 use std::net::UdpSocket;
@@ -72,7 +73,7 @@ pub fn set_packet_info(_socket: &Socket, _ipv6: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Does nothing here: trains are received on Linux only.
+/// Does nothing here: on Windows quinn-udp has the system merge datagrams, and that stays; elsewhere there are no trains.
 ///
 /// # Errors
 ///
