@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shardgram_core::config::{Hearers, ToGroups};
 use shardgram_core::{Backend, Config, Handler, JoinError, Resolver, ShardInfo};
+use shardgram_sys::plan::Balancing;
 use shardgram_sys::{
     AffinityError, ListenerGroup, ListenerSocket, Os, SendToMany, Sharing, SocketHook, SocketOptions,
     Steering, Unsupported, affinity, listener_group, multicast,
@@ -199,6 +200,11 @@ impl Server {
         self.warnings.extend(Os::HERE.downgrades(&self.options, address.is_ipv6(), wildcard));
         if let Steering::Kernel { reason } = group.steering() {
             tracing::debug!(%address, reason, "no steering program: the kernel chooses, shards forward");
+            if self.sharing == Sharing::PerShard && Os::HERE.balancing().is == Balancing::Program {
+                self.warnings.push(format!(
+                    "no steering program at {address} ({reason}): the kernel chooses the shard, and shards forward"
+                ));
+            }
             if self.connected.way.is_some() {
                 // It may choose a peer's own socket for a stranger's datagram.
                 self.connected = Connected::none_because(&self.config, reason.clone())?;

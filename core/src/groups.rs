@@ -69,7 +69,7 @@ impl Groups {
         if socket.as_listener().is_none() {
             return; // it goes with its endpoint
         }
-        self.joined.retain(|one| *one != (socket, membership.clone()));
+        self.joined.retain(|(of, one)| !(*of == socket && one.is_for_the_same(&membership)));
         if what == What::Join {
             self.joined.push((socket, membership));
         }
@@ -156,6 +156,11 @@ impl<H: Handler> Io<H> {
         let group = membership.group();
         if !bound.ip().is_unspecified() || bound.is_ipv4() != group.is_ipv4() {
             return Err(JoinError::NoListener { group });
+        }
+        let shared = matches!(via, Via::Listener(_)) && self.shards() > 1 && !self.groups.copies;
+        if shared && is_everywhere(&membership) {
+            let what = "a copy for each shard, where all shards share one socket,";
+            return Err(JoinError::Unsupported { what });
         }
         if self.groups.requests.len() >= MAX_MEMBERSHIPS {
             return Err(JoinError::TooMany { limit: MAX_MEMBERSHIPS });

@@ -52,6 +52,13 @@ pub enum JoinError {
     /// The socket has joined the group by this interface, for this source or for any.
     #[error("the group is joined already, for this source or for any: join it once")]
     AlreadyJoined,
+    /// One membership has every shard hear the group and another has one shard do so: whose its senders are would depend on
+    /// the way by which they write.
+    #[error("{group} is to be heard by every shard and by one: choose one of the two")]
+    MixedHearers {
+        /// The group.
+        group: IpAddr,
+    },
     /// The socket has not joined it.
     #[error("the group is not joined in this way: leave it as it was joined")]
     NotJoined,

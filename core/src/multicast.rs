@@ -185,6 +185,11 @@ impl Membership {
         Ok(())
     }
 
+    /// Whether it differs from the other at most in who hears it.
+    pub(crate) fn is_for_the_same(&self, other: &Self) -> bool {
+        (self.group, self.source, self.interface) == (other.group, other.source, other.interface)
+    }
+
     /// Whether a socket cannot have both.
     fn conflicts(&self, other: &Self) -> bool {
         let same_way = self.group == other.group && self.interface == other.interface;
@@ -335,6 +340,12 @@ impl Config {
             if self.memberships[..at].iter().any(|other| other.conflicts(membership)) {
                 return Err(JoinError::AlreadyJoined);
             }
+            let everywhere = |one: &Membership| one.hearers == Hearers::EveryShard;
+            let mixed =
+                |other: &&Membership| other.group == group && everywhere(other) != everywhere(membership);
+            if self.memberships[..at].iter().any(|other| mixed(&other)) {
+                return Err(JoinError::MixedHearers { group });
+            }
         }
         Ok(())
     }
@@ -431,6 +442,16 @@ mod tests {
     fn shards_are_those_there_are() {
         let refused = refusal(&both_wildcards().join(group("224.0.0.251").shard(2)));
         assert_eq!(refused, Some(JoinError::NoSuchShard { shard: 2, shards: 2 }));
+    }
+
+    #[test]
+    fn every_shard_hears_a_group_or_one_does() {
+        let by = |index| group("239.1.2.3").on(Interface::index(index).expect("an index"));
+        let mixed = both_wildcards().join(by(1).every_shard()).join(by(2));
+        let group = [239, 1, 2, 3].into();
+        assert_eq!(refusal(&mixed), Some(JoinError::MixedHearers { group }));
+        let alike = both_wildcards().join(by(1).every_shard()).join(by(2).every_shard());
+        assert_eq!(refusal(&alike), None);
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub enum Receivers {
     PerShard,
     /// One shard for each address listened on, by turns: the first address is received by shard 0, the second by shard
     /// 1, and so on. It copies each datagram that another shard owns into that one's mailbox; the other shards answer
-    /// by a duplicate of the listener. Served by mio only.
+    /// by a duplicate of the listener. Served by mio only. Groups are joined on the shared sockets: by one shard, since to
+    /// others they are [`crate::JoinError::AlreadyJoined`], and not for every shard.
     One,
 }
 

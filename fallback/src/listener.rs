@@ -103,6 +103,9 @@ pub(crate) fn sharing(listeners: &[Listener]) -> Sharing {
 /// It makes the socket non-blocking and turns on, where the system has them: congestion bits, packet info, UDP_GRO and
 /// timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose long datagrams should
 /// arrive as they do with the other driver. What is not wanted is taken back.
+///
+/// # Errors
+/// The system's; also what it lacks where marks or times were asked for, which cannot be had then.
 pub(crate) fn take_over(
     socket: &UdpSocket,
     options: &SocketOptions,
@@ -110,7 +113,7 @@ pub(crate) fn take_over(
     let bound_to = socket.local_addr()?;
     let state = match keeping_path_mtu(socket, || UdpSocketState::new(socket.into())) {
         Ok(state) => Some(Arc::new(state)),
-        Err(error) if is_lacking(&error) => {
+        Err(error) if is_lacking(&error) && !(options.ecn || options.receive_timestamps) => {
             tracing::warn!(%error, %bound_to, "{WITHOUT_CONTROL}");
             socket.set_nonblocking(true)?;
             None

@@ -29,8 +29,8 @@ const FAILURES_IN_A_ROW: u32 = 16;
 
 /// Whether a batch that did not fill its room left the socket empty, so that no receive is needed to learn that.
 /// It does with recvmmsg(2) (quinn-udp's way here), which ends early when nothing is left, or for an error that the
-/// kernel keeps and that came after the last wait: epoll tells of it, and of every later arrival, anew. Elsewhere a
-/// batch is one datagram, or mio has to see the receive that would block.
+/// kernel keeps and that came after the last wait: epoll tells of it, and of every later arrival, anew. Elsewhere, and
+/// without quinn-udp, a batch may be one datagram, or mio has to see the receive that would block.
 const SHORT_BATCH_IS_THE_LAST: bool = cfg!(target_os = "linux");
 
 /// A buffer whose datagrams have not all been handed over.
@@ -184,7 +184,7 @@ impl Inbox {
         }
         match result {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            Ok(count) => Ok(count == room || !SHORT_BATCH_IS_THE_LAST),
+            Ok(count) => Ok(count == room || socket.state.is_none() || !SHORT_BATCH_IS_THE_LAST),
             Err(error) => Err(error),
         }
     }
@@ -292,13 +292,34 @@ mod tests {
         assert_eq!(segment(250, 100), (100, 3));
     }
 
+    fn one_listener(poll: &mio::Poll) -> (Sockets, std::net::SocketAddr) {
+        let listener = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let at = listener.local_addr().expect("its address");
+        let listener =
+            crate::Listener::new(listener, &shardgram_sys::SocketOptions::default()).expect("taken over");
+        (Sockets::new(poll.registry(), vec![listener]).expect("sockets"), at)
+    }
+
+    #[test]
+    fn without_quinn_udp_a_single_datagram_is_not_taken_for_the_last() {
+        let poll = mio::Poll::new().expect("poll");
+        let (mut sockets, at) = one_listener(&poll);
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        (0..2).for_each(|_| assert_eq!(peer.send_to(b"x", at).expect("sent"), 1));
+        sockets.put_back(SocketId::listener(0));
+        let socket = sockets.next_ready().expect("ready");
+        socket.state = None;
+        let (mut inbox, mut buffers) = (Inbox::default(), Buffers::default());
+        for _ in 0..2 {
+            assert!(inbox.batch(socket, &mut buffers, 3).expect("one of two"), "there may be more");
+        }
+        assert_eq!(inbox.batch(socket, &mut buffers, 3).expect_err("drained").kind(), ErrorKind::WouldBlock);
+    }
+
     #[test]
     fn a_failed_receive_is_tried_again_but_not_for_ever() {
         let poll = mio::Poll::new().expect("poll");
-        let listener = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let listener =
-            crate::Listener::new(listener, &shardgram_sys::SocketOptions::default()).expect("taken over");
-        let mut sockets = Sockets::new(poll.registry(), vec![listener]).expect("sockets");
+        let (mut sockets, _) = one_listener(&poll);
         let (inbox, id) = (Inbox::default(), SocketId::listener(0));
         sockets.put_back(id);
         let mut fail = |error: io::Error| {

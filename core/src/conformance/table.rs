@@ -206,7 +206,7 @@ pub const CAPABILITIES: [(Capability, [Expected; 7]); 12] = [
             NOT_MERGED,
             NOT_MERGED,
             NOT_MERGED,
-            Partly("as the system merges them, which cannot be turned off"),
+            NOT_MERGED,
             Yes,
         ],
     ),

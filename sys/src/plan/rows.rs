@@ -258,13 +258,13 @@ impl Os {
     ///
     /// ```
     /// use shardgram_sys::plan::Os;
-    /// assert!(Os::Windows.trains_in().is && !Os::FreeBsd.trains_in().is);
+    /// assert!(Os::Linux.trains_in().is && !Os::Windows.trains_in().is);
     /// ```
     #[must_use]
     pub const fn trains_in(self) -> Fact<bool> {
         match self {
             Linux => fact(true, "UDP_GRO, udp(7)"),
-            Windows => fact(true, "UDP_RECV_MAX_COALESCED_SIZE, which quinn-udp sets"),
+            Windows => fact(false, "quinn-udp leaves UDP_RECV_MAX_COALESCED_SIZE off"),
             _ => fact(false, "the system has no such option"),
         }
     }

@@ -73,7 +73,7 @@ pub fn set_packet_info(_socket: &Socket, _ipv6: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Does nothing here: on Windows quinn-udp has the system merge datagrams, and that stays; elsewhere there are no trains.
+/// Does nothing here: datagrams are received as trains on Linux only.
 ///
 /// # Errors
 ///
