@@ -18,16 +18,17 @@ fn each_is_heard_once_and_answered_from_an_own_address(bed: Bed) {
     let net = Between::new();
     let hearing = Hearing::begin(bed, wildcards().shards(3));
     let own = SocketAddr::new(ip(HERE[0][0]), PORT);
-    for broadcast in BROADCASTS {
-        for round in 0..8 {
-            let client = net.client(0, THERE[0][0]);
-            assert_eq!(ask(&client, SocketAddr::new(ip(broadcast), PORT), &[round]), own);
+    // All are open until the end, so that no two of them have the same port and are one peer.
+    let clients: Vec<_> = (0..16).map(|_| net.client(0, THERE[0][0])).collect();
+    for (broadcast, clients) in BROADCASTS.into_iter().zip(clients.chunks(8)) {
+        for (round, client) in (0..).zip(clients) {
+            assert_eq!(ask(client, SocketAddr::new(ip(broadcast), PORT), &[round]), own);
             let expected = Heard { bytes: vec![round], local: own.ip(), group: Some(ip(broadcast)) };
             assert_eq!(hearing.heard(), expected);
             // It is the same peer that writes to the address.
-            assert_eq!(ask(&client, own, b"again"), own);
+            assert_eq!(ask(client, own, b"again"), own);
             assert_eq!(hearing.heard().group, None);
-            nothing_more(&client);
+            nothing_more(client);
         }
     }
     let other = net.client(1, THERE[1][0]);
