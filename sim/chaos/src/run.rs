@@ -1,6 +1,6 @@
 //! One run: it sets up what the plan says, lets things happen, and looks after every step whether all still adds up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -243,6 +243,7 @@ fn model_of(node: &NodePlan) -> NodeModel {
         mail: Default::default(),
         ends_by: None,
         stopped: false,
+        drained: Cell::new(false),
         opened_endpoints: false,
         dialed: false,
         left: Default::default(),
@@ -327,6 +328,9 @@ impl Stage {
                 shard
                     .check(&stats, &limits)
                     .map_err(|what| format!("shard {number} of node {index}: {what}"))?;
+            }
+            if node.drained.take() && !(node.stopped || node.ends_by.is_some()) {
+                return Err(format!("peers of node {index} were closed as drained, and it had not to end"));
             }
             let forgotten =
                 node.mail.values().filter_map(VecDeque::front).find(|(_, at)| *at + PATIENCE < now);

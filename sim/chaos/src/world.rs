@@ -1,6 +1,6 @@
 //! The model: what handlers have asked for, what they were told, and what therefore may happen next.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -128,6 +128,8 @@ pub(crate) struct NodeModel {
     /// When it has to have ended, once that was asked for.
     pub(crate) ends_by: Option<Instant>,
     pub(crate) stopped: bool,
+    /// Peers were closed as drained in this step.
+    pub(crate) drained: Cell<bool>,
     pub(crate) opened_endpoints: bool,
     /// Dialed peers have endpoints that no handler asked for.
     pub(crate) dialed: bool,
@@ -331,7 +333,11 @@ pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Ins
             peer.path.socket.as_endpoint().is_some() && node.shards.iter().any(on_closing)
         }
         CloseReason::Restarted => peer.state == PeerState::Orphaned,
-        CloseReason::Drained => node.ends_by.is_some() || node.stopped,
+        // Whether it had to end is known when the step is over, in which another shard may have given up.
+        CloseReason::Drained => {
+            node.drained.set(true);
+            true
+        }
         CloseReason::AddressGone => node.lost.contains(&peer.path.local.ip()),
         _ => false,
     }
