@@ -326,8 +326,9 @@ pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Ins
         CloseReason::Asked => peer.asked_to_close || node.shards.iter().any(|s| s.asked.contains(&id)),
         CloseReason::Idle => {
             let silent = now.saturating_duration_since(peer.last_seen);
-            // Seen to the millisecond.
-            node.limits.idle.is_some_and(|timeout| silent + Duration::from_millis(1) > timeout)
+            // Seen to the millisecond, and what is dialed is taken to be silent since the one before.
+            let unseen = Duration::from_millis(if peer.dialed { 2 } else { 1 });
+            node.limits.idle.is_some_and(|timeout| silent + unseen > timeout)
         }
         CloseReason::EndpointClosed => {
             peer.path.socket.as_endpoint().is_some() && node.shards.iter().any(on_closing)
