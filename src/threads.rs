@@ -68,7 +68,8 @@ pub(crate) fn spawn<H: Handler>(
     } = server;
     let shards = config.shard_count();
     let system = |what| move |source| StartError::System { what, source };
-    let fleet = Fleet::new(choice.backend, shards).map_err(system("make the shards' wake-ups"))?;
+    let fleet = Fleet::new(choice.backend, shards, connected.way.is_some());
+    let fleet = fleet.map_err(system("make the shards' wake-ups"))?;
     let listeners =
         fleet.listeners(listeners, sharing, &options).map_err(system("take the listeners over"))?;
     let (postboxes, mailboxes) = mailboxes(shards, config.mailbox_capacity());

@@ -5,8 +5,8 @@
 //! the socket's own queue, in the kernel.
 //!
 //! One that goes is connected to its own address, so that nothing new reaches it, and drained; a datagram
-//! that the kernel was just delivering may still come in, so it is looked at again half a millisecond later
-//! and closed when it is empty. What is armed on it is cancelled by its name, and the place is free with the
+//! that the kernel was just delivering may still come in, so a grace period passes ([`shardgram_sys::grace`]) before it
+//! is closed when it is empty. What is armed on it is cancelled by its name, and the place is free with the
 //! last completion: closing alone would leave the receive in place, with the socket.
 
 use std::collections::VecDeque;
@@ -17,6 +17,7 @@ use shardgram_core::PeerError;
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{ConnectFault, Sink};
 use shardgram_sys::accept;
+use shardgram_sys::grace::Grace;
 
 use crate::driver::UringDriver;
 use crate::errno::hear;
@@ -24,8 +25,10 @@ use crate::marker::Waiter;
 use crate::sockets::{Arm, Own, Socket, Stage};
 use crate::user_data::{Kind, UserData};
 
-/// How long after a socket was taken out of service the kernel may still be delivering to it.
-const SETTLES: Duration = Duration::from_micros(500);
+/// How often it is looked whether a grace period is over: it takes the kernel some 8 to 25 ms.
+const GRACE_LOOKS: Duration = Duration::from_millis(2);
+/// How often a socket is looked at that still holds something when its grace period is over.
+const EMPTIES: Duration = Duration::from_micros(500);
 /// How long a socket that holds datagrams of its peer may stay in service after it was to go, and how often it
 /// is looked at meanwhile.
 const LEAVES: Duration = Duration::from_millis(250);
@@ -40,7 +43,11 @@ const CANCELS: Duration = Duration::from_millis(10);
 pub(crate) struct Retiring {
     /// Places whose sockets go when they hold nothing: when to look, and at the latest when.
     leaving: VecDeque<(Instant, Waiter, Instant)>,
-    /// Places to look at, and from when on.
+    /// Places whose sockets may still be given something, by when they were turned away.
+    settling: VecDeque<(Option<Grace>, Waiter)>,
+    /// When to look at the first of them.
+    settling_look: Option<Instant>,
+    /// Places whose sockets are given nothing any more: from when on to look whether they are empty.
     draining: VecDeque<(Instant, Waiter)>,
     cancelling: VecDeque<(Instant, Waiter)>,
     closed: Vec<SocketId>,
@@ -50,7 +57,10 @@ pub(crate) struct Retiring {
 
 impl Retiring {
     pub(crate) fn is_empty(&self) -> bool {
-        self.leaving.is_empty() && self.draining.is_empty() && self.cancelling.is_empty()
+        self.leaving.is_empty()
+            && self.settling.is_empty()
+            && self.draining.is_empty()
+            && self.cancelling.is_empty()
     }
 
     pub(crate) fn has_closed(&self) -> bool {
@@ -64,7 +74,8 @@ impl Retiring {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let first = |queue: &VecDeque<(Instant, Waiter)>| queue.front().map(|(at, _)| *at);
         let leaving = self.leaving.front().map(|(at, ..)| *at);
-        [leaving, first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
+        let settling = self.settling_look;
+        [leaving, settling, first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
     }
 
     /// Tells the shard loop what it has to know.
@@ -132,7 +143,7 @@ impl UringDriver {
         own.stage = Stage::Waiting;
         let (listener, address) = (own.listener, socket.local);
         if std::mem::take(&mut socket.cancelling) {
-            self.retiring.draining.push_back((Instant::now() + SETTLES, (slot, generation)));
+            self.retiring.draining.push_back((Instant::now(), (slot, generation)));
         }
         let there = self.sockets.get(listener).is_some_and(|listener| listener.local == address);
         if !there {
@@ -201,13 +212,35 @@ impl UringDriver {
         self.drain(waiter.0);
     }
 
-    /// Closes the socket in a place once it is empty, and has been for a while.
+    /// Closes the socket in a place once it is given nothing any more and is empty.
     pub(crate) fn drain(&mut self, slot: u32) {
-        let (now, generation) = (Instant::now(), self.sockets.generation(slot));
-        if let Some(socket) = self.sockets.get_mut(slot) {
-            socket.retiring = Some(now);
-            self.retiring.draining.push_back((now + SETTLES, (slot, generation)));
+        if self.sockets.get(slot).is_none() {
+            return;
         }
+        let now = Instant::now();
+        let grace = self.fleet.grace_periods().map(|periods| periods.ask(now));
+        self.retiring.settling.push_back((grace, (slot, self.sockets.generation(slot))));
+        self.retiring.settling_look.get_or_insert(now + GRACE_LOOKS);
+    }
+
+    /// Looks at the sockets that were turned away and whose grace period is over.
+    fn settle_turned_away(&mut self, now: Instant) -> io::Result<()> {
+        if self.retiring.settling_look.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        for _ in 0..PER_TURN {
+            let Some(&(grace, waiter)) = self.retiring.settling.front() else { break };
+            // Where no peer can have a socket of its own, it is the listener of an address that the host has lost.
+            let asked = grace.zip(self.fleet.grace_periods());
+            if asked.is_some_and(|(grace, periods)| !periods.is_over(grace, now)) {
+                self.retiring.settling_look = Some(now + GRACE_LOOKS);
+                return Ok(());
+            }
+            self.retiring.settling.pop_front();
+            self.close_if_empty(waiter, now)?;
+        }
+        self.retiring.settling_look = self.retiring.settling.front().map(|_| now);
+        Ok(())
     }
 
     /// Sends the markers that are due, and looks at the sockets that are on their way out.
@@ -221,6 +254,7 @@ impl UringDriver {
             self.retiring.timed_out += outcome.let_in.len();
         }
         self.let_in(&outcome.let_in);
+        self.settle_turned_away(now)?;
         for _ in 0..PER_TURN {
             let Some(waiter) = Retiring::due(&mut self.retiring.draining, now) else { break };
             self.close_if_empty(waiter, now)?;
@@ -234,7 +268,7 @@ impl UringDriver {
     fn close_if_empty(&mut self, waiter: Waiter, now: Instant) -> io::Result<()> {
         let Some(socket) = self.sockets.current(waiter.0, waiter.1) else { return Ok(()) };
         if !accept::is_drained(&socket.socket).unwrap_or(true) {
-            self.retiring.draining.push_back((now + SETTLES, waiter));
+            self.retiring.draining.push_back((now + EMPTIES, waiter));
             return Ok(());
         }
         let stage = socket.own.map_or(Stage::Open, |own| own.stage);
@@ -245,7 +279,7 @@ impl UringDriver {
             }
             // Its marker is on its way.
             (Stage::Waiting, _) => {
-                self.retiring.draining.push_back((now + SETTLES, waiter));
+                self.retiring.draining.push_back((now + EMPTIES, waiter));
                 Ok(())
             }
             // Nothing is armed on it.

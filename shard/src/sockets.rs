@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Instant;
 
 use shardgram_core::datagram::{Path, SocketId};
 
@@ -72,8 +71,6 @@ pub(crate) struct Socket {
     pub(crate) credit: Credit,
     pub(crate) marking: Marking,
     pub(crate) own: Option<Own>,
-    /// It takes no new datagrams since then, and is closed once it is empty.
-    pub(crate) retiring: Option<Instant>,
     /// What is armed on it is being cancelled; its last completion closes it.
     pub(crate) cancelling: bool,
 }
@@ -95,7 +92,6 @@ impl Socket {
             credit: Credit::default(),
             marking: Marking::default(),
             own: None,
-            retiring: None,
             cancelling: false,
         }
     }

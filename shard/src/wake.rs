@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use shardgram_sys::grace::GracePeriods;
+
 use crate::marker::SharedMarkers;
 
 /// An eventfd(2): counts wake-ups until they are read.
@@ -47,17 +49,26 @@ struct Member {
 pub struct Fleet {
     members: Box<[Member]>,
     markers: Arc<SharedMarkers>,
+    /// Where peers may have sockets of their own.
+    grace_periods: Option<GracePeriods>,
 }
 
 impl Fleet {
-    /// For so many shards.
+    /// For so many shards. Where peers may have sockets of their own, it has a thread that waits until one that is
+    /// to be closed is given nothing any more; make it on a thread that is not pinned to a core.
     ///
     /// # Errors
-    /// EMFILE where the limit of descriptors (`ulimit -n`) is reached.
-    pub fn new(shards: u16) -> io::Result<Arc<Self>> {
+    /// EMFILE where the limit of descriptors (`ulimit -n`) is reached, EAGAIN where that of threads is.
+    pub fn new(shards: u16, connected: bool) -> io::Result<Arc<Self>> {
         let member = |_| Ok::<_, io::Error>(Member { ring: NO_RING.into(), event: Arc::new(Event::new()?) });
         let members = (0..shards).map(member).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Self { members, markers: Arc::new(SharedMarkers::new(shards)) }))
+        let markers = Arc::new(SharedMarkers::new(shards));
+        let grace_periods = connected.then(GracePeriods::start).transpose()?;
+        Ok(Arc::new(Self { members, markers, grace_periods }))
+    }
+
+    pub(crate) fn grace_periods(&self) -> Option<&GracePeriods> {
+        self.grace_periods.as_ref()
     }
 
     pub(crate) fn markers(&self) -> &Arc<SharedMarkers> {

@@ -88,9 +88,10 @@ pub(crate) enum Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(backend: Backend, shards: u16) -> io::Result<Self> {
+    /// `connected`: peers may have sockets of their own.
+    pub(crate) fn new(backend: Backend, shards: u16, connected: bool) -> io::Result<Self> {
         match backend {
-            Backend::Uring => Ok(Self::Uring(shardgram_shard::Fleet::new(shards)?)),
+            Backend::Uring => Ok(Self::Uring(shardgram_shard::Fleet::new(shards, connected)?)),
             _ => Ok(Self::Mio(shardgram_fallback::Fleet::new(shards))),
         }
     }

@@ -51,7 +51,7 @@ pub(crate) type Listeners = Vec<shardgram_fallback::Listener>;
 pub(crate) struct Fleet(Arc<shardgram_fallback::Fleet>);
 
 impl Fleet {
-    pub(crate) fn new(_: Backend, shards: u16) -> io::Result<Self> {
+    pub(crate) fn new(_: Backend, shards: u16, _connected: bool) -> io::Result<Self> {
         Ok(Self(shardgram_fallback::Fleet::new(shards)))
     }
 

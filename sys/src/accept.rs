@@ -271,9 +271,9 @@ fn map(address: SocketAddrV4) -> SocketAddr {
 /// Takes a connected socket out of service: it is connected to its own address and port, so nothing new
 /// of the peer reaches it, and the peer's next datagram goes to a listener. What is queued stays.
 ///
-/// A datagram that the kernel was delivering meanwhile may still come in: to lose none, empty the
-/// queue, empty it again at least 0.5 ms later, and close it then. Closing at once loses datagrams, and
-/// so does dissolving the association (`AF_UNSPEC`).
+/// A datagram that the kernel was delivering meanwhile may still come in: to lose none, wait for a grace period
+/// ([`crate::grace`]), empty the queue and close the socket then. Closing at once loses datagrams, and so does
+/// dissolving the association (`AF_UNSPEC`).
 ///
 /// # Errors
 ///

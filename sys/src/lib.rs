@@ -14,6 +14,7 @@
 //! | `accept` | a socket of its own for a peer, beside listeners | Linux |
 //! | `steering` | the kernel program that computes [`flow_shard`] | Linux |
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
+//! | `grace` | when no delivery of the kernel is under way any more that was | Linux |
 //! | `train` | several datagrams in one system call | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
 //! | [`interfaces`] | the addresses of this host, which of them answers what was sent to many, and on Linux a watch of them | all |
@@ -23,9 +24,9 @@
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
 //!
-//! Unsafe code lives in five files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need), `train.rs` (`sendmsg`), `limits.rs` (`getrlimit` and `setrlimit`) and
-//! `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
+//! Unsafe code lives in six files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need), `train.rs` (`sendmsg`), `grace.rs` (`membarrier`), `limits.rs` (`getrlimit` and
+//! `setrlimit`) and `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
 //! denied the keyword.
 
 #![deny(unsafe_code)]
@@ -42,6 +43,9 @@ pub mod cmsg;
 #[cfg_attr(unix, path = "errno/unix.rs")]
 #[cfg_attr(windows, path = "errno/windows.rs")]
 pub mod errno;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+pub mod grace;
 pub mod interfaces;
 #[cfg(unix)]
 #[allow(unsafe_code)]

@@ -21,6 +21,7 @@ mod emfile;
 mod emfile_in_accept;
 mod forged_errors;
 mod full_send_socket;
+mod grace_refused;
 mod idle;
 mod interfaces;
 mod local_addresses;

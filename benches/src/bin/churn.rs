@@ -4,7 +4,7 @@
 //!
 //! A client of many sockets picks one at random, again and again: if its peer is not there, it comes, and gets a
 //! socket of its own; if it is there, it is closed. So about half of them are connected at any time. A
-//! peer comes again at the same address only when its last socket is closed, which takes half a millisecond,
+//! peer comes again at the same address only when its last socket is closed, which takes some 10 ms,
 //! so the client goes on with others meanwhile.
 
 use std::collections::HashMap;
@@ -20,6 +20,8 @@ use shardgram_benches::{flows, process};
 
 /// Operations between two looks at the counters.
 const SLICE: u64 = 500;
+/// How long a client that was closed stays away.
+const RESTS: Duration = Duration::from_millis(50);
 /// How long the server may lag behind.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -154,7 +156,7 @@ fn run(options: &Options) -> Result<(Run, bool), Box<dyn Error>> {
     while last.0 < options.accepts {
         for _ in 0..SLICE {
             let client = random.below(clients.len());
-            if resting.get(&client).is_some_and(|since| since.elapsed() < Duration::from_millis(2)) {
+            if resting.get(&client).is_some_and(|since| since.elapsed() < RESTS) {
                 continue;
             }
             resting.insert(client, Instant::now());
