@@ -15,7 +15,7 @@ use crate::common::{Bed, PATIENCE, Served, loopback};
 
 const SOURCES: usize = 32;
 /// How many peers come and go beside them.
-const MOVERS: usize = 24;
+const MOVERS: usize = 64;
 
 /// What a datagram says: the port it is sent from, and whether its peer is to be connected, which is how it
 /// begins.
