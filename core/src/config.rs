@@ -338,11 +338,12 @@ settings! {
     /// Receives handled in a turn before sends leave; a train received whole is one. As many that other shards have
     /// forwarded are handled beside them. Default 64, range 1 to 65,536. More is cheaper per datagram, fewer is kinder to the tail of the latency.
     turn_budget: u32 = 64, 1 => 65_536;
-    /// Microseconds that a shard gives peers to send more, with io_uring on Linux 6.12 and later. Default 100, range 0
-    /// to 10,000; 0 turns it off. When a peer has sent several datagrams in a row, the shard's next sleep lasts until
-    /// 32 things have come, or until this time is over and something has. What comes then goes back, and is handled, in
-    /// longer trains, for half of the processor time; it may be handled later by this time at most. Peers that wait
-    /// for an answer before they send more are not kept waiting.
+    /// Microseconds that a shard gives peers to send more, on Linux: with io_uring from 6.12 on, and with mio. Default 100,
+    /// range 0 to 10,000; 0 turns it off. When a peer has sent several datagrams in a row, the shard's next sleep lasts
+    /// until this time is over and something has come; with io_uring until 32 things have, if that is earlier. What comes
+    /// then goes back, and is handled, in longer trains, for half of the processor time; it may be handled later by this
+    /// time at most (with mio by 50 us more, timer slack in prctl(2)). Peers that wait for an answer before they send more
+    /// are not kept waiting.
     gather_us: u32 = 100, 0 => 10_000;
     /// Timers and messages handled in a turn, each. Default 256, range 1 to 65,536.
     event_budget: u32 = 256, 1 => 65_536;

@@ -21,6 +21,7 @@ pub mod datagram;
 pub mod driver;
 pub mod error;
 pub mod flow;
+pub mod gathering;
 pub mod handler;
 pub mod mailbox;
 pub mod outbox;

@@ -9,6 +9,7 @@ use mio::{Events, Poll, Token, Waker};
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
+use shardgram_core::gathering::Gathering;
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::{Endpoint, JoinError, Membership};
@@ -27,6 +28,10 @@ const WAKE: Token = Token(usize::MAX);
 /// Readiness told by one wait. More than that are told by the next.
 const EVENTS: usize = 256;
 
+/// Whether a thread can sleep for some 100 microseconds, to let peers send more. Linux wakes it 50 us late at most
+/// (PR_SET_TIMERSLACK in prctl(2)); elsewhere it may sleep for a millisecond or fifteen.
+const SLEEPS_BRIEFLY: bool = cfg!(target_os = "linux");
+
 /// Longest wait while a socket rests after its receive failed: so often a failure that lasts is met.
 const REST: Duration = Duration::from_millis(100);
 
@@ -44,6 +49,8 @@ pub struct MioDriver {
     options: SocketOptions,
     /// Whether every shard receives.
     sharing: Sharing,
+    /// Whether peers send more than one thing at a time.
+    gathering: Gathering,
     fleet: Arc<Fleet>,
 }
 
@@ -51,8 +58,8 @@ impl MioDriver {
     /// The driver of shard number `shard`.
     ///
     /// `listeners` are in the order of [`shardgram_core::Config::listen`]; of those that only send, another shard hands
-    /// on what arrives. Endpoints are opened with `options`, as listeners were. `bell` is the one of the shard's mailbox, and
-    /// `fleet` is shared by all shards.
+    /// on what arrives. Endpoints are opened with `options`, as listeners were. Peers that send many datagrams in a row are
+    /// given the time `gather` to send more. `bell` is the one of the shard's mailbox, and `fleet` is shared by all shards.
     ///
     /// # Errors
     /// The system's, if a listener cannot be watched. [`ErrorKind::InvalidInput`] if `fleet` has no room
@@ -61,6 +68,7 @@ impl MioDriver {
         shard: u16,
         listeners: Vec<Listener>,
         options: &SocketOptions,
+        gather: Option<Duration>,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
@@ -79,6 +87,7 @@ impl MioDriver {
             reports: Reports::default(),
             options: options.clone(),
             sharing,
+            gathering: Gathering::new(gather.filter(|_| SLEEPS_BRIEFLY)),
             fleet,
         })
     }
@@ -104,6 +113,14 @@ impl MioDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps
+            && let Some(patience) = self.gathering.wait()
+            && timeout.is_none_or(|timeout| timeout > patience)
+        {
+            // epoll_wait(2) counts in milliseconds. What comes meanwhile is found by the poll, wake-ups too.
+            std::thread::sleep(patience);
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             // EINTR, epoll_wait(2): "interrupted by a signal handler": as good as a wake-up. There are no
@@ -179,7 +196,8 @@ impl Driver for MioDriver {
         for (peer, segment) in self.reports.refusals.drain(..) {
             sink.train_refused(peer, segment);
         }
-        self.inbox.receive(&mut self.sockets, &mut self.buffers, budget, sink);
+        let Self { inbox, sockets, buffers, gathering, .. } = self;
+        inbox.receive(sockets, buffers, gathering, budget, sink);
     }
 
     fn has_more(&self) -> bool {

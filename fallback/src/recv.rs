@@ -17,6 +17,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta};
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
+use shardgram_core::gathering::Gathering;
 use shardgram_sys::errno;
 use shardgram_sys::interfaces::AnswerAddresses;
 
@@ -87,6 +88,7 @@ impl Inbox {
         &mut self,
         sockets: &mut Sockets,
         buffers: &mut Buffers,
+        gathering: &mut Gathering,
         mut budget: usize,
         sink: &mut impl Sink,
     ) {
@@ -95,7 +97,7 @@ impl Inbox {
             count => sink.too_late(count),
         }
         while budget > 0 {
-            if !self.hand_over(buffers, &mut budget, sink) || budget == 0 {
+            if !self.hand_over(buffers, gathering, &mut budget, sink) || budget == 0 {
                 return;
             }
             let room = budget.min(BATCH_SIZE).min(buffers.available());
@@ -128,14 +130,24 @@ impl Inbox {
     }
 
     /// Hands over what waits. `false` if the sink has had enough.
-    fn hand_over(&mut self, buffers: &mut Buffers, budget: &mut usize, sink: &mut impl Sink) -> bool {
+    fn hand_over(
+        &mut self,
+        buffers: &mut Buffers,
+        gathering: &mut Gathering,
+        budget: &mut usize,
+        sink: &mut impl Sink,
+    ) -> bool {
         while *budget > 0 {
             let Some(filled) = self.filled.pop_front() else { break };
             *budget -= 1;
             if let Some(group) = filled.group {
                 sink.sent_to(group);
             }
-            let fate = sink.datagram(filled.arrival(buffers.bytes_mut(filled.buffer)));
+            let arrival = filled.arrival(buffers.bytes_mut(filled.buffer));
+            if arrival.segment == 0 {
+                gathering.came(arrival.remote);
+            }
+            let fate = sink.datagram(arrival);
             if fate.kept > 0 {
                 buffers.keep(filled.buffer);
             } else {

@@ -14,6 +14,7 @@ use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{
     Capabilities, ConnectFault, ConnectedLimits, Driver, SendFailure, Sink, Turned, Wait,
 };
+use shardgram_core::gathering::Gathering;
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::{Capability, Config, Endpoint, JoinError, Membership, PeerId, WaitPolicy};
@@ -25,7 +26,6 @@ use shardgram_sys::{ListenerChange, ListenerSocket, TRAIN_LIMITS, multicast};
 use crate::addresses::{Addresses, Changes};
 use crate::direct::{self, Direct};
 use crate::engine::Engine;
-use crate::gathering::Gathering;
 use crate::marker::Markers;
 use crate::own::Retiring;
 use crate::prepare::Prepared;

@@ -22,7 +22,6 @@ mod direct;
 mod driver;
 mod engine;
 mod errno;
-mod gathering;
 #[allow(unsafe_code)]
 mod mapping;
 mod marker;

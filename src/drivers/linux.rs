@@ -118,7 +118,8 @@ impl Fleet {
         let (fleet, listeners) = match (self, listeners) {
             (Self::Uring(fleet), Listeners::Uring(listeners)) => (fleet, listeners),
             (Self::Mio(fleet), Listeners::Mio(listeners)) => {
-                let parts = MioParts { shard, listeners, changes, options, bell };
+                let gather = config.gather_time();
+                let parts = MioParts { shard, listeners, changes, options, gather, bell };
                 return with_mio(parts, fleet, then);
             }
             _ => return Err(io::Error::other("the listeners are for another driver")),

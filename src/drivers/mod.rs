@@ -9,6 +9,7 @@ mod other;
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::Config;
@@ -57,10 +58,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) listeners: Listeners,
     /// None where listeners do not change.
     pub(crate) changes: Option<Changes>,
-    #[cfg_attr(
-        not(target_os = "linux"),
-        allow(dead_code, reason = "the mio driver takes what it needs from options")
-    )]
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,
     pub(crate) bell: &'a Bell,
@@ -80,6 +77,8 @@ struct MioParts<'a> {
     listeners: Vec<Listener>,
     changes: Option<Changes>,
     options: SocketOptions,
+    /// What peers that send many datagrams in a row are given to send more.
+    gather: Option<Duration>,
     bell: &'a Bell,
 }
 
@@ -89,9 +88,9 @@ fn with_mio<T: Drive>(
     fleet: std::sync::Arc<shardgram_fallback::Fleet>,
     then: T,
 ) -> io::Result<T::Outcome> {
-    let MioParts { shard, listeners, changes, options, bell } = parts;
+    let MioParts { shard, listeners, changes, options, gather, bell } = parts;
     debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
-    let driver = shardgram_fallback::MioDriver::new(shard, listeners, &options, bell, fleet)?;
+    let driver = shardgram_fallback::MioDriver::new(shard, listeners, &options, gather, bell, fleet)?;
     Ok(then.drive(driver))
 }
 

@@ -67,8 +67,9 @@ impl Fleet {
 
     /// Makes a driver on the calling thread and hands it on.
     pub(crate) fn with_driver<T: Drive>(self, parts: Parts<'_>, then: T) -> io::Result<T::Outcome> {
-        let Parts { shard, ring, listeners, changes, options, bell, .. } = parts;
+        let Parts { shard, ring, listeners, changes, config, options, bell, .. } = parts;
         debug_assert!(ring.is_none(), "no value of the type exists");
-        with_mio(MioParts { shard, listeners, changes, options, bell }, self.0, then)
+        let gather = config.gather_time();
+        with_mio(MioParts { shard, listeners, changes, options, gather, bell }, self.0, then)
     }
 }

@@ -15,6 +15,7 @@ mod demotion_loses_nothing;
 mod dialing;
 mod ecn_out;
 mod foreign_datagrams;
+mod gathering;
 mod groups;
 mod handover_order;
 #[cfg(target_os = "linux")]

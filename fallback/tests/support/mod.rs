@@ -169,7 +169,7 @@ impl Bound {
             let take_over = |socket| Listener::new(socket, &options).unwrap();
             let listeners = sockets.into_iter().map(take_over).collect();
             threads.push(std::thread::spawn(move || {
-                let driver = MioDriver::new(shard, listeners, &options, &bell, fleet).unwrap();
+                let driver = MioDriver::new(shard, listeners, &options, None, &bell, fleet).unwrap();
                 let make = |_| Probe { echo, seen: seen.clone(), again: (Duration::ZERO, 0) };
                 match ShardLoop::new(driver, setup, &config, make) {
                     Ok(shard) => shard.run(),

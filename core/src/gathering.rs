@@ -9,8 +9,21 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Decides it, for a driver that can wait so briefly: [`crate::Config::gather_us`].
+///
+/// ```
+/// use std::time::Duration;
+/// use shardgram_core::gathering::Gathering;
+/// let mut gathering = Gathering::new(Some(Duration::from_micros(100)));
+/// let peer = ([127, 0, 0, 1], 9_000).into();
+/// gathering.came(peer);
+/// assert_eq!(gathering.wait(), None); // one datagram: its sender may wait for the answer
+/// gathering.came(peer);
+/// gathering.came(peer);
+/// assert_eq!(gathering.wait(), Some(Duration::from_micros(100)));
+/// ```
 #[derive(Debug)]
-pub(crate) struct Gathering {
+pub struct Gathering {
     patience: Option<Duration>,
     last: Option<SocketAddr>,
     in_a_row: bool,
@@ -18,20 +31,44 @@ pub(crate) struct Gathering {
 
 impl Gathering {
     /// For so long; `None` for not at all.
-    pub(crate) fn new(patience: Option<Duration>) -> Self {
+    ///
+    /// ```
+    /// use shardgram_core::{Config, gathering::Gathering};
+    /// let gathering = Gathering::new(Config::new().gather_time());
+    /// # drop(gathering);
+    /// ```
+    pub fn new(patience: Option<Duration>) -> Self {
         Self { patience, last: None, in_a_row: false }
     }
 
-    /// A datagram came by itself.
+    /// A datagram came by itself, and not in a train.
+    ///
+    /// ```
+    /// use shardgram_core::{driver::Arrival, gathering::Gathering};
+    /// fn saw(gathering: &mut Gathering, arrival: &Arrival<'_>) {
+    ///     if arrival.segment == 0 {
+    ///         gathering.came(arrival.remote);
+    ///     }
+    /// }
+    /// ```
     #[inline]
-    pub(crate) fn came(&mut self, from: SocketAddr) {
+    pub fn came(&mut self, from: SocketAddr) {
         self.in_a_row |= self.last == Some(from);
         self.last = Some(from);
     }
 
     /// How long the coming wait may be for many things rather than one. What came before is forgotten.
+    ///
+    /// ```
+    /// use shardgram_core::gathering::Gathering;
+    /// fn before_sleep(gathering: &mut Gathering) {
+    ///     if let Some(time) = gathering.wait() {
+    ///         std::thread::sleep(time);
+    ///     }
+    /// }
+    /// ```
     #[inline]
-    pub(crate) fn wait(&mut self) -> Option<Duration> {
+    pub fn wait(&mut self) -> Option<Duration> {
         self.last = None;
         if std::mem::take(&mut self.in_a_row) { self.patience } else { None }
     }
