@@ -188,6 +188,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/programs/full_send_socket.rs",
         "what a full send socket refuses waits, in order and within bounds",
     ),
+    elsewhere(
+        URING,
+        "tests/programs/grace_refused.rs",
+        "where the kernel does not tell when its deliveries are over, sockets are closed by the clock, and nothing is lost",
+    ),
     elsewhere(REAL, "tests/programs/idle.rs", "a server with nothing to do uses no CPU"),
     elsewhere(URING, "tests/programs/local_addresses.rs", "a wildcard follows the host's addresses"),
     elsewhere(
