@@ -29,6 +29,7 @@ mod marks_that_wait;
 mod memlock;
 mod memory;
 mod multicast;
+mod names_of_pinned_shards;
 mod path_mtu;
 mod peer_errors;
 mod refused_trains;
