@@ -142,6 +142,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "settings that cannot be had are refused at bind, with the reason and a remedy",
     ),
     elsewhere(
+        ALL,
+        "tests/behaviours/mixed_hearers.rs",
+        "a group is heard by every shard or by one, whenever it is joined",
+    ),
+    elsewhere(
         MIO,
         "tests/behaviours/one_receiver.rs",
         "one shard receives for all: each flow has its shard, and nothing is lost or counted twice on the way",
