@@ -36,6 +36,7 @@ mod refused_trains;
 mod send_credit;
 mod shutdown_under_load;
 mod source_address;
+mod steering_refused;
 mod unprivileged;
 mod unsupported_flags;
 mod uring_refused;

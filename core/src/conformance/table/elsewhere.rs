@@ -244,6 +244,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     elsewhere(
         REAL,
+        "tests/programs/steering_refused.rs",
+        "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
+    ),
+    elsewhere(
+        REAL,
         "tests/programs/unprivileged.rs",
         "an ordinary user may serve; a privileged port is refused with the remedy",
     ),
