@@ -1,8 +1,7 @@
 //! Names looked up by the system, on threads of its own.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
@@ -17,8 +16,10 @@ const WAITING: usize = 4_096;
 /// Asks the system (getaddrinfo(3)): its hosts file, its name servers, and whatever else it is set up with. The
 /// resolver of a server, unless [`crate::Server::resolver`] names another.
 ///
-/// The first lookup starts a thread, and further ones up to three more while all are busy. 4,096 lookups wait for
-/// one at most; beyond that they fail as [`LookupError::Busy`]. A call of getaddrinfo cannot be broken off and may
+/// The first lookup starts two threads, one for it and one that waits for the next, and of further ones each that leaves
+/// none waiting starts another, up to four. Where shards are pinned to cores ([`crate::Config::cores`]) the first thread
+/// is there from the start and sleeps: all of them may run where the thread might that started the server. 4,096 lookups
+/// wait for one at most; beyond that they fail as [`LookupError::Busy`]. A call of getaddrinfo cannot be broken off and may
 /// take half a minute, so nobody waits for these threads: they end by themselves once the server has ended and
 /// what they are at is done.
 ///
@@ -33,9 +34,7 @@ const WAITING: usize = 4_096;
 #[derive(Debug)]
 pub struct SystemResolver {
     waiting: Sender<Lookup>,
-    /// For threads to come; the number of those that run.
-    taken: Receiver<Lookup>,
-    threads: Mutex<usize>,
+    threads: Threads,
 }
 
 impl SystemResolver {
@@ -47,21 +46,7 @@ impl SystemResolver {
     /// ```
     pub fn new() -> Self {
         let (waiting, taken) = bounded(WAITING);
-        Self { waiting, taken, threads: Mutex::new(0) }
-    }
-
-    /// Starts a thread if there is more to do than threads have taken.
-    fn start_thread(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if *threads == THREADS || self.waiting.is_empty() {
-            return;
-        }
-        let taken = self.taken.clone();
-        let work = move || taken.iter().for_each(look_up);
-        match std::thread::Builder::new().name("shardgram-names".to_owned()).spawn(work) {
-            Ok(_) => *threads += 1,
-            Err(error) => tracing::warn!(%error, "no thread to look names up on; lookups wait for one"),
-        }
+        Self { waiting, threads: Threads { taken, counts: Arc::default() } }
     }
 }
 
@@ -74,11 +59,69 @@ impl Default for SystemResolver {
 impl Resolver for SystemResolver {
     fn look_up(&self, lookup: Lookup) {
         match self.waiting.try_send(lookup) {
-            Ok(()) => self.start_thread(),
+            Ok(()) => self.threads.have_the_first(),
             Err(TrySendError::Full(lookup) | TrySendError::Disconnected(lookup)) => {
                 lookup.answer::<[SocketAddr; 0]>(Err(LookupError::Busy));
             }
         }
+    }
+
+    fn before_pinning(&self) {
+        self.threads.have_the_first();
+    }
+}
+
+/// The threads. All but the first are started by one of them, since a thread may run on the cores of the one that
+/// started it (sched_setaffinity(2)): from a shard's it would have that shard's core.
+#[derive(Clone, Debug)]
+struct Threads {
+    taken: Receiver<Lookup>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Default, Debug)]
+struct Counts {
+    all: usize,
+    /// Those that wait for a lookup.
+    idle: usize,
+}
+
+impl Threads {
+    fn have_the_first(&self) {
+        self.change(|counts| {
+            if counts.all == 0 {
+                self.start(counts);
+            }
+        });
+    }
+
+    fn start(&self, counts: &mut Counts) {
+        let threads = self.clone();
+        match std::thread::Builder::new().name("shardgram-names".to_owned()).spawn(move || threads.serve()) {
+            Ok(_) => {
+                counts.all += 1;
+                counts.idle += 1;
+            }
+            Err(error) => tracing::warn!(%error, "no thread to look names up on; lookups wait for one"),
+        }
+    }
+
+    /// What each of them does.
+    fn serve(&self) {
+        for lookup in &self.taken {
+            self.change(|counts| {
+                counts.idle -= 1;
+                if counts.idle == 0 && counts.all < THREADS {
+                    self.start(counts);
+                }
+            });
+            look_up(lookup);
+            self.change(|counts| counts.idle += 1);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

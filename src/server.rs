@@ -211,8 +211,9 @@ impl Server {
             }
         }
         let first = self.sharing.receiver(listen, shards).unwrap_or(0);
+        let steered = group.is_steered();
         for (shard, socket) in (first..).zip(group.take_sockets()) {
-            self.listeners[usize::from(shard)].push(ListenerSocket { listen, local: None, socket });
+            self.listeners[usize::from(shard)].push(ListenerSocket { listen, local: None, steered, socket });
         }
         let bound = group.local_addr();
         self.local_addresses.beside(listen, group);

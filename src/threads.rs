@@ -87,6 +87,10 @@ pub(crate) fn spawn<H: Handler>(
     let (changes, address_threads) =
         local_addresses.start(&bells).map_err(system("watch for changes of this host's addresses"))?;
 
+    // Not when the server is bound: a process may fork in between, and threads do not come along.
+    if !config.core_list().is_empty() {
+        resolver.before_pinning();
+    }
     let make = Arc::new(make);
     let (start, cookies) = (Instant::now(), random_key());
     let (report, reports) = mpsc::channel();

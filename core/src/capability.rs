@@ -34,7 +34,8 @@ pub enum Capability {
     KernelDrops,
     /// Several shards receive on one address, each by a socket of its own.
     BalancedListeners,
-    /// A datagram reaches the shard that owns its flow, so none has to be forwarded.
+    /// A datagram reaches the shard that owns its flow, so none has to be forwarded. Not where a kernel that could do it
+    /// refuses the program, as in some sandboxes.
     SteeredListeners,
     /// A send buffer may be full; what it refuses waits in the [`Backlog`](crate::backlog::Backlog).
     Backlog,

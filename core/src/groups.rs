@@ -21,6 +21,8 @@ enum What {
 struct Request {
     what: What,
     via: Via,
+    /// Of an endpoint it may be another's by the time the request is carried out.
+    socket: SocketId,
     membership: Membership,
 }
 
@@ -34,6 +36,8 @@ pub(crate) struct Groups {
     joined: Vec<(SocketId, Membership)>,
     /// Groups of the configuration that every shard hears.
     everywhere: Vec<IpAddr>,
+    /// Those that one shard hears.
+    alone: Vec<IpAddr>,
     /// What failed and the handler was not yet told of.
     pub(crate) failed: VecDeque<Failed>,
     /// Whether every shard's listener gets its copy of a broadcast.
@@ -44,9 +48,11 @@ pub(crate) struct Groups {
 
 impl Groups {
     pub(crate) fn new(configured: &[Membership], copies: bool) -> Self {
-        let everywhere = configured.iter().filter(|one| is_everywhere(one)).map(Membership::group).collect();
+        let (everywhere, alone): (Vec<_>, Vec<_>) = configured.iter().partition(|one| is_everywhere(one));
+        let [everywhere, alone] =
+            [everywhere, alone].map(|all| all.into_iter().map(Membership::group).collect());
         let (requests, joined, failed) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        Self { requests, joined, everywhere, failed, copies, current: Ipv4Addr::UNSPECIFIED.into() }
+        Self { requests, joined, everywhere, alone, failed, copies, current: Ipv4Addr::UNSPECIFIED.into() }
     }
 
     /// Where the datagram or train at hand was sent to, if that stands for many hosts.
@@ -63,6 +69,33 @@ impl Groups {
     /// Whether a peer may live on another shard than the one that owns its address, because of a group.
     pub(crate) fn any_stay_here(&self) -> bool {
         !self.everywhere.is_empty() || self.joined.iter().any(|(_, one)| is_everywhere(one))
+    }
+
+    /// Whether every shard is to hear a group of which the configuration, or another membership on this shard's listeners,
+    /// says that one does, or the other way round. What was asked for and not carried out yet counts as done.
+    fn is_mixed(&self, membership: &Membership) -> bool {
+        let (group, everywhere) = (membership.group(), is_everywhere(membership));
+        let configured = if everywhere { &self.alone } else { &self.everywhere };
+        let others = |one: &Membership| one.group() == group && is_everywhere(one) != everywhere;
+        let is_left = |socket: SocketId, one: &Membership, since: usize| {
+            let leaves = |request: &Request| {
+                request.what == What::Leave
+                    && request.socket == socket
+                    && request.membership.is_for_the_same(one)
+            };
+            self.requests.iter().skip(since).any(leaves)
+        };
+        let joined = |(socket, one): &(SocketId, Membership)| others(one) && !is_left(*socket, one, 0);
+        let asked = |(at, request): (usize, &Request)| {
+            let Request { what, socket, membership: one, .. } = request;
+            *what == What::Join
+                && socket.as_listener().is_some()
+                && others(one)
+                && !is_left(*socket, one, at + 1)
+        };
+        configured.contains(&group)
+            || self.joined.iter().any(joined)
+            || self.requests.iter().enumerate().any(asked)
     }
 
     fn done(&mut self, what: What, socket: SocketId, membership: Membership) {
@@ -102,6 +135,10 @@ impl<H: Handler> Io<H> {
     /// the membership is one of [`Membership::every_shard`].
     ///
     /// What a handler that panicked had joined is left when another takes over.
+    ///
+    /// On listeners a group is heard either by every shard or by one: [`JoinError::MixedHearers`] compares with the
+    /// configuration, whether or not its groups were left meanwhile, and with what this shard has joined. That other shards
+    /// join it in the same way is the handlers' to see to.
     ///
     /// # Errors
     /// See [`JoinError`]: what can be told at once.
@@ -152,7 +189,7 @@ impl<H: Handler> Io<H> {
     }
 
     fn ask_for_group(&mut self, what: What, via: Via, membership: Membership) -> Result<(), JoinError> {
-        let (_, bound) = self.socket_of(via).ok_or(JoinError::NoSuchSocket)?;
+        let (socket, bound) = self.socket_of(via).ok_or(JoinError::NoSuchSocket)?;
         let group = membership.group();
         if !bound.ip().is_unspecified() || bound.is_ipv4() != group.is_ipv4() {
             return Err(JoinError::NoListener { group });
@@ -162,10 +199,15 @@ impl<H: Handler> Io<H> {
             let what = "a copy for each shard, where all shards share one socket,";
             return Err(JoinError::Unsupported { what });
         }
+        // What comes by an endpoint is handled by its shard, whatever the membership says.
+        let by_listener = socket.as_listener().is_some();
+        if what == What::Join && by_listener && self.groups.is_mixed(&membership) {
+            return Err(JoinError::MixedHearers { group });
+        }
         if self.groups.requests.len() >= MAX_MEMBERSHIPS {
             return Err(JoinError::TooMany { limit: MAX_MEMBERSHIPS });
         }
-        self.groups.requests.push_back(Request { what, via, membership });
+        self.groups.requests.push_back(Request { what, via, socket, membership });
         self.endpoints.ask_for_group();
         Ok(())
     }
@@ -187,7 +229,9 @@ impl<H: Handler> Io<H> {
     /// Joins or leaves what was asked for next; whether that was done. What failed is noted.
     #[cold]
     pub(crate) fn carry_out_group(&mut self, driver: &mut impl Driver) -> bool {
-        let Some(Request { what, via, membership }) = self.groups.requests.pop_front() else { return true };
+        let Some(Request { what, via, membership, .. }) = self.groups.requests.pop_front() else {
+            return true;
+        };
         // Its endpoint may have been closed since.
         let Some((socket, _)) = self.socket_of(via) else { return true };
         let outcome = match what {

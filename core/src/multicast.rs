@@ -105,7 +105,7 @@ impl Membership {
 
     /// On which shard's listener. Default 0. What comes is handed to the shard that owns the sender's address and
     /// port (some kernels do so themselves), like everything that comes by a listener, so a sender is the same peer whether it writes to the group or to
-    /// an address of this host. [`crate::Io::join`] joins where it is called, whatever this says. On systems where all
+    /// an address of this host. [`crate::Io::join`] joins where it is called, whichever shard this says. On systems where all
     /// shards share one socket it is that one.
     ///
     /// To have a fast feed handled where it is received, join it on an endpoint ([`crate::Io::join`]): peers of an

@@ -51,6 +51,27 @@ pub trait Resolver: Send + Sync {
     /// }
     /// ```
     fn look_up(&self, lookup: Lookup);
+
+    /// The shards of a server are about to be pinned to cores ([`crate::Config::cores`]), and a thread that is started
+    /// from theirs has their core. Called before there are any, on the thread that starts them: a resolver with threads
+    /// starts here at least the one that starts the others. One that hands lookups on to another hands this on too.
+    /// Default: nothing is done.
+    ///
+    /// ```
+    /// use shardgram_core::{Lookup, Resolver};
+    /// /// Says which names are looked up.
+    /// struct Logged<R>(R);
+    /// impl<R: Resolver> Resolver for Logged<R> {
+    ///     fn look_up(&self, lookup: Lookup) {
+    ///         eprintln!("{}", lookup.name());
+    ///         self.0.look_up(lookup);
+    ///     }
+    ///     fn before_pinning(&self) {
+    ///         self.0.before_pinning();
+    ///     }
+    /// }
+    /// ```
+    fn before_pinning(&self) {}
 }
 
 impl<F: Fn(Lookup) + Send + Sync> Resolver for F {

@@ -12,7 +12,7 @@ use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::gathering::Gathering;
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_core::{Endpoint, JoinError, Membership};
+use shardgram_core::{Capability, Endpoint, JoinError, Membership};
 use shardgram_sys::{Os, Sharing, SocketOptions, multicast};
 
 use crate::buffers::Buffers;
@@ -51,6 +51,8 @@ pub struct MioDriver {
     sharing: Sharing,
     /// Whether peers send more than one thing at a time.
     gathering: Gathering,
+    /// What it can do beside sending.
+    able: Vec<Capability>,
     fleet: Arc<Fleet>,
 }
 
@@ -74,6 +76,11 @@ impl MioDriver {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let sharing = crate::listener::sharing(&listeners);
+        let mut able = Os::HERE.able(sharing);
+        if !crate::listener::are_steered(&listeners) {
+            // A sandbox may refuse the program, and then the kernel chooses among the listeners.
+            able.retain(|capability| *capability != Capability::SteeredListeners);
+        }
         let sockets = Sockets::new(poll.registry(), listeners)?;
         fleet.join(shard, Waker::new(poll.registry(), WAKE)?)?;
         let others = Arc::clone(&fleet);
@@ -88,6 +95,7 @@ impl MioDriver {
             options: options.clone(),
             sharing,
             gathering: Gathering::new(gather.filter(|_| SLEEPS_BRIEFLY)),
+            able,
             fleet,
         })
     }
@@ -147,7 +155,7 @@ impl MioDriver {
 impl Driver for MioDriver {
     fn capabilities(&self) -> Capabilities {
         let copies = multicast::EACH_HAS_A_COPY && self.sharing == Sharing::PerShard;
-        Capabilities::new(send::LIMITS).with(&Os::HERE.able(self.sharing)).with_copies(copies)
+        Capabilities::new(send::LIMITS).with(&self.able).with_copies(copies)
     }
 
     fn now(&self) -> Instant {

@@ -35,6 +35,7 @@ pub struct Listener {
     pub(crate) state: Option<Arc<UdpSocketState>>,
     /// Whether handlers are to be told how what comes is marked.
     pub(crate) tells_ecn: bool,
+    steered: bool,
     part: Part,
 }
 
@@ -57,7 +58,14 @@ impl Listener {
     /// The system's, if it refuses an option that cannot be done without.
     pub fn new(socket: UdpSocket, options: &SocketOptions) -> io::Result<Self> {
         let state = take_over(&socket, options)?;
-        Ok(Self { socket, state, tells_ecn: options.ecn, part: Part::Own })
+        Ok(Self { socket, state, tells_ecn: options.ecn, steered: true, part: Part::Own })
+    }
+
+    /// Whether the system gives it what its shard owns, where it can ([`shardgram_sys::ListenerGroup::is_steered`]). Unless
+    /// told otherwise it does.
+    #[must_use]
+    pub fn steered(self, steered: bool) -> Self {
+        Self { steered, ..self }
     }
 
     /// As [`Listener::new`], the one by which its shard receives for all.
@@ -74,7 +82,7 @@ impl Listener {
     /// The system's: no descriptor is left.
     pub fn to_send_by(&self) -> io::Result<Self> {
         let (socket, state) = (self.socket.try_clone()?, self.state.clone());
-        Ok(Self { socket, state, tells_ecn: self.tells_ecn, part: Part::SendsOnly })
+        Ok(Self { socket, state, part: Part::SendsOnly, ..*self })
     }
 
     /// Whether its shard receives by it.
@@ -96,6 +104,11 @@ impl Listener {
 pub(crate) fn sharing(listeners: &[Listener]) -> Sharing {
     let own = listeners.iter().all(|listener| listener.part == Part::Own);
     if own { Sharing::PerShard } else { Sharing::OneReceiver }
+}
+
+/// Whether each shard gets what it owns by these.
+pub(crate) fn are_steered(listeners: &[Listener]) -> bool {
+    listeners.iter().all(|listener| listener.steered)
 }
 
 /// Sets what quinn-udp needs on a socket. `None` where the system lacks something that it cannot do without.

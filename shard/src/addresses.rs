@@ -87,7 +87,7 @@ impl UringDriver {
 
     pub(crate) fn change(&mut self, change: ListenerChange) -> io::Result<()> {
         match change {
-            ListenerChange::Added(ListenerSocket { listen, local, socket }) => {
+            ListenerChange::Added(ListenerSocket { listen, local, socket, .. }) => {
                 let local = local.map_or_else(|| socket.local_addr(), Ok)?;
                 let id = SocketId::listener(listen);
                 let slot = self.sockets.free_address().ok_or(io::ErrorKind::QuotaExceeded)?;

@@ -112,6 +112,8 @@ pub struct UringDriver {
     pub(crate) gathering: Gathering,
     /// What is received from without the ring, if anything is.
     pub(crate) direct: Option<Direct>,
+    /// Whether each shard's listeners get what it owns.
+    steered: bool,
 }
 
 impl UringDriver {
@@ -153,6 +155,7 @@ impl UringDriver {
             addresses: Addresses::new(parts.changes),
             answering: AnswerAddresses::default(),
             gathering: Gathering::new(parts.config.gather_time()),
+            steered: true,
             direct: (parts.config.wait_policy() == WaitPolicy::Spin).then(Direct::default),
         };
         for listener in parts.listeners {
@@ -164,10 +167,11 @@ impl UringDriver {
 
     /// Receives on a listener's socket.
     fn listen(&mut self, listener: ListenerSocket) -> io::Result<()> {
-        let ListenerSocket { listen, local, socket } = listener;
-        if local.is_some() {
-            return self.change(ListenerChange::Added(ListenerSocket { listen, local, socket }));
+        self.steered &= listener.steered;
+        if listener.local.is_some() {
+            return self.change(ListenerChange::Added(listener));
         }
+        let ListenerSocket { listen, socket, .. } = listener;
         let id = SocketId::listener(listen);
         let local = socket.local_addr()?;
         self.install(u32::from(listen), Socket::new(socket, id, local))
@@ -320,7 +324,7 @@ fn register(ring: &Ring, mut places: Places, fixed_files: bool) -> io::Result<Pl
 }
 
 /// What it can do beside that, on every kernel it runs on.
-const ABLE: [Capability; 9] = [
+const ABLE: [Capability; 8] = [
     Capability::TrainsIn,
     Capability::EcnOut,
     Capability::EcnIn,
@@ -328,16 +332,18 @@ const ABLE: [Capability; 9] = [
     Capability::PathMtu,
     Capability::KernelDrops,
     Capability::BalancedListeners,
-    Capability::SteeredListeners,
     Capability::Backlog,
 ];
 
 impl Driver for UringDriver {
     fn capabilities(&self) -> Capabilities {
         let connected = self.accept.map_or(ConnectedLimits::NONE, |(_, limits)| limits);
+        // A sandbox may refuse the program, and then the kernel chooses among the listeners.
+        let steered: &[_] = if self.steered { &[Capability::SteeredListeners] } else { &[] };
         Capabilities::new(TRAIN_LIMITS)
             .connected(connected)
             .with(&ABLE)
+            .with(steered)
             .with_copies(multicast::EACH_HAS_A_COPY)
     }
 

@@ -105,9 +105,11 @@ fn mio_listeners(
     let mut all: Vec<Vec<(u16, Listener)>> = (0..shards).map(|_| Vec::new()).collect();
     for (shard, of_shard) in sockets.into_iter().enumerate() {
         // None is bound beside a wildcard's for this driver.
-        for ListenerSocket { listen, socket, .. } in of_shard.into_iter().filter(|one| one.local.is_none()) {
+        for ListenerSocket { listen, socket, steered, .. } in
+            of_shard.into_iter().filter(|one| one.local.is_none())
+        {
             let listener = match sharing {
-                Sharing::PerShard => Listener::new(socket, options)?,
+                Sharing::PerShard => Listener::new(socket, options)?.steered(steered),
                 Sharing::OneReceiver => {
                     let receiver = Listener::for_all(socket, options)?;
                     for other in (0..shards).filter(|other| *other != shard) {

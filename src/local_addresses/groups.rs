@@ -259,12 +259,12 @@ impl Wildcard {
         options: &SocketOptions,
     ) -> Result<Vec<ListenerSocket>, BindError> {
         let mut group = self.group.bind_beside_unchecked(ip, bound.scope, options)?;
-        let (listen, local) = (self.listen, Some(group.local_addr()));
+        let (listen, local, steered) = (self.listen, Some(group.local_addr()), group.is_steered());
         tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
         self.resting.remove(&ip);
         self.bound.insert(ip, bound);
         let sockets = group.take_sockets().into_iter();
-        Ok(sockets.map(|socket| ListenerSocket { listen, local, socket }).collect())
+        Ok(sockets.map(|socket| ListenerSocket { listen, local, steered, socket }).collect())
     }
 
     /// Whether `ip` is an address of this wildcard's family that one host has.

@@ -77,7 +77,7 @@ impl Listening {
             let mut group = ListenerGroup::bind(text.parse().expect(text), SHARDS, &options).expect(text);
             wildcards.push(group.local_addr());
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                sockets[shard].push(ListenerSocket { listen, local: None, socket });
+                sockets[shard].push(ListenerSocket { listen, local: None, steered: true, socket });
             }
             local.beside(listen, group);
         }

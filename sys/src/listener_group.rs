@@ -272,6 +272,12 @@ impl ListenerGroup {
     pub fn steering(&self) -> &Steering {
         &self.steering
     }
+
+    /// Whether each shard's socket gets the flows that the shard owns: by a program, or because there is one shard.
+    #[must_use]
+    pub fn is_steered(&self) -> bool {
+        self.steering == Steering::FlowHash || self.shards == 1
+    }
 }
 
 /// Refuses addresses of which one is the wildcard that takes what is sent to another. Some systems refuse the two beside

@@ -10,6 +10,8 @@ pub struct ListenerSocket {
     /// The local address it is for, with the scope of a link-local one. `None` for the socket of the
     /// address listened on itself: a specific one, or the wildcard, which takes what nothing else takes.
     pub local: Option<SocketAddr>,
+    /// Whether what comes to it is its shard's ([`crate::ListenerGroup::is_steered`]).
+    pub steered: bool,
     /// The bound socket.
     pub socket: UdpSocket,
 }

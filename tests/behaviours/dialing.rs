@@ -366,7 +366,7 @@ fn only_what_was_dialed_is_dialed_again(bed: Bed) {
 }
 
 fn the_system_knows_this_host(bed: Bed) {
-    let mut call = Call::start_with_the_systems_names(bed);
+    let mut call = Call::start_with_the_systems_names(bed, Config::new());
     let (friend, here) = friend(&mut call);
     let peer = call.dial(Dial::to("localhost", here.port()).unwrap().try_for(SHORT));
     // Some systems name ::1 first, where nobody is.

@@ -23,6 +23,7 @@ mod impossible_settings;
 mod interface_not_there;
 mod listener_peers;
 mod messages;
+mod mixed_hearers;
 #[cfg(target_os = "linux")]
 mod one_receiver;
 mod port_in_use;

@@ -79,10 +79,10 @@ impl Call {
     }
 
     /// With names as this host knows them.
-    pub fn start_with_the_systems_names(bed: Bed) -> Self {
+    pub fn start_with_the_systems_names(bed: Bed, config: Config) -> Self {
         let Bed::Real(backend) = bed else { unreachable!("a real driver") };
         let (tell, seen) = mpsc::channel();
-        let server = Server::bind(Config::new().backend(backend)).expect("it binds");
+        let server = Server::bind(config.backend(backend)).expect("it binds");
         let server = Served::Real(server.spawn(move |_| Caller(tell.clone())).expect("it starts"));
         Self { bed, server, seen, names: Names::default() }
     }

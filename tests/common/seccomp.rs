@@ -10,12 +10,42 @@ use std::process::{Child, Command, ExitStatus};
 /// From now on this thread, and what it starts, gets `errno` for every such call. It may be used between fork
 /// and exec.
 pub fn refuse(call: libc::c_long, errno: i32) -> io::Result<()> {
-    let mut program = answer(call, libc::SECCOMP_RET_ERRNO | errno as u32);
+    install(&mut answer(call, libc::SECCOMP_RET_ERRNO | errno as u32))
+}
+
+/// Sets a filter for this thread and what it starts.
+fn install(program: &mut [libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     give_up_privileges()?;
     // SAFETY: it reads a filter that is alive.
     let code = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// As [`refuse`], for calls of setsockopt(2) that set this option.
+pub fn refuse_option(level: i32, name: i32, errno: i32) -> io::Result<()> {
+    // The lower halves of the second and the third argument, where the lower half comes first (seccomp(2)).
+    const LEVEL: u32 = 16 + 8;
+    const NAME: u32 = 16 + 16;
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let load = |at| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at);
+    let unless = |is: u32, jf| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf,
+        k: is,
+    };
+    let mut program = [
+        load(0),
+        unless(libc::SYS_setsockopt as u32, 5),
+        load(LEVEL),
+        unless(level as u32, 3),
+        load(NAME),
+        unless(name as u32, 1),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    install(&mut program)
 }
 
 /// Load the call's number; if it is this one give this answer, else allow it.

@@ -61,7 +61,7 @@ fn a_scope_may_be_an_index_or_a_name(bed: Bed) {
     });
     let there = SocketAddrV6::new("fe80::2".parse().unwrap(), 7_000, 0, index).into();
     // The name of an interface is for the system to look up, its index needs nobody.
-    let mut call = Call::start_with_the_systems_names(bed);
+    let mut call = Call::start_with_the_systems_names(bed, Config::new());
     for (text, lookups) in [(format!("[fe80::2%{index}]:7000"), 0), ("[fe80::2%v0]:7000".to_owned(), 1)] {
         let peer = call.dial(text.parse::<Dial>().unwrap().try_for(LONG));
         call.tries(peer, there);

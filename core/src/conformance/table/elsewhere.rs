@@ -142,6 +142,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "settings that cannot be had are refused at bind, with the reason and a remedy",
     ),
     elsewhere(
+        ALL,
+        "tests/behaviours/mixed_hearers.rs",
+        "a group is heard by every shard or by one, whenever it is joined",
+    ),
+    elsewhere(
         MIO,
         "tests/behaviours/one_receiver.rs",
         "one shard receives for all: each flow has its shard, and nothing is lost or counted twice on the way",
@@ -155,6 +160,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/programs/multicast.rs",
         "groups are heard as they were joined, each datagram by one shard",
+    ),
+    elsewhere(
+        REAL,
+        "tests/behaviours/gathering.rs",
+        "a peer that sends in a row is given time to send more, and nobody else is kept waiting",
     ),
     elsewhere(
         ALL,
@@ -188,6 +198,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/programs/full_send_socket.rs",
         "what a full send socket refuses waits, in order and within bounds",
     ),
+    elsewhere(
+        URING,
+        "tests/programs/grace_refused.rs",
+        "where the kernel does not tell when its deliveries are over, sockets are closed by the clock, and nothing is lost",
+    ),
     elsewhere(REAL, "tests/programs/idle.rs", "a server with nothing to do uses no CPU"),
     elsewhere(URING, "tests/programs/local_addresses.rs", "a wildcard follows the host's addresses"),
     elsewhere(
@@ -201,6 +216,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "an ordinary user who may lock little memory is served by smaller rings",
     ),
     elsewhere(REAL, "tests/programs/memory.rs", "two shards stay under 96 MiB"),
+    elsewhere(
+        REAL,
+        "tests/programs/names_of_pinned_shards.rs",
+        "names are looked up wherever the process may run, though shards are pinned",
+    ),
     elsewhere(REAL, "tests/programs/path_mtu.rs", "the path-MTU modes, in both tiers, behind routers"),
     elsewhere(
         URING,
@@ -226,6 +246,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/programs/source_address.rs",
         "replies leave from the address written to, on a host with several",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/steering_refused.rs",
+        "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
     ),
     elsewhere(
         REAL,
