@@ -1,14 +1,15 @@
 //! A server between its two steps: bound, and not yet running.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use shardgram_core::config::{Hearers, ToGroups};
 use shardgram_core::{Backend, Config, Handler, JoinError, Resolver, ShardInfo};
+use shardgram_sys::interfaces::{index_of, local_addresses};
 use shardgram_sys::plan::Balancing;
 use shardgram_sys::{
-    AffinityError, ListenerGroup, ListenerSocket, Os, SendToMany, Sharing, SocketHook, SocketOptions,
-    Steering, Unsupported, affinity, listener_group, multicast,
+    AffinityError, BindError, ListenerGroup, ListenerSocket, Os, SendToMany, Sharing, SocketHook,
+    SocketOptions, Steering, Unsupported, affinity, listener_group, multicast,
 };
 
 use crate::backend::{self, Choice};
@@ -132,8 +133,34 @@ impl Server {
         if server.config.uses_trains() && !receives_trains {
             server.warnings.push(NO_TRAINS_IN.to_owned());
         }
+        server.look_ahead()?;
         server.bind_listeners()?;
         Ok(server)
+    }
+
+    /// What no bind of a listener would show.
+    fn look_ahead(&mut self) -> Result<(), StartError> {
+        let Self { config, options, warnings, .. } = self;
+        let listen = config.listen_addrs();
+        if listen.is_empty() {
+            // Endpoints are opened later, and nobody knows yet of which family.
+            if let Some(interface) = options.to_many.interface {
+                let address = (Ipv4Addr::UNSPECIFIED, 0).into();
+                index_of(interface).map_err(|source| BindError::ToGroups { address, source })?;
+            }
+            warnings.extend([false, true].iter().flat_map(|ipv6| Os::HERE.downgrades(options, *ipv6, false)));
+        }
+        let told_of_broadcasts = |at: &SocketAddr| at.is_ipv4() && at.ip().is_unspecified();
+        if self.choice.backend == Backend::Mio
+            && listen.iter().any(told_of_broadcasts)
+            && let Err(error) = local_addresses()
+        {
+            warnings.push(format!(
+                "this host's addresses cannot be listed ({error}): what is sent to a broadcast address is taken for \
+                 sent to this host alone; allow AF_NETLINK, or listen on each address"
+            ));
+        }
+        Ok(())
     }
 
     fn bind_listeners(&mut self) -> Result<(), StartError> {
@@ -173,8 +200,7 @@ impl Server {
             let each_has_a_copy = multicast::EACH_HAS_A_COPY && self.sharing == Sharing::PerShard;
             let hearing = match membership.hearers() {
                 Hearers::EveryShard if !each_has_a_copy && self.listeners.len() > 1 => {
-                    let what = "a copy for each shard, where all shards share one socket,";
-                    return Err(refused(JoinError::Unsupported { what }));
+                    return Err(refused(JoinError::no_copies()));
                 }
                 Hearers::EveryShard => &with_listeners[..],
                 // Each socket is there once, and whoever receives by it hands on what others own.

@@ -247,7 +247,7 @@ pub trait Driver {
     /// ```
     fn join(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
         let _ = (socket, membership);
-        Err(JoinError::Unsupported { what: "a multicast group" })
+        Err(JoinError::Unsupported { what: "a multicast group", remedy: "use another driver" })
     }
 
     /// Leaves a group that the socket joined in the same way.
@@ -263,7 +263,7 @@ pub trait Driver {
     /// ```
     fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
         let _ = (socket, membership);
-        Err(JoinError::Unsupported { what: "a multicast group" })
+        Err(JoinError::Unsupported { what: "a multicast group", remedy: "use another driver" })
     }
 
     /// Wakes another shard of the same server, with the next [`Driver::turn`] at the latest.

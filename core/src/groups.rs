@@ -32,8 +32,10 @@ pub(crate) type Failed = (Via, Membership, JoinError);
 #[derive(Debug)]
 pub(crate) struct Groups {
     requests: VecDeque<Request>,
-    /// What was joined on listeners since the handler began. A fresh one begins without.
+    /// What was joined on listeners since the handler began, and which groups of the configuration were left. A fresh
+    /// handler begins with those of the configuration.
     joined: Vec<(SocketId, Membership)>,
+    left: Vec<(SocketId, Membership)>,
     /// Groups of the configuration that every shard hears.
     everywhere: Vec<IpAddr>,
     /// Those that one shard hears.
@@ -51,8 +53,16 @@ impl Groups {
         let (everywhere, alone): (Vec<_>, Vec<_>) = configured.iter().partition(|one| is_everywhere(one));
         let [everywhere, alone] =
             [everywhere, alone].map(|all| all.into_iter().map(Membership::group).collect());
-        let (requests, joined, failed) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        Self { requests, joined, everywhere, alone, failed, copies, current: Ipv4Addr::UNSPECIFIED.into() }
+        Self {
+            requests: VecDeque::new(),
+            joined: Vec::new(),
+            left: Vec::new(),
+            everywhere,
+            alone,
+            failed: VecDeque::new(),
+            copies,
+            current: Ipv4Addr::UNSPECIFIED.into(),
+        }
     }
 
     /// Where the datagram or train at hand was sent to, if that stands for many hosts.
@@ -102,19 +112,31 @@ impl Groups {
         if socket.as_listener().is_none() {
             return; // it goes with its endpoint
         }
-        self.joined.retain(|(of, one)| !(*of == socket && one.is_for_the_same(&membership)));
-        if what == What::Join {
-            self.joined.push((socket, membership));
+        // What takes back what the handler did before leads back to the configuration.
+        let (done, undone) = match what {
+            What::Join => (&mut self.joined, &mut self.left),
+            What::Leave => (&mut self.left, &mut self.joined),
+        };
+        let before = undone.len();
+        undone.retain(|(of, one)| !(*of == socket && one.is_for_the_same(&membership)));
+        if undone.len() == before {
+            done.push((socket, membership));
         }
     }
 
-    /// Leaves what a handler that failed had joined, and forgets what it asked for.
+    /// Leaves what a handler that failed had joined, joins what it had left, and forgets what it asked for.
     pub(crate) fn begin_anew(&mut self, driver: &mut impl Driver) {
         self.requests.clear();
         self.failed.clear();
         for (socket, membership) in self.joined.drain(..) {
             if let Err(error) = driver.leave(socket, &membership) {
                 tracing::warn!(%membership, %error, "a group that a failed handler had joined was not left");
+            }
+        }
+        // Afterwards, since a socket cannot have a group for any source and for one.
+        for (socket, membership) in self.left.drain(..) {
+            if let Err(error) = driver.join(socket, &membership) {
+                tracing::warn!(%membership, %error, "a group that a failed handler had left was not joined again");
             }
         }
     }
@@ -134,7 +156,7 @@ impl<H: Handler> Io<H> {
     /// a feed is handled where it is received. A listener's hands each datagram to the shard that owns its sender, unless
     /// the membership is one of [`Membership::every_shard`].
     ///
-    /// What a handler that panicked had joined is left when another takes over.
+    /// What a handler that panicked had joined is left when another takes over, and what it had left is joined again.
     ///
     /// On listeners a group is heard either by every shard or by one: [`JoinError::MixedHearers`] compares with the
     /// configuration, whether or not its groups were left meanwhile, and with what this shard has joined. That other shards
@@ -160,7 +182,7 @@ impl<H: Handler> Io<H> {
 
     /// Leaves a group that was joined in this very way: same group, source and interface. With the next turn; what has
     /// come by then is still handed over. Closing an endpoint leaves all its groups. A group of the configuration that was left
-    /// stays so until it is joined again.
+    /// stays so until it is joined again, or until another handler takes over from one that panicked.
     ///
     /// # Errors
     /// See [`JoinError`]: what can be told at once.
@@ -196,8 +218,7 @@ impl<H: Handler> Io<H> {
         }
         let shared = matches!(via, Via::Listener(_)) && self.shards() > 1 && !self.groups.copies;
         if shared && is_everywhere(&membership) {
-            let what = "a copy for each shard, where all shards share one socket,";
-            return Err(JoinError::Unsupported { what });
+            return Err(JoinError::no_copies());
         }
         // What comes by an endpoint is handled by its shard, whatever the membership says.
         let by_listener = socket.as_listener().is_some();

@@ -78,20 +78,34 @@ pub enum JoinError {
         group: IpAddr,
     },
     /// There is no such listener or endpoint on this shard, or it is not open.
-    #[error("there is no such listener or endpoint on this shard, or it is not open")]
+    #[error("there is no such listener or endpoint on this shard, or it is not open: open one first")]
     NoSuchSocket,
     /// This system or driver cannot do it.
-    #[error("{what} cannot be had here")]
+    #[error("{what} cannot be had here: {remedy}")]
     Unsupported {
         /// What it was.
         what: &'static str,
+        /// What can be done in its place.
+        remedy: &'static str,
     },
     /// The system refused for another reason.
-    #[error("the system refused to join or leave the group (system error {errno})")]
+    #[error("the system refused to join or leave the group (system error {errno}, errno(3))")]
     System {
         /// The system's error number.
         errno: i32,
     },
+}
+
+impl JoinError {
+    /// Where all shards share one socket nobody has a copy of his own.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn no_copies() -> Self {
+        Self::Unsupported {
+            what: "a copy for each shard, where all shards share one socket,",
+            remedy: "have one shard hear the group",
+        }
+    }
 }
 
 /// The address to listen on for groups of this one's family.

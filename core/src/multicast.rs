@@ -250,7 +250,7 @@ impl Config {
 
     /// Whether what is sent to a group is heard on this host too, by those that joined it here (IP_MULTICAST_LOOP in
     /// ip(7), IPV6_MULTICAST_LOOP in ipv6(7)). Default true, as the system's. The sending server is among them, if it
-    /// joined the group.
+    /// joined the group. On Windows, where the receiving socket decides that, `false` is refused when the server is bound.
     ///
     /// ```
     /// use shardgram_core::Config;

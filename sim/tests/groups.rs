@@ -231,6 +231,27 @@ fn a_fresh_handler_begins_with_the_groups_of_the_configuration() {
     assert_eq!(noted.say(Say::Join(group())), NOTHING, "it may be joined anew");
 }
 
+/// Whether it left one of them, left it and joined it again, or joined it for one source in its place.
+#[test]
+fn also_if_the_failed_one_had_changed_them() {
+    let configured = Membership::any_source(ip("239.9.9.9"));
+    let one_source = Membership::source_specific(configured.group(), ip("10.0.0.3")).expect("a source");
+    let to_it = SocketAddr::new(configured.group(), 7);
+    for joined in [None, Some(&configured), Some(&one_source)] {
+        let mut noted = Noted::begin(&wildcard().shards(1).join(configured.clone()));
+        assert_eq!(noted.say(Say::Leave(configured.clone())), NOTHING);
+        assert_eq!(noted.send(to_it, b"x"), NOTHING, "it is left");
+        if let Some(joined) = joined {
+            assert_eq!(noted.say(Say::Join(joined.clone())), NOTHING);
+        }
+        assert_eq!(noted.send(addr("10.0.0.1:7"), b"boom"), NOTHING);
+        assert_eq!(noted.sim.stats(&noted.server).restarts, 1);
+        assert_eq!(noted.send(to_it, b"x"), ["heard 239.9.9.9"], "{joined:?}");
+        assert_eq!(noted.say(Say::Leave(configured.clone())), NOTHING, "{joined:?}");
+        assert_eq!(noted.send(to_it, b"x"), NOTHING, "it may be left anew");
+    }
+}
+
 #[test]
 fn a_broadcast_wants_leave() {
     let hears = |config: Config| {

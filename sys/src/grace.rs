@@ -83,8 +83,14 @@ impl GracePeriods {
     pub fn start() -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("shardgram-grace".to_owned()).spawn(move || serve(&theirs))?;
+        let thread = thread::Builder::new().name("shardgram-grace".to_owned()).spawn(move || serve(&theirs));
+        let thread = thread.map_err(|error| {
+            let remedy = "raise the limit of threads (ulimit -u, pids.max of the cgroup)";
+            io::Error::new(
+                error.kind(),
+                format!("no thread to wait for the kernel's deliveries: {error}; {remedy}"),
+            )
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

@@ -90,7 +90,10 @@ fn meaning(error: &io::Error, membership: &Membership, joins: bool) -> JoinError
         }
         // As many as the system allows (igmp_max_memberships, igmp_max_msf, optmem_max; `IP_MAX_MEMBERSHIPS` elsewhere).
         errno::ENOBUFS | errno::ENOMEM | errno::ETOOMANYREFS => JoinError::SystemLimit { group },
-        errno::ENOPROTOOPT | errno::EOPNOTSUPP => JoinError::Unsupported { what: "such a membership" },
+        errno::ENOPROTOOPT | errno::EOPNOTSUPP => JoinError::Unsupported {
+            what: "such a membership",
+            remedy: "join the group for any source and drop what others send",
+        },
         errno => JoinError::System { errno },
     }
 }
@@ -108,7 +111,7 @@ pub struct SendToMany {
     /// ipv6(7)). Default 1.
     pub hops: u8,
     /// Whether this host hears what it sends to a group (`IP_MULTICAST_LOOP`, `IPV6_MULTICAST_LOOP`). Default true. On
-    /// Windows that is for the socket to say that receives.
+    /// Windows it cannot be turned off: there that is for the socket to say that receives.
     pub looped: bool,
     /// By which interface datagrams to groups leave (`IP_MULTICAST_IF`, `IPV6_MULTICAST_IF`). Looked up whenever a
     /// socket is opened. Default: that of the route.
@@ -149,6 +152,10 @@ impl SendToMany {
         outcome.map_err(|error| match error.raw_os_error() {
             // No such interface: ENODEV on Linux, EADDRNOTAVAIL with an address, ENXIO elsewhere.
             Some(errno::ENODEV | errno::EADDRNOTAVAIL | errno::ENXIO) => {
+                to_groups(JoinError::UnknownInterface(interface))
+            }
+            // Found out without asking the system.
+            None if error.kind() == io::ErrorKind::AddrNotAvailable => {
                 to_groups(JoinError::UnknownInterface(interface))
             }
             _ => option("set the interface of multicasts")(error),

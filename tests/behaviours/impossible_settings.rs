@@ -3,8 +3,8 @@
 
 use crate::common::{Bed, loopback, skip};
 use shardgram::{
-    AcceptChoice, AffinityError, Backend, BindError, Config, PathMtu, Receivers, Server, StartError,
-    TierPolicy,
+    AcceptChoice, AffinityError, Backend, BindError, Config, Interface, JoinError, PathMtu, Receivers,
+    Server, StartError, TierPolicy,
 };
 
 fn refused(config: Config) -> StartError {
@@ -33,6 +33,16 @@ fn receivers_on_every_shard_where_the_system_balances() {
     for backend in [Backend::Uring, Backend::Mio] {
         let config = loopback().shards(2).receivers(Receivers::PerShard).backend(backend);
         assert!(Server::bind(config).is_ok(), "{backend}");
+    }
+}
+
+#[test]
+fn multicasts_by_an_interface_that_is_not_there() {
+    let interface = Interface::named("no-such-one").expect("a name");
+    for config in [Config::new(), Config::new().listen(([0, 0, 0, 0], 0).into())] {
+        let error = refused(config.multicast_interface(interface));
+        let StartError::Bind(BindError::ToGroups { source, .. }) = &error else { panic!("{error}") };
+        assert_eq!(*source, JoinError::UnknownInterface(interface));
     }
 }
 

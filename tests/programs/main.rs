@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod addresses_refused;
 mod broadcast;
 mod daemon;
 mod dial_example;

@@ -56,30 +56,32 @@ impl AnswerAddresses {
         if self.last_unicast == Some(ip) {
             return false;
         }
-        let many = self.look_up(ip);
-        if !many {
+        let (many, certain) = self.look_up(ip);
+        if !many && certain {
             self.last_unicast = Some(ip);
         }
         many
     }
 
-    fn look_up(&mut self, ip: IpAddr) -> bool {
-        let IpAddr::V4(v4) = ip else { return ip.is_multicast() || ip.is_unspecified() };
+    /// The answer, and whether it can be relied on from now on: not if the address is unknown and the list is not new.
+    fn look_up(&mut self, ip: IpAddr) -> (bool, bool) {
+        let IpAddr::V4(v4) = ip else { return (ip.is_multicast() || ip.is_unspecified(), true) };
         if v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() {
-            return true;
+            return (true, true);
         }
         if self.unicast.contains(&ip) {
-            return false;
+            return (false, true);
         }
         // It may have come with an interface that is not listed yet.
-        self.refresh();
-        self.broadcasts.contains(&v4)
+        let is_new = self.refresh();
+        (self.broadcasts.contains(&v4), is_new)
     }
 
-    fn refresh(&mut self) {
+    /// Makes the list anew if it is old; whether it did.
+    fn refresh(&mut self) -> bool {
         let now = Instant::now();
         if self.read.is_some_and(|read| now.saturating_duration_since(read) < FRESH) {
-            return;
+            return false;
         }
         self.read = Some(now);
         match local_addresses().and_then(|listed| Ok((listed, broadcast_addresses()?))) {
@@ -91,6 +93,7 @@ impl AnswerAddresses {
             // Broadcasts cannot be told from others then, and the kernel chooses who answers groups.
             Err(error) => tracing::debug!(%error, "this host's addresses cannot be listed"),
         }
+        true
     }
 }
 
@@ -199,5 +202,17 @@ mod tests {
         for one in ["127.0.0.1", "127.0.0.2", "192.0.2.1", "fe80::1", "::1", "127.0.0.1"] {
             assert!(!is_for_many(one), "{one}");
         }
+    }
+
+    #[test]
+    fn what_an_old_list_does_not_know_is_asked_again() {
+        let mut addresses = AnswerAddresses::default();
+        // Of a reserved network (240.0.0.0/4), which no host has yet.
+        let later = Ipv4Addr::new(250, 0, 2, 255);
+        addresses.refresh();
+        assert!(!addresses.is_for_many(later.into()));
+        // The interface comes up; the list is made anew in time.
+        addresses.broadcasts.insert(later);
+        assert!(addresses.is_for_many(later.into()));
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn change(
     if joins && all(socket, false).is_err() {
         // Other sockets would hear what this one joins: each datagram several times.
         return Err(JoinError::Unsupported {
-            what: "a group that only those hear who joined it (Linux 4.20)",
+            what: "a group that only those hear who joined it",
+            remedy: "it takes Linux 4.20",
         });
     }
     let outcome = match (membership.source().map(portless), joins) {

@@ -37,7 +37,12 @@ pub(super) fn change(
             let change = if joins { Socket::join_multicast_v6 } else { Socket::leave_multicast_v6 };
             change(socket, &group, index)
         }
-        _ => return Err(JoinError::Unsupported { what: "an IPv6 group for one source" }),
+        _ => {
+            return Err(JoinError::Unsupported {
+                what: "an IPv6 group for one source",
+                remedy: "join it for any source and drop what others send",
+            });
+        }
     };
     outcome.map_err(|error| meaning(&error, membership, joins))
 }
@@ -62,11 +67,22 @@ fn change_source(
     _: &Ipv4Addr,
     _: bool,
 ) -> Result<io::Result<()>, JoinError> {
-    Err(JoinError::Unsupported { what: "a group for one source" })
+    Err(JoinError::Unsupported {
+        what: "a group for one source",
+        remedy: "join it for any source and drop what others send",
+    })
 }
 
-/// Nothing to do: sockets hear what they have joined themselves.
-pub(crate) fn hear_own_groups_only(_: &Socket, _ipv6: bool) {}
+/// Sockets hear what they have joined themselves. On FreeBSD an IPv6 one does only once it has options for groups
+/// (`imo != NULL` in `udp6_input`, sys/netinet6/udp6_usrreq.c), so one is set, to what it is by default.
+pub(crate) fn hear_own_groups_only(socket: &Socket, ipv6: bool) {
+    if ipv6
+        && cfg!(target_os = "freebsd")
+        && let Err(error) = socket.set_multicast_hops_v6(1)
+    {
+        tracing::debug!(%error, "a socket may hear groups that other shards have joined");
+    }
+}
 
 pub(super) fn set_interface_v4(socket: &Socket, index: u32) -> io::Result<()> {
     let address = address_of(index).ok_or(io::ErrorKind::AddrNotAvailable)?;

@@ -85,9 +85,10 @@ impl Os {
                 Beside::IfFirst,
                 "specific sockets rank above the wildcard's, and among equals the first created wins",
             ),
-            FreeBsd | OpenBsd | NetBsd | MacOs => {
-                fact(Beside::Refused, "the port of a wildcard socket is in use for every address")
-            }
+            FreeBsd | OpenBsd | NetBsd | MacOs => fact(
+                Beside::Refused,
+                "the port of a wildcard socket is in use for every address, unless both share it",
+            ),
             Other => fact(Beside::Refused, "the system is not known to tell the two apart"),
         }
     }
@@ -146,8 +147,9 @@ impl Os {
             Linux => fact(true, "a socket beside the listeners' port group, with io_uring"),
             FreeBsd | OpenBsd | NetBsd => fact(
                 false,
-                "a second socket cannot be bound to the very address of a listener, and one bound to the wildcard has \
-                 its local address chosen by route",
+                "a second socket cannot be bound to the very address of a listener, one bound to the wildcard has its \
+                 local address chosen by route, and beside wildcard listeners alone there is none: one rule for all \
+                 systems but Linux",
             ),
             MacOs => fact(
                 false,

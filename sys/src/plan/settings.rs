@@ -48,6 +48,10 @@ impl Os {
         if asked.ecn {
             refuse("ecn", yes(), self.ecn(ipv6), "leave it off, or listen on IPv6 if that reports it")?;
         }
+        if !asked.to_many.looped {
+            let remedy = "leave it on, and drop what this host's own addresses send to groups";
+            refuse("multicast_loop", "false".to_owned(), self.loop_is_the_senders(), remedy)?;
+        }
         let mode = asked.path_mtu;
         let (kept, remedy) = match mode {
             PathMtu::System => return Ok(()),
@@ -88,6 +92,20 @@ impl Os {
             ));
         }
         lines
+    }
+
+    /// Whether the sending socket decides if its own host hears what it sends to groups.
+    pub(super) const fn loop_is_the_senders(self) -> Fact<bool> {
+        match self {
+            Self::Windows => Fact {
+                is: false,
+                because: "IP_MULTICAST_LOOP is there for the receiving socket to decide what it hears of its own host",
+            },
+            _ => Fact {
+                is: true,
+                because: "IP_MULTICAST_LOOP and IPV6_MULTICAST_LOOP are the sending socket's",
+            },
+        }
     }
 
     /// Whether only what the interface itself cannot carry fails.

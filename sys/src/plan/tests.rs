@@ -196,6 +196,7 @@ fn granted(os: Os, options: &SocketOptions) -> [bool; 2] {
 fn what_is_asked_for_in_vain_is_refused() {
     let times = asked(|o| o.receive_timestamps = true);
     let marks = asked(|o| o.ecn = true);
+    let no_loop = asked(|o| o.to_many.looped = false);
     let [refuse, probe, fragment] =
         [PathMtu::Refuse, PathMtu::Probe, PathMtu::Fragment].map(|mode| asked(|o| o.path_mtu = mode));
     for os in Os::ALL {
@@ -208,6 +209,7 @@ fn what_is_asked_for_in_vain_is_refused() {
             _ => [true, true],
         };
         assert_eq!(granted(os, &marks), expected, "{os}: marks");
+        assert_eq!(granted(os, &no_loop), [os != Os::Windows; 2], "{os}: loop");
         let probes = if os == Os::Windows { [false, false] } else { expected };
         assert_eq!(granted(os, &probe), probes, "{os}: probe");
         assert_eq!(granted(os, &refuse), [linux; 2], "{os}: refuse");

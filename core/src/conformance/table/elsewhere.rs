@@ -152,6 +152,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "one shard receives for all: each flow has its shard, and nothing is lost or counted twice on the way",
     ),
     elsewhere(
+        MIO,
+        "tests/programs/addresses_refused.rs",
+        "where this host's addresses cannot be listed, a server that may get broadcasts says so",
+    ),
+    elsewhere(
         REAL,
         "tests/programs/broadcast.rs",
         "broadcasts are heard once, and sent only where that is allowed",
