@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use quinn_udp::UdpSocketState;
-use shardgram_sys::socket::{keeping_path_mtu, set_receive_ecn, set_receive_timestamps, set_receive_trains};
+use shardgram_sys::socket::{keeping_options, set_receive_ecn, set_receive_timestamps, set_receive_trains};
 use shardgram_sys::{Sharing, SocketOptions, errno};
 
 /// What is told once a socket where quinn-udp cannot be used.
@@ -113,9 +113,9 @@ pub(crate) fn are_steered(listeners: &[Listener]) -> bool {
 
 /// Sets what quinn-udp needs on a socket. `None` where the system lacks something that it cannot do without.
 ///
-/// It makes the socket non-blocking and turns on, where the system has them: congestion bits, packet info, UDP_GRO and
-/// timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose long datagrams should
-/// arrive as they do with the other driver. What is not wanted is taken back.
+/// It makes the socket non-blocking and turns on, where the system has them: congestion bits and packet info. It also
+/// forbids fragmentation, which is right for QUIC and wrong for a server whose long datagrams should arrive as they do
+/// with the other driver; where the system lets it be taken back, it is ([`keeping_options`]).
 ///
 /// # Errors
 /// The system's; also what it lacks where marks or times were asked for, which cannot be had then.
@@ -124,7 +124,7 @@ pub(crate) fn take_over(
     options: &SocketOptions,
 ) -> io::Result<Option<Arc<UdpSocketState>>> {
     let bound_to = socket.local_addr()?;
-    let state = match keeping_path_mtu(socket, || UdpSocketState::new(socket.into())) {
+    let state = match keeping_options(socket, |socket| UdpSocketState::new(socket.into())) {
         Ok(state) => Some(Arc::new(state)),
         Err(error) if is_lacking(&error) && !(options.ecn || options.receive_timestamps) => {
             tracing::warn!(%error, %bound_to, "{WITHOUT_CONTROL}");
@@ -135,9 +135,8 @@ pub(crate) fn take_over(
     };
     set_receive_ecn(socket, bound_to.is_ipv6(), options.ecn)?;
     set_receive_timestamps(socket, options.receive_timestamps)?;
-    if !options.receive_trains {
-        set_receive_trains(socket, false)?;
-    }
+    // Without quinn-udp nobody would say how long a train's datagrams are.
+    set_receive_trains(socket, options.receive_trains && state.is_some())?;
     Ok(state)
 }
 

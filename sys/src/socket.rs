@@ -22,7 +22,7 @@ use crate::multicast::{self, SendToMany};
 use crate::{BindError, winsock};
 
 pub use platform::{
-    drop_count, keeping_path_mtu, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
+    drop_count, keeping_options, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
     set_receive_trains,
 };
 #[cfg(target_os = "linux")]

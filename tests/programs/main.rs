@@ -37,6 +37,7 @@ mod send_credit;
 mod shutdown_under_load;
 mod source_address;
 mod steering_refused;
+mod trains_at_the_start;
 mod unprivileged;
 mod unsupported_flags;
 mod uring_refused;

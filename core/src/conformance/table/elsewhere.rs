@@ -248,6 +248,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
     ),
     elsewhere(
+        MIO,
+        "tests/programs/trains_at_the_start.rs",
+        "trains that come while a server starts which is to receive none come as their datagrams",
+    ),
+    elsewhere(
         REAL,
         "tests/programs/unprivileged.rs",
         "an ordinary user may serve; a privileged port is refused with the remedy",
