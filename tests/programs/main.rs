@@ -12,6 +12,7 @@
 mod common;
 
 mod broadcast;
+mod control_refused;
 mod daemon;
 mod dial_example;
 mod dialing;

@@ -203,7 +203,11 @@ pub fn keeping_options<T>(
 }
 
 /// A socket to try options out on: of this family, bound to nothing.
-fn stand_in(ipv6: bool) -> io::Result<UdpSocket> {
+///
+/// # Errors
+///
+/// The system has no such family, or no descriptor left.
+pub fn stand_in(ipv6: bool) -> io::Result<UdpSocket> {
     let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     if ipv6 {

@@ -5,7 +5,7 @@
 //! and on macOS keeping to an interface.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
@@ -129,4 +129,14 @@ pub fn keeping_options<T>(
     call: impl FnOnce(&UdpSocket) -> io::Result<T>,
 ) -> io::Result<T> {
     winsock::keeping_path_mtu(socket, || call(socket))
+}
+
+/// A socket to try options out on, of this family. It is bound, to a free port that nobody else reaches: Windows says
+/// nothing of one that is not.
+///
+/// # Errors
+///
+/// The system has no such family, no descriptor, or no port left.
+pub fn stand_in(ipv6: bool) -> io::Result<UdpSocket> {
+    if ipv6 { UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) } else { UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) }
 }

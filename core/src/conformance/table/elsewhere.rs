@@ -166,6 +166,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/behaviours/groups.rs",
         "what is sent to a group or a broadcast address is heard once, by the shard that owns its sender, or by all",
     ),
+    elsewhere(
+        MIO,
+        "tests/programs/control_refused.rs",
+        "where control messages are refused nothing is claimed that takes them, and what was asked for is an error at bind",
+    ),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(
         URING,
