@@ -112,8 +112,12 @@ impl Server {
             ..SocketOptions::default()
         };
         let receives_trains = choice.backend != Backend::Mio || shardgram_fallback::receives_trains(&options);
-        options.receive_trains = config.uses_trains() && receives_trains;
+        let has_control = choice.backend != Backend::Mio || has_control(config.listen_addrs());
+        options.receive_trains = config.uses_trains() && receives_trains && has_control;
         check_options(config.listen_addrs(), &options)?;
+        if !has_control {
+            Os::HERE.check_without_control(&options)?;
+        }
         let cap = match choice.backend {
             backend if serves_local_addresses(backend) => config.local_address_capacity(),
             _ => 0,
@@ -132,6 +136,9 @@ impl Server {
         };
         if server.config.uses_trains() && !receives_trains {
             server.warnings.push(NO_TRAINS_IN.to_owned());
+        }
+        if !has_control {
+            server.warnings.push(NO_CONTROL.to_owned());
         }
         server.look_ahead()?;
         server.bind_listeners()?;
@@ -424,6 +431,21 @@ fn to_many(config: &Config) -> SendToMany {
 /// What is told where trains are on by default and cannot be received.
 const NO_TRAINS_IN: &str = "trains are sent and not received: over mio ecn and receive_timestamps leave no room for \
                             what says how long their datagrams are; turn one of the two off";
+
+/// What is told where what is received says nothing beside its payload.
+const NO_CONTROL: &str = "over mio datagrams come one by one here and a wildcard answers from the address that routing \
+                          chooses: a socket option for packet info is refused, as by a sandbox; have it allowed \
+                          (IP_PKTINFO and IPV6_RECVPKTINFO on Linux)";
+
+/// Whether listeners of the mio driver can say more of a datagram than its payload; without any, whether endpoints of
+/// one family can.
+fn has_control(listen: &[SocketAddr]) -> bool {
+    let mut families = [false, true].into_iter().filter(|ipv6| listen.iter().any(|at| at.is_ipv6() == *ipv6));
+    match listen {
+        [] => [false, true].into_iter().any(shardgram_fallback::has_control),
+        _ => families.all(shardgram_fallback::has_control),
+    }
+}
 
 /// Whether this system can do what sockets are to be opened with, for the families listened on; without listeners for
 /// one of them, which endpoints may have.

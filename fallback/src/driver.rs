@@ -76,7 +76,10 @@ impl MioDriver {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let sharing = crate::listener::sharing(&listeners);
-        let mut able = Os::HERE.able(sharing);
+        let mut able = match crate::listener::have_control(&listeners) {
+            true => Os::HERE.able(sharing),
+            false => Os::HERE.able_without_control(sharing),
+        };
         if !crate::listener::are_steered(&listeners) {
             // A sandbox may refuse the program, and then the kernel chooses among the listeners.
             able.retain(|capability| *capability != Capability::SteeredListeners);

@@ -22,8 +22,8 @@
 //!
 //! Listeners come bound ([`shardgram_sys::ListenerGroup`]), with
 //! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) as the driver is to have it: turned on after
-//! the bind, the kernel might merge datagrams before its steering program has run. [`receives_trains`] says when it is
-//! to be off.
+//! the bind, the kernel might merge datagrams before its steering program has run. [`receives_trains`] and [`has_control`] say
+//! when it is to be off.
 
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,7 @@ mod sockets;
 mod wake;
 
 pub use driver::MioDriver;
-pub use listener::Listener;
+pub use listener::{Listener, has_control};
 pub use wake::Fleet;
 
 /// Whether sockets with these options may receive trains: not where congestion bits and times are both asked for, since

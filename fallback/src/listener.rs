@@ -5,12 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use quinn_udp::UdpSocketState;
-use shardgram_sys::socket::{keeping_path_mtu, set_receive_ecn, set_receive_timestamps, set_receive_trains};
+use shardgram_sys::socket::{
+    keeping_options, set_receive_ecn, set_receive_timestamps, set_receive_trains, stand_in,
+};
 use shardgram_sys::{Sharing, SocketOptions, errno};
-
-/// What is told once a socket where quinn-udp cannot be used.
-const WITHOUT_CONTROL: &str = "this system lacks control messages: a wildcard answers from the address that routing \
-                               chooses, and there are no congestion bits";
 
 /// The socket of an address that is listened on, as one shard has it: to receive and send, or to send only.
 ///
@@ -106,6 +104,35 @@ pub(crate) fn sharing(listeners: &[Listener]) -> Sharing {
     if own { Sharing::PerShard } else { Sharing::OneReceiver }
 }
 
+/// Whether what comes by these can say more than its payload; without any, whether it could by an endpoint.
+pub(crate) fn have_control(listeners: &[Listener]) -> bool {
+    if listeners.is_empty() {
+        return has_control(false) && has_control(true);
+    }
+    listeners.iter().all(|listener| listener.state.is_some())
+}
+
+/// Whether sockets of a family can have the control messages that say more of a datagram than its payload, found out with
+/// one that does not stay. Where not, since a sandbox or a compatibility layer refuses an option that quinn-udp cannot do
+/// without, datagrams come one by one, without congestion bits and times, and a wildcard answers from the address that
+/// routing chooses. [`SocketOptions::receive_trains`] is to be off then.
+///
+/// ```
+/// let told = if shardgram_fallback::has_control(false) { "sent to, marks" } else { "nothing" };
+/// println!("of a datagram over IPv4 is told: {told}");
+/// ```
+#[must_use]
+pub fn has_control(ipv6: bool) -> bool {
+    match stand_in(ipv6).and_then(|socket| UdpSocketState::new((&socket).into())) {
+        Err(error) if is_lacking(&error) => {
+            tracing::debug!(%error, ipv6, "no control messages");
+            false
+        }
+        // What else fails, as for a family that is not there, fails the sockets too.
+        _ => true,
+    }
+}
+
 /// Whether each shard gets what it owns by these.
 pub(crate) fn are_steered(listeners: &[Listener]) -> bool {
     listeners.iter().all(|listener| listener.steered)
@@ -113,9 +140,9 @@ pub(crate) fn are_steered(listeners: &[Listener]) -> bool {
 
 /// Sets what quinn-udp needs on a socket. `None` where the system lacks something that it cannot do without.
 ///
-/// It makes the socket non-blocking and turns on, where the system has them: congestion bits, packet info, UDP_GRO and
-/// timestamps. It also forbids fragmentation, which is right for QUIC and wrong for a server whose long datagrams should
-/// arrive as they do with the other driver. What is not wanted is taken back.
+/// It makes the socket non-blocking and turns on, where the system has them: congestion bits and packet info. It also
+/// forbids fragmentation, which is right for QUIC and wrong for a server whose long datagrams should arrive as they do
+/// with the other driver; where the system lets it be taken back, it is ([`keeping_options`]).
 ///
 /// # Errors
 /// The system's; also what it lacks where marks or times were asked for, which cannot be had then.
@@ -124,10 +151,10 @@ pub(crate) fn take_over(
     options: &SocketOptions,
 ) -> io::Result<Option<Arc<UdpSocketState>>> {
     let bound_to = socket.local_addr()?;
-    let state = match keeping_path_mtu(socket, || UdpSocketState::new(socket.into())) {
+    let state = match keeping_options(socket, |socket| UdpSocketState::new(socket.into())) {
         Ok(state) => Some(Arc::new(state)),
         Err(error) if is_lacking(&error) && !(options.ecn || options.receive_timestamps) => {
-            tracing::warn!(%error, %bound_to, "{WITHOUT_CONTROL}");
+            tracing::debug!(%error, %bound_to, "a socket without control messages");
             socket.set_nonblocking(true)?;
             None
         }
@@ -135,9 +162,8 @@ pub(crate) fn take_over(
     };
     set_receive_ecn(socket, bound_to.is_ipv6(), options.ecn)?;
     set_receive_timestamps(socket, options.receive_timestamps)?;
-    if !options.receive_trains {
-        set_receive_trains(socket, false)?;
-    }
+    // Without quinn-udp nobody would say how long a train's datagrams are.
+    set_receive_trains(socket, options.receive_trains && state.is_some())?;
     Ok(state)
 }
 

@@ -23,8 +23,7 @@ use crate::listener::Listener;
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) io: mio::net::UdpSocket,
-    /// None where the system lacks something that quinn-udp cannot do without: then datagrams come and go
-    /// one by one, without congestion bits, and none says which address it was sent to.
+    /// None where the system lacks something that quinn-udp cannot do without ([`crate::has_control`]).
     pub(crate) state: Option<Arc<UdpSocketState>>,
     pub(crate) id: SocketId,
     /// Not where another shard receives for this one: then it is watched for room only, and never looked into.

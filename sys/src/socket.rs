@@ -22,8 +22,8 @@ use crate::multicast::{self, SendToMany};
 use crate::{BindError, winsock};
 
 pub use platform::{
-    drop_count, keeping_path_mtu, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
-    set_receive_trains,
+    drop_count, keeping_options, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
+    set_receive_trains, stand_in,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use platform::{set_receive_buffer_unread, set_send_buffer_unread};

@@ -1,4 +1,4 @@
-//! Path-MTU handling is set, outlasts a call that changes it, and a connected socket knows its path's MTU.
+//! Path-MTU handling is set, and a connected socket knows its path's MTU.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -7,34 +7,9 @@ use std::net::UdpSocket;
 
 use shardgram_core::PathMtu;
 use shardgram_sys::accept::{connected, path_mtu};
-use shardgram_sys::socket::{keeping_path_mtu, set_path_mtu};
+use shardgram_sys::socket::set_path_mtu;
 use shardgram_sys::{SocketOptions, accept_support};
 use support::accept::{address, client, enter_network_with_a_cable, ip, listen, loopbacks};
-
-#[test]
-fn a_call_that_sets_probe_mode_changes_nothing() {
-    let modes = [
-        ("127.0.0.1:0", libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
-        ("[::1]:0", libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
-        ("[::1]:0", libc::SOL_IPV6, libc::IPV6_DONTFRAG, 1),
-    ];
-    for (address, level, name, probing) in modes.into_iter().filter(|mode| support::here(mode.0)) {
-        let socket = UdpSocket::bind(address).expect(address);
-        let fresh = support::int_option(&socket, level, name).expect("option");
-        assert_ne!(fresh, probing);
-        keeping_path_mtu(&socket, || {
-            support::set_option(&socket, level, name, &probing.to_ne_bytes())?;
-            assert_eq!(support::int_option(&socket, level, name)?, probing);
-            Ok(())
-        })
-        .expect("kept");
-        assert_eq!(
-            support::int_option(&socket, level, name).expect("option"),
-            fresh,
-            "{address} option {name}"
-        );
-    }
-}
 
 #[test]
 fn each_mode_is_set_by_family() {

@@ -13,6 +13,7 @@ mod common;
 
 mod addresses_refused;
 mod broadcast;
+mod control_refused;
 mod daemon;
 mod dial_example;
 mod dialing;
@@ -38,6 +39,7 @@ mod send_credit;
 mod shutdown_under_load;
 mod source_address;
 mod steering_refused;
+mod trains_at_the_start;
 mod unprivileged;
 mod unsupported_flags;
 mod uring_refused;

@@ -36,4 +36,25 @@ impl Os {
         ];
         all.into_iter().filter_map(|(capability, able)| able.then_some(capability)).collect()
     }
+
+    /// As [`Os::able`], where a sandbox or a compatibility layer refuses what quinn-udp needs: what comes says nothing
+    /// beside its payload.
+    ///
+    /// ```
+    /// use shardgram_core::Capability;
+    /// use shardgram_sys::plan::{Os, Sharing};
+    /// let able = Os::Windows.able_without_control(Sharing::OneReceiver);
+    /// assert!(able.contains(&Capability::Backlog) && !able.contains(&Capability::EcnIn));
+    /// ```
+    #[must_use]
+    pub fn able_without_control(self, sharing: Sharing) -> Vec<Capability> {
+        let mut able = self.able(sharing);
+        able.retain(|capability| match capability {
+            TrainsIn | EcnIn | Timestamps => false,
+            // Where trains leave, the driver writes control messages itself.
+            EcnOut => self.trains_out().is,
+            _ => true,
+        });
+        able
+    }
 }

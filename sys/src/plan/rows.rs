@@ -312,7 +312,7 @@ impl Os {
     #[must_use]
     pub const fn may_fragment(self, ipv6: bool) -> Fact<bool> {
         match self {
-            Linux => fact(true, "IP_MTU_DISCOVER is set back to what it was"),
+            Linux => fact(true, "quinn-udp, which forbids it, is given another socket"),
             Windows => fact(true, "IP_DONTFRAGMENT and IPV6_DONTFRAG are set back to what they were"),
             OpenBsd | NetBsd if !ipv6 => fact(true, "IPv4 sockets have no option that forbids it"),
             _ => fact(false, "quinn-udp forbids fragmentation when it takes a socket over"),

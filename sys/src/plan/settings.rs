@@ -64,6 +64,32 @@ impl Os {
         refuse("path_mtu", mode.to_string(), kept, remedy)
     }
 
+    /// As [`Os::check`], where a sandbox or a compatibility layer refuses the socket options by which what is received says
+    /// more than its payload, and a driver has no other way.
+    ///
+    /// # Errors
+    /// The first setting that was asked for in vain.
+    ///
+    /// ```
+    /// use shardgram_sys::plan::Os;
+    /// use shardgram_sys::SocketOptions;
+    /// let asked = SocketOptions { ecn: true, ..SocketOptions::default() };
+    /// assert_eq!(Os::Linux.check_without_control(&asked).unwrap_err().setting, "ecn");
+    /// ```
+    pub fn check_without_control(self, asked: &SocketOptions) -> Result<(), Unsupported> {
+        let settings = [("receive_timestamps", asked.receive_timestamps), ("ecn", asked.ecn)];
+        match settings.into_iter().find(|(_, asked)| *asked) {
+            None => Ok(()),
+            Some((setting, _)) => Err(Unsupported {
+                setting,
+                value: "true".to_owned(),
+                os: self,
+                because: "a socket option for packet info is refused here, as by a sandbox",
+                remedy: "leave it off, or have the option allowed (IP_PKTINFO and IPV6_RECVPKTINFO on Linux)",
+            }),
+        }
+    }
+
     /// What a default asks for and the system does otherwise, in a line each; the family is that of an address listened
     /// on, and `wildcard` says whether it is every address.
     ///

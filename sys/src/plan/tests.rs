@@ -243,3 +243,30 @@ fn this_system_is_one_of_them() {
     assert_eq!(Os::HERE == Os::Linux, cfg!(target_os = "linux"));
     assert!(Os::ALL.contains(&Os::HERE));
 }
+
+#[test]
+fn without_control_messages_nothing_is_promised_that_takes_them() {
+    use shardgram_core::Capability::{EcnIn, EcnOut, Timestamps, TrainsIn};
+
+    for os in Os::ALL {
+        assert_eq!(os.check_without_control(&SocketOptions::default()), Ok(()), "{os}");
+        let ecn = SocketOptions { ecn: true, ..SocketOptions::default() };
+        let times = SocketOptions { receive_timestamps: true, ..SocketOptions::default() };
+        for (asked, setting) in [(ecn, "ecn"), (times, "receive_timestamps")] {
+            let error = os.check_without_control(&asked).expect_err(setting);
+            assert_eq!((error.setting, error.os), (setting, os));
+            assert!(error.to_string().starts_with(&format!("{setting}=true was asked for")), "{error}");
+        }
+        for sharing in [Sharing::PerShard, Sharing::OneReceiver] {
+            let (able, without) = (os.able(sharing), os.able_without_control(sharing));
+            let lost: Vec<_> = able.iter().filter(|one| !without.contains(one)).collect();
+            assert!(without.iter().all(|one| able.contains(one)), "{os}");
+            assert!(
+                lost.iter().all(|one| [TrainsIn, EcnOut, EcnIn, Timestamps].contains(one)),
+                "{os}: {lost:?}"
+            );
+            assert!(![TrainsIn, EcnIn, Timestamps].iter().any(|one| without.contains(one)), "{os}");
+            assert_eq!(without.contains(&EcnOut), os == Os::Linux, "{os}: written by the driver itself");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::c_int;
 use shardgram_core::{Interface, PathMtu};
-use socket2::Socket;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::interfaces::index_of;
 use crate::sockopt;
@@ -101,7 +101,7 @@ pub(super) fn bind_to_interface(socket: &Socket, _ipv6: bool, interface: Interfa
 /// # Errors
 ///
 /// `ENOPROTOOPT` if `ipv6` is not the socket's family.
-pub fn set_packet_info(socket: &Socket, ipv6: bool) -> io::Result<()> {
+pub fn set_packet_info(socket: &impl AsFd, ipv6: bool) -> io::Result<()> {
     if ipv6 {
         sockopt::set_int(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)
     } else {
@@ -178,30 +178,43 @@ pub fn set_path_mtu(socket: &impl AsFd, ipv6: bool, mode: PathMtu) -> io::Result
     sockopt::set_int(socket.as_fd(), level, name, value)
 }
 
-/// Keeps path-MTU handling as it is over a call that changes it, such as that of quinn-udp.
+/// Has a library set up what it needs of a socket, and keeps the socket's options as its owner has them.
 ///
-/// quinn-udp sets probe mode (`IP_MTU_DISCOVER` in `ip(7)`, `IPV6_MTU_DISCOVER` and `IPV6_DONTFRAG` in `ipv6(7)`
-/// and RFC 3542 section 11.2), in which the kernel never fragments and ignores what it learned about a
-/// path: right for QUIC, which probes itself, and wrong for a server whose datagrams should simply arrive.
+/// quinn-udp turns UDP_GRO and timestamps on and sets probe mode (`IP_MTU_DISCOVER` in `ip(7)`, `IPV6_MTU_DISCOVER` and
+/// `IPV6_DONTFRAG` in `ipv6(7)` and RFC 3542 section 11.2), in which the kernel never fragments and ignores what it
+/// learned about a path: right for QUIC, which probes itself, and wrong for a server whose datagrams should simply
+/// arrive. Nor may UDP_GRO be on for a moment where it is to be off: a train that comes meanwhile is received as one
+/// datagram later, since its segment size is told only while the option is on (`udp_recvmsg` in net/ipv4/udp.c). So the
+/// call gets another socket of the family, and what it needs beside options of the owner's is set here: the socket does
+/// not block, and has packet info.
 ///
 /// # Errors
 ///
-/// Those of the call, of reading the socket's name and of reading and setting the options.
-pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    const V4: &[(c_int, c_int)] = &[(libc::SOL_IP, libc::IP_MTU_DISCOVER)];
-    const V6: &[(c_int, c_int)] =
-        &[(libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER), (libc::SOL_IPV6, libc::IPV6_DONTFRAG)];
-    let options = if socket.local_addr()?.is_ipv6() { V6 } else { V4 };
-    let read = |&(level, name): &(c_int, c_int)| -> io::Result<c_int> {
-        let [value] = sockopt::get_words::<1>(socket.as_fd(), level, name)?;
-        Ok(value.cast_signed())
-    };
-    let before: Vec<c_int> = options.iter().map(read).collect::<io::Result<_>>()?;
-    let result = call();
-    for (&(level, name), value) in options.iter().zip(before) {
-        sockopt::set_int(socket.as_fd(), level, name, value)?;
+/// Those of the call, of making the other socket, of reading the socket's name and of setting the options.
+pub fn keeping_options<T>(
+    socket: &UdpSocket,
+    call: impl FnOnce(&UdpSocket) -> io::Result<T>,
+) -> io::Result<T> {
+    let ipv6 = socket.local_addr()?.is_ipv6();
+    let result = call(&stand_in(ipv6)?)?;
+    socket.set_nonblocking(true)?;
+    set_packet_info(socket, ipv6)?;
+    Ok(result)
+}
+
+/// A socket to try options out on: of this family, bound to nothing.
+///
+/// # Errors
+///
+/// The system has no such family, or no descriptor left.
+pub fn stand_in(ipv6: bool) -> io::Result<UdpSocket> {
+    let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if ipv6 {
+        // As every socket of a server.
+        socket.set_only_v6(true)?;
     }
-    result
+    Ok(socket.into())
 }
 
 /// The byte that a socket writes into the headers of what it sends: DSCP and congestion bits (`IP_TOS` in

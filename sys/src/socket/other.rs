@@ -5,7 +5,7 @@
 //! and on macOS keeping to an interface.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
@@ -69,7 +69,7 @@ pub(super) fn bind_to_interface(_socket: &Socket, _ipv6: bool, _interface: Inter
 /// # Errors
 ///
 /// None.
-pub fn set_packet_info(_socket: &Socket, _ipv6: bool) -> io::Result<()> {
+pub fn set_packet_info<S>(_socket: &S, _ipv6: bool) -> io::Result<()> {
     Ok(())
 }
 
@@ -118,12 +118,25 @@ pub fn set_path_mtu<S>(_socket: &S, _ipv6: bool, _mode: PathMtu) -> io::Result<(
     Ok(())
 }
 
-/// Keeps path-MTU handling as it is over a call that changes it, such as that of quinn-udp, on Windows. Elsewhere what
-/// quinn-udp sets is left alone: it forbids fragmentation.
+/// Has a library, quinn-udp, set up what it needs of a socket. Path-MTU handling is kept as it is on Windows; elsewhere
+/// what quinn-udp sets is left alone: it forbids fragmentation.
 ///
 /// # Errors
 ///
 /// Those of the call; on Windows also of reading the socket's name and of setting the option.
-pub fn keeping_path_mtu<T>(socket: &UdpSocket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    winsock::keeping_path_mtu(socket, call)
+pub fn keeping_options<T>(
+    socket: &UdpSocket,
+    call: impl FnOnce(&UdpSocket) -> io::Result<T>,
+) -> io::Result<T> {
+    winsock::keeping_path_mtu(socket, || call(socket))
+}
+
+/// A socket to try options out on, of this family. It is bound, to a free port that nobody else reaches: Windows says
+/// nothing of one that is not.
+///
+/// # Errors
+///
+/// The system has no such family, no descriptor, or no port left.
+pub fn stand_in(ipv6: bool) -> io::Result<UdpSocket> {
+    if ipv6 { UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) } else { UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) }
 }

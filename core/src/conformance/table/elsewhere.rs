@@ -176,6 +176,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "tests/behaviours/groups.rs",
         "what is sent to a group or a broadcast address is heard once, by the shard that owns its sender, or by all",
     ),
+    elsewhere(
+        MIO,
+        "tests/programs/control_refused.rs",
+        "where control messages are refused nothing is claimed that takes them, and what was asked for is an error at bind",
+    ),
     elsewhere(REAL, "tests/programs/daemon.rs", "a program may fork between binding and serving"),
     elsewhere(
         URING,
@@ -256,6 +261,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/programs/steering_refused.rs",
         "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
+    ),
+    elsewhere(
+        MIO,
+        "tests/programs/trains_at_the_start.rs",
+        "trains that come while a server starts which is to receive none come as their datagrams",
     ),
     elsewhere(
         REAL,
