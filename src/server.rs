@@ -7,6 +7,7 @@ use shardgram_core::config::{Hearers, ToGroups};
 use shardgram_core::{Backend, Config, Handler, JoinError, Resolver, ShardInfo};
 use shardgram_sys::interfaces::{index_of, local_addresses};
 use shardgram_sys::plan::Balancing;
+use shardgram_sys::socket::{set_receive_timestamps, stand_in};
 use shardgram_sys::{
     AffinityError, BindError, ListenerGroup, ListenerSocket, Os, SendToMany, Sharing, SocketHook,
     SocketOptions, Steering, Unsupported, affinity, listener_group, multicast,
@@ -112,6 +113,13 @@ impl Server {
             ..SocketOptions::default()
         };
         let receives_trains = choice.backend != Backend::Mio || shardgram_fallback::receives_trains(&options);
+        // The kernel takes times for sockets that asked some moments after the first did, and stops after the last is gone
+        // (net_enable_timestamp in net/core/dev.c). What is tried out next asks and goes: so that the listeners do not
+        // meet that, one asks from here on until they are there.
+        let asks = options.receive_timestamps && choice.backend == Backend::Mio;
+        let _times = asks.then(|| {
+            stand_in(false).and_then(|socket| set_receive_timestamps(&socket, true).map(|()| socket))
+        });
         let has_control = choice.backend != Backend::Mio || has_control(config.listen_addrs());
         options.receive_trains = config.uses_trains() && receives_trains && has_control;
         check_options(config.listen_addrs(), &options)?;
