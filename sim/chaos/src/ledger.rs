@@ -17,6 +17,18 @@ pub(crate) enum From {
     Ip(IpAddr),
     /// Of an endpoint that is bound to the wildcard address of this host.
     Host(usize),
+    /// Of a flood: any port of the addresses that share so many bits with this one.
+    Within(IpAddr, u8),
+}
+
+/// Whether an address shares so many bits with another.
+fn is_within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let all = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, 4),
+        IpAddr::V6(ip) => (ip.to_bits(), 6),
+    };
+    let ((one, family), (other, wanted)) = (all(ip), all(network));
+    family == wanted && (one ^ other).leading_zeros() >= u32::from(bits)
 }
 
 /// A datagram on its way to one address. A payload that is shared has several.
@@ -92,6 +104,8 @@ pub(crate) struct Ledger {
     /// Whether the network keeps the order of datagrams, and whether it never doubles any.
     in_order: bool,
     pub(crate) at_most_once: bool,
+    /// How many datagrams of floods have come to a peer.
+    pub(crate) flooded: u64,
     /// Whether every datagram reaches the shard that owns it.
     well_steered: bool,
 }
@@ -132,6 +146,7 @@ impl Ledger {
             From::Exactly(address) => address == from,
             From::Ip(ip) => ip == from.ip(),
             From::Host(node) => hosts[node].contains(&from.ip()),
+            From::Within(network, bits) => is_within(from.ip(), network, bits),
         };
         let copies = entries.get_mut(&number).map_or(&mut [][..], Vec::as_mut_slice);
         let fits = |e: &Entry| at.is(e.copy.to) && is_from(&e.copy);
@@ -160,6 +175,7 @@ impl Ledger {
             return told(&format!("is marked {ecn:?}"));
         }
         if counts {
+            self.flooded += u64::from(matches!(entry.copy.from, From::Within(..)));
             if entry.arrived > 1 && self.at_most_once && !alike {
                 return told("came twice");
             }

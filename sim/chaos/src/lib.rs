@@ -6,8 +6,10 @@
 
 mod acts;
 mod dice;
+mod floods;
 mod handler;
 mod ledger;
+mod outside;
 mod payload;
 mod plan;
 mod quiet;

@@ -36,6 +36,8 @@ pub enum Part {
     Ends,
     /// Sources that are forged.
     Spoofs,
+    /// Many of them, at a rate.
+    Floods,
     /// Endpoints of handlers.
     Endpoints,
     /// Messages between shards.
@@ -52,13 +54,14 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Faults,
         Self::MisSteering,
         Self::Trains,
         Self::Panics,
         Self::Ends,
         Self::Spoofs,
+        Self::Floods,
         Self::Endpoints,
         Self::Messages,
         Self::Timers,
@@ -188,6 +191,9 @@ pub(crate) enum What {
     Burst,
     Train,
     Spoof,
+    /// Datagrams of many sources that are nobody's, or somebody else's.
+    Flood,
+    EndFloods,
     ToEndpoint,
     Tell,
     Cut,
@@ -474,6 +480,8 @@ fn actions(dice: &mut Dice, faulty: bool, has: &impl Fn(Part) -> bool) -> Vec<Ac
         (What::Burst, 15, true),
         (What::Train, 15, has(Part::Trains)),
         (What::Spoof, 8, has(Part::Spoofs)),
+        (What::Flood, 2, has(Part::Floods)),
+        (What::EndFloods, 2, has(Part::Floods)),
         (What::ToEndpoint, 8, has(Part::Endpoints)),
         (What::Tell, 8, has(Part::Messages)),
         (What::Cut, 1, faulty),

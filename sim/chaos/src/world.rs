@@ -62,6 +62,8 @@ pub(crate) struct Model {
     /// Addresses that clients and handlers may write to.
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) serial: u64,
+    /// How many datagrams of floods were asked for by the simulator.
+    pub(crate) flooded: u64,
     /// How often there was a callback for the same datagram, timer or message.
     pub(crate) keys: BTreeMap<u64, u64>,
 }
