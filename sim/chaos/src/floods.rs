@@ -77,8 +77,12 @@ impl Stage {
     /// a client.
     fn sources(&self, dice: &mut Dice, to: SocketAddr) -> (IpAddr, u8, &'static str) {
         let v4 = to.is_ipv4();
-        let clients: Vec<_> =
-            self.clients.iter().map(|(_, c)| c.ip()).filter(|ip| ip.is_ipv4() == v4).collect();
+        let clients: Vec<_> = self
+            .clients
+            .iter()
+            .map(|(_, c)| self.host_seen_as(c.ip()))
+            .filter(|ip| ip.is_ipv4() == v4)
+            .collect();
         let (few, nobodys): (IpAddr, IpAddr) = if v4 {
             ([10, 66, 0, 0].into(), [198, 18, 0, 0].into())
         } else {

@@ -16,6 +16,7 @@ mod quiet;
 mod reached;
 mod run;
 mod shrink;
+mod translators;
 mod world;
 
 pub use plan::Part;

@@ -27,6 +27,7 @@ impl Stage {
             What::Spoof => self.spoof(&mut dice),
             What::Flood => self.flood(&mut dice),
             What::EndFloods => self.end_floods(),
+            What::Nat => self.nat_forgets(&mut dice),
             What::ToEndpoint => self.foreigners(&mut dice),
             What::Tell => self.tell(&mut dice),
             What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),
@@ -79,8 +80,9 @@ impl Stage {
         for _ in 0..count {
             let number = dice.number();
             let ecn = if dice.one_in(4) { Ecn::Ect0 } else { Ecn::NotEct };
-            self.enter(number, (from, to), len, ecn);
             self.sim.send_marked(key, to, &payload::of(number, len), ecn);
+            let from = self.outside(from, to);
+            self.enter(number, (from, to), len, ecn);
         }
     }
 
@@ -89,13 +91,17 @@ impl Stage {
         let segment = [8, 40, 100, 1_200][dice.below(4) as usize];
         let whole = dice.range(1..=40) as usize;
         let last = dice.range(0..=segment as u64) as usize;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut all) = (Vec::new(), Vec::new());
         for len in std::iter::repeat_n(segment, whole).chain((last > 0).then_some(last)) {
             let number = dice.number();
-            self.enter(number, (from, to), len, Ecn::NotEct);
+            all.push((number, len));
             bytes.extend(payload::of(number, len));
         }
         self.sim.send_train(key, to, &bytes, segment);
+        let from = self.outside(from, to);
+        for (number, len) in all {
+            self.enter(number, (from, to), len, Ecn::NotEct);
+        }
     }
 
     fn spoof(&mut self, dice: &mut Dice) {
@@ -108,7 +114,7 @@ impl Stage {
                     SocketAddr::from(([0xfd00, 66, 0, 0, 0, 0, 0, dice.below(4) as u16], port))
                 }
             };
-            let victim = dice.pick(&self.clients).map(|(_, address)| *address);
+            let victim = dice.pick(&self.clients).and_then(|(_, address)| self.seen_as(*address));
             let from = victim.filter(|v| v.is_ipv4() == to.is_ipv4() && dice.one_in(3)).unwrap_or(forged);
             let (number, len) = (dice.number(), Self::length(dice));
             self.port_zero += u64::from(from.port() == 0);
@@ -129,8 +135,9 @@ impl Stage {
         let Some((key, from)) = dice.pick(&clients).map(|client| **client) else { return };
         for _ in 0..dice.range(1..=5) {
             let (number, len) = (dice.number(), Self::length(dice));
-            self.enter(number, (from, to), len, Ecn::NotEct);
             self.sim.send(key, to, &payload::of(number, len));
+            let from = self.outside(from, to);
+            self.enter(number, (from, to), len, Ecn::NotEct);
         }
     }
 
@@ -149,7 +156,7 @@ impl Stage {
 
     fn cut(&mut self, dice: &mut Dice, yes: bool) {
         let (Some(client), Some(door)) = (dice.pick(&self.clients), dice.pick(&self.doors)) else { return };
-        let (client, door) = (client.1.ip(), door.ip());
+        let (client, door) = (self.host_seen_as(client.1.ip()), door.ip());
         let link = self.scenario.link;
         if yes {
             self.sim.link_between(client, door, link.cut(dice.one_in(2)));
@@ -157,8 +164,9 @@ impl Stage {
         } else {
             for (_, client) in &self.clients {
                 for door in &self.doors {
-                    self.sim.link_between(client.ip(), door.ip(), link);
-                    self.sim.link_between(door.ip(), client.ip(), link);
+                    let client = self.host_seen_as(client.ip());
+                    self.sim.link_between(client, door.ip(), link);
+                    self.sim.link_between(door.ip(), client, link);
                 }
             }
         }
@@ -170,7 +178,8 @@ impl Stage {
         }
         let Some(node) = dice.pick(&self.scenario.nodes) else { return };
         let here = &node.host[dice.below(node.host.len() as u64) as usize..];
-        let there: Vec<_> = self.clients.iter().map(|(_, c)| c.ip()).filter(|_| dice.one_in(2)).collect();
+        let clients = self.clients.iter().map(|(_, client)| self.host_seen_as(client.ip()));
+        let there: Vec<_> = clients.filter(|_| dice.one_in(2)).collect();
         if dice.one_in(2) {
             self.sim.partition(here, &there);
         } else {
@@ -179,7 +188,8 @@ impl Stage {
     }
 
     fn forge_error(&mut self, dice: &mut Dice) {
-        let Some((_, about, to)) = self.flow(dice) else { return };
+        let Some((_, client, to)) = self.flow(dice) else { return };
+        let Some(about) = self.seen_as(client) else { return };
         let errors = [PeerError::Refused, PeerError::Unreachable, PeerError::TooLong { mtu: Some(600) }];
         let error = errors[dice.below(3) as usize];
         self.sim.forge_error(to, about, error);
@@ -224,6 +234,7 @@ fn name_of_action(what: What) -> &'static str {
         What::Spoof => "spoof",
         What::Flood => "flood",
         What::EndFloods => "end of floods",
+        What::Nat => "translator",
         What::ToEndpoint => "to an endpoint",
         What::Tell => "tell",
         What::Cut => "cut",

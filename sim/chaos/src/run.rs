@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shardgram_core::shard_loop::Ending;
 use shardgram_core::{Config, LookupError, Snapshot};
-use shardgram_sim::{NodeId, Sim, SocketKey};
+use shardgram_sim::{NatId, NodeId, Sim, SocketKey};
 
 use crate::dice::Dice;
 use crate::floods::Torrent;
@@ -106,7 +106,11 @@ pub fn run(plan: &Plan, trace: bool) -> Report {
     let lines = stage.sim.lines();
     report.lines = lines[lines.len().saturating_sub(LINES)..].to_vec();
     (report.elapsed, report.log_hash) = (stage.sim.elapsed(), stage.sim.log_hash());
-    report.datagrams = stage.sim.counts().sent;
+    let counts = stage.sim.counts();
+    report.datagrams = counts.sent;
+    if counts.filtered > 0 {
+        report.reached.note("translator", "kept out");
+    }
     for node in &stage.nodes {
         report.reached.counters(&stage.sim.stats(node));
     }
@@ -139,6 +143,7 @@ pub(crate) struct Stage {
     pub(crate) raw_received: u64,
     pub(crate) port_zero: u64,
     pub(crate) floods: Vec<Torrent>,
+    pub(crate) nats: Vec<NatId>,
 }
 
 /// Setting up.
@@ -164,12 +169,13 @@ impl Stage {
             ledger: Ledger::new(&scenario),
             nodes: scenario.nodes.iter().map(model_of).collect(),
             budget: scenario.budget,
-            targets: scenario.clients.clone(),
+            targets: scenario.reachable().collect(),
             serial: 0,
             flooded: 0,
             keys: Default::default(),
         }));
         let clients = scenario.clients.iter().map(|address| (sim.socket(*address), *address)).collect();
+        let nats = scenario.nats.iter().map(|plan| sim.nat(plan.config())).collect();
         let (steps, begun, doors, nodes) = (0, 0, Vec::new(), Vec::new());
         let (raw_sent, raw_received, port_zero, seed) = (0, 0, 0, plan.seed);
         let mut stage = Self {
@@ -186,6 +192,7 @@ impl Stage {
             raw_received,
             port_zero,
             floods: Vec::new(),
+            nats,
         };
         stage.find_doors();
         stage.set_names();
@@ -209,8 +216,11 @@ impl Stage {
     }
 
     fn set_names(&mut self) {
-        let ips = |all: &[SocketAddr]| all.iter().map(|address| address.ip()).collect();
-        let found = [Ok(ips(&self.doors)), Ok(ips(&self.scenario.clients)), Err(LookupError::Temporary)];
+        let found = [
+            Ok(self.doors.iter().map(|door| door.ip()).collect()),
+            Ok(self.scenario.reachable().map(|client| client.ip()).collect()),
+            Err(LookupError::Temporary),
+        ];
         for (name, addresses) in NAMES.into_iter().zip(found) {
             self.sim.name(name, addresses, Duration::from_millis(3));
         }
@@ -294,7 +304,12 @@ impl Stage {
         let end = self.sim.elapsed() + time;
         loop {
             let left = end.saturating_sub(self.sim.elapsed());
-            if !self.sim.step_within(left) || self.sim.elapsed() > end {
+            // What has come by now is read before the clock jumps, since translators forget in time.
+            let at_once = self.sim.step_within(Duration::ZERO);
+            if !at_once {
+                self.read_clients();
+            }
+            if !(at_once || self.sim.step_within(left)) || self.sim.elapsed() > end {
                 return self.look();
             }
             self.steps += 1;
@@ -354,15 +369,20 @@ impl Stage {
         for (key, address) in &self.clients {
             while let Some(received) = self.sim.receive(*key) {
                 self.raw_received += 1;
+                let behind = self.world.borrow().ledger.translators.around(address.ip()).is_some();
+                let at = At::Behind(*address, self.sim.elapsed());
                 let arrived = Arrived {
                     receiver: Receiver::Client,
                     from: received.from,
-                    at: At::Exactly(*address),
+                    at: if behind { at } else { At::Exactly(*address) },
                     bytes: &received.bytes,
                     truncated_from: None,
                     ecn: Some(received.ecn),
                 };
                 let mut model = self.world.borrow_mut();
+                if behind {
+                    model.reached.note("translator", "let in");
+                }
                 if let Err(what) = model.ledger.arrived(&arrived, true) {
                     model.fail(|| what);
                 }
@@ -423,6 +443,11 @@ impl Stage {
             self.quiet_node((index, id), node, now, &mut want);
         }
         self.quiet_floods(&model, &mut want);
+        let translated = !self.nats.is_empty();
+        want(
+            translated || counts.filtered == 0,
+            format!("{} datagrams were kept out by nobody", counts.filtered),
+        );
         let undisturbed = self.scenario.lossless
             && !gave_up
             && total.send_failed() + counts.lost + counts.unclaimed + counts.overflowed == 0;
