@@ -59,9 +59,12 @@ impl<const WHOLE: bool> Chaotic<WHOLE> {
         if !matches!(callback, "on_datagram" | "on_closed") {
             shard.pending = None;
         }
+        let after_closed = std::mem::replace(&mut shard.after_closed, callback == "on_closed");
         if callback != "on_closed" {
             shard.decided = None;
-            shard.asked.clear();
+            if !after_closed {
+                shard.asked.clear();
+            }
         }
         let place = self.place;
         model.expect(!panicked && !ended, || format!("{callback} on {place:?} after a panic or the end"));

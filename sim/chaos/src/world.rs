@@ -238,6 +238,8 @@ pub(crate) struct ShardModel {
     pub(crate) drains: u32,
     /// Ids the callback asked to close that named nobody then.
     pub(crate) asked: Vec<PeerId>,
+    /// The last callback was `on_closed`. What it asked for may be done after the next one.
+    pub(crate) after_closed: bool,
     /// What `accept` has decided, until what it asked to be closed is closed.
     pub(crate) decided: Option<Decided>,
 }
