@@ -766,6 +766,8 @@ impl<H: Ours> Actor<'_, '_, H> {
 
     fn told(&mut self, from: Option<u16>, to: u16, note: Note, taken: bool) {
         self.model.reached.note("tell", if taken { "Ok" } else { "Full" });
+        // Or shards that are woken by each other's messages would go on for ever.
+        self.model.budget = self.model.budget.saturating_sub(1);
         let now = self.cx.io.now();
         self.model.told(self.place.0, (from, to), (note, now), taken);
     }

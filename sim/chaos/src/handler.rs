@@ -59,9 +59,12 @@ impl<const WHOLE: bool> Chaotic<WHOLE> {
         if !matches!(callback, "on_datagram" | "on_closed") {
             shard.pending = None;
         }
+        let after_closed = std::mem::replace(&mut shard.after_closed, callback == "on_closed");
         if callback != "on_closed" {
             shard.decided = None;
-            shard.asked.clear();
+            if !after_closed {
+                shard.asked.clear();
+            }
         }
         let place = self.place;
         model.expect(!panicked && !ended, || format!("{callback} on {place:?} after a panic or the end"));
@@ -456,6 +459,10 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
 
     fn on_closed(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, state: Tag, why: CloseReason) {
         let mut model = self.enter("on_closed");
+        if why != CloseReason::Asked {
+            // It does not come of what `accept` has asked for, so that was over before.
+            model.shard(self.place).decided = None;
+        }
         let now = cx.io.now();
         let name = match why {
             CloseReason::Asked => "Asked",
@@ -532,6 +539,8 @@ impl<const WHOLE: bool> Handler for Chaotic<WHOLE> {
         model.expect(open == is, || format!("{place:?} has {is} peers, and {open} are known"));
         let mut dice = self.dice(&mut model, None);
         if dice.one_in(10) && !model.calm {
+            // Each act may bring about another turn, and this must come to an end.
+            model.budget = model.budget.saturating_sub(1);
             let mut actor = self.actor(&mut model, cx, &dice, 3);
             actor.perform();
             dice = actor.dice.clone();

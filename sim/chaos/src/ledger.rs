@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use shardgram_core::{Ecn, PeerId};
 
 use crate::payload;
 use crate::plan::Scenario;
+use crate::translators::Translators;
 
 /// From which address a datagram has to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +19,18 @@ pub(crate) enum From {
     Ip(IpAddr),
     /// Of an endpoint that is bound to the wildcard address of this host.
     Host(usize),
+    /// Of a flood: any port of the addresses that share so many bits with this one.
+    Within(IpAddr, u8),
+}
+
+/// Whether an address shares so many bits with another.
+fn is_within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let all = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, 4),
+        IpAddr::V6(ip) => (ip.to_bits(), 6),
+    };
+    let ((one, family), (other, wanted)) = (all(ip), all(network));
+    family == wanted && (one ^ other).leading_zeros() >= u32::from(bits)
 }
 
 /// A datagram on its way to one address. A payload that is shared has several.
@@ -39,6 +53,8 @@ struct Entry {
     arrived: u32,
     /// It may have been taken for another one.
     alike: Cell<bool>,
+    /// It was sent to somebody behind a translator who had written to its sender.
+    passes: bool,
 }
 
 /// Who got a datagram.
@@ -67,13 +83,16 @@ pub(crate) enum At<'a> {
     Exactly(SocketAddr),
     /// At an endpoint of this host.
     Host(&'a [IpAddr]),
+    /// At this address behind a translator, and when it was seen there.
+    Behind(SocketAddr, Duration),
 }
 
 impl At<'_> {
-    fn is(&self, to: SocketAddr) -> bool {
+    fn is(&self, to: SocketAddr, from: SocketAddr, translators: &Translators) -> bool {
         match self {
             Self::Exactly(at) => *at == to,
             Self::Host(host) => host.contains(&to.ip()),
+            Self::Behind(inside, now) => translators.lets_in(*inside, to, from, *now),
         }
     }
 }
@@ -89,9 +108,12 @@ pub(crate) struct Ledger {
     /// The addresses of each node.
     hosts: Vec<Vec<IpAddr>>,
     order: u64,
+    pub(crate) translators: Translators,
     /// Whether the network keeps the order of datagrams, and whether it never doubles any.
     in_order: bool,
     pub(crate) at_most_once: bool,
+    /// How many datagrams of floods have come to a peer.
+    pub(crate) flooded: u64,
     /// Whether every datagram reaches the shard that owns it.
     well_steered: bool,
 }
@@ -100,6 +122,7 @@ impl Ledger {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
             hosts: scenario.nodes.iter().map(|node| node.host.clone()).collect(),
+            translators: Translators::new(&scenario.nats),
             in_order: scenario.in_order,
             at_most_once: scenario.at_most_once,
             well_steered: scenario.mis_steer == 0.0 && scenario.stray == 0.0,
@@ -113,8 +136,13 @@ impl Ledger {
             *self.short.entry((copy.to, copy.len)).or_default() += 1;
             return;
         }
-        let entry = Entry { copy, order: self.order, arrived: 0, alike: Cell::new(false) };
+        let passes = self.surely_passes(&copy);
+        let entry = Entry { copy, order: self.order, arrived: 0, alike: Cell::new(false), passes };
         self.entries.entry(number).or_default().push(entry);
+    }
+
+    fn surely_passes(&self, copy: &Copy) -> bool {
+        matches!(copy.from, From::Exactly(from) if self.translators.surely_lets_in(copy.to, from))
     }
 
     /// Judges a datagram that came, and says how many hops it is from where it all began. `counts` is false for a
@@ -127,14 +155,15 @@ impl Ledger {
         }
         // Of a datagram that was cut to less than its number nothing can be told.
         let Some(number) = payload::number_of(bytes) else { return Ok(0) };
-        let Self { entries, hosts, .. } = self;
+        let Self { entries, hosts, translators, .. } = self;
         let is_from = |copy: &Copy| match copy.from {
             From::Exactly(address) => address == from,
             From::Ip(ip) => ip == from.ip(),
             From::Host(node) => hosts[node].contains(&from.ip()),
+            From::Within(network, bits) => is_within(from.ip(), network, bits),
         };
         let copies = entries.get_mut(&number).map_or(&mut [][..], Vec::as_mut_slice);
-        let fits = |e: &Entry| at.is(e.copy.to) && is_from(&e.copy);
+        let fits = |e: &Entry| at.is(e.copy.to, from, translators) && is_from(&e.copy);
         // Of a shared payload copies for several peers of one address cannot be told apart.
         let mut alike = copies.iter().filter(|e| fits(e)).count() > 1;
         let unlike = |e: &Entry| ecn.is_some_and(|ecn| ecn != e.copy.ecn);
@@ -160,6 +189,7 @@ impl Ledger {
             return told(&format!("is marked {ecn:?}"));
         }
         if counts {
+            self.flooded += u64::from(matches!(entry.copy.from, From::Within(..)));
             if entry.arrived > 1 && self.at_most_once && !alike {
                 return told("came twice");
             }
@@ -174,7 +204,10 @@ impl Ledger {
                 let late = format!("came after number {newest} of its sender's");
                 return Err(format!("datagram {number:016x} for {receiver:?} {late}: {entry:?}"));
             }
-            *newest = entry.order.max(*newest);
+            // One that may be another says nothing of what its stream has had.
+            if !alike {
+                *newest = entry.order.max(*newest);
+            }
         }
         Ok(entry.copy.hops)
     }
@@ -182,7 +215,9 @@ impl Ledger {
     /// Those without a number are told apart by where they go and how long they are.
     fn short(&mut self, arrived: &Arrived<'_>, len: usize, counts: bool) -> Result<u8, String> {
         let Arrived { receiver, from, at, .. } = *arrived;
-        let left = self.short.iter_mut().find(|((to, l), left)| *l == len && at.is(*to) && **left > 0);
+        let Self { short, translators, .. } = self;
+        let is_it = |to: SocketAddr, l: usize| l == len && at.is(to, from, translators);
+        let left = short.iter_mut().find(|((to, l), left)| is_it(*to, *l) && **left > 0);
         match left {
             Some((_, left)) => {
                 *left -= i64::from(counts && self.at_most_once && matches!(at, At::Exactly(_)));
@@ -200,8 +235,8 @@ impl Ledger {
     pub(crate) fn missing(&self, is_client: impl Fn(SocketAddr) -> bool) -> Option<String> {
         let entries =
             self.entries.iter().flat_map(|(number, entries)| entries.iter().map(move |e| (number, e)));
-        let missing =
-            |(_, e): &(&u64, &Entry)| e.arrived == 0 && e.copy.peer.is_some() && is_client(e.copy.to);
+        let has_to = |e: &Entry| is_client(e.copy.to) || (e.passes && self.surely_passes(&e.copy));
+        let missing = |(_, e): &(&u64, &Entry)| e.arrived == 0 && e.copy.peer.is_some() && has_to(e);
         let (number, entry) = entries.into_iter().find(missing)?;
         Some(format!("datagram {number:016x} never arrived: {entry:?}"))
     }

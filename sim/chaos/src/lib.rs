@@ -6,14 +6,17 @@
 
 mod acts;
 mod dice;
+mod floods;
 mod handler;
 mod ledger;
+mod outside;
 mod payload;
 mod plan;
 mod quiet;
 mod reached;
 mod run;
 mod shrink;
+mod translators;
 mod world;
 
 pub use plan::Part;

@@ -11,6 +11,7 @@ use shardgram_sim::LinkConfig;
 
 use crate::dice::Dice;
 use crate::reached::Reached;
+use crate::translators::NatPlan;
 
 /// What a stream of numbers is for.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,10 @@ pub enum Part {
     Ends,
     /// Sources that are forged.
     Spoofs,
+    /// Many of them, at a rate.
+    Floods,
+    /// Clients behind translators of addresses.
+    Nats,
     /// Endpoints of handlers.
     Endpoints,
     /// Messages between shards.
@@ -52,13 +57,15 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Faults,
         Self::MisSteering,
         Self::Trains,
         Self::Panics,
         Self::Ends,
         Self::Spoofs,
+        Self::Floods,
+        Self::Nats,
         Self::Endpoints,
         Self::Messages,
         Self::Timers,
@@ -188,6 +195,11 @@ pub(crate) enum What {
     Burst,
     Train,
     Spoof,
+    /// Datagrams of many sources that are nobody's, or somebody else's.
+    Flood,
+    EndFloods,
+    /// A translator forgets all it knew, or moves to another address.
+    Nat,
     ToEndpoint,
     Tell,
     Cut,
@@ -207,6 +219,7 @@ pub(crate) enum What {
 pub(crate) struct Scenario {
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) clients: Vec<SocketAddr>,
+    pub(crate) nats: Vec<NatPlan>,
     pub(crate) link: LinkConfig,
     pub(crate) mis_steer: f64,
     /// How often datagrams come by another peer's socket, and how often peers are refused one.
@@ -243,6 +256,7 @@ impl Scenario {
         let mut scenario = Self {
             nodes,
             clients,
+            nats: Vec::new(),
             link: LinkConfig::new(),
             mis_steer: 0.0,
             stray: 0.0,
@@ -280,10 +294,20 @@ impl Scenario {
             1 => TrainLimits { datagrams: turns.range(2..=8) as u32, bytes: turns.range(500..=8_000) as u32 },
             _ => TrainLimits { datagrams: 64, bytes: 65_000 },
         };
+        let mut nats = Dice::of(&[shape, 5]);
+        if nats.percent(40) && has(Part::Nats) {
+            scenario.nats = translators(&mut nats, &scenario.clients);
+        }
         scenario.actions = actions(&mut Dice::of(&[shape, 4]), faulty, &has);
         let takes_away = |a: &Action| matches!(a.what, What::Cut | What::Partition | What::Address);
         scenario.lossless &= !scenario.actions.iter().any(takes_away);
         scenario
+    }
+
+    /// The clients that others may write to first: those behind no translator.
+    pub(crate) fn reachable(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let hidden = |ip: IpAddr| self.nats.iter().any(|nat| nat.inside.contains(&ip));
+        self.clients.iter().copied().filter(move |client| !hidden(client.ip()))
     }
 
     fn links(&mut self, dice: &mut Dice, faulty: bool, trains: bool) {
@@ -326,6 +350,19 @@ impl Scenario {
         }
         self.link = link;
     }
+}
+
+/// Who is behind which translator: about half of the clients, and most of these behind the same one.
+fn translators(dice: &mut Dice, clients: &[SocketAddr]) -> Vec<NatPlan> {
+    let mut inside: [Vec<IpAddr>; 4] = Default::default();
+    for client in clients {
+        let (hidden, second) = (dice.percent(60), usize::from(dice.one_in(4)));
+        if hidden {
+            inside[2 * usize::from(client.is_ipv6()) + second].push(client.ip());
+        }
+    }
+    let inside = inside.into_iter().filter(|inside| !inside.is_empty());
+    inside.zip(0..).map(|(inside, index)| NatPlan::of(dice, index, inside)).collect()
 }
 
 fn client(dice: &mut Dice, index: u8) -> SocketAddr {
@@ -474,6 +511,9 @@ fn actions(dice: &mut Dice, faulty: bool, has: &impl Fn(Part) -> bool) -> Vec<Ac
         (What::Burst, 15, true),
         (What::Train, 15, has(Part::Trains)),
         (What::Spoof, 8, has(Part::Spoofs)),
+        (What::Flood, 2, has(Part::Floods)),
+        (What::EndFloods, 2, has(Part::Floods)),
+        (What::Nat, 2, has(Part::Nats)),
         (What::ToEndpoint, 8, has(Part::Endpoints)),
         (What::Tell, 8, has(Part::Messages)),
         (What::Cut, 1, faulty),

@@ -9,20 +9,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shardgram_core::shard_loop::Ending;
-use shardgram_core::{Config, Ecn, LookupError, PeerError, Snapshot};
-use shardgram_sim::{NodeId, Sim, SocketKey};
+use shardgram_core::{Config, LookupError, Snapshot};
+use shardgram_sim::{NatId, NodeId, Sim, SocketKey};
 
 use crate::dice::Dice;
+use crate::floods::Torrent;
 use crate::handler::Chaotic;
-use crate::ledger::{Arrived, At, Copy, From, Ledger, Receiver};
-use crate::payload;
-use crate::plan::{Action, NAMES, NodePlan, Part, Purpose, Scenario, What};
+use crate::ledger::{Arrived, At, Ledger, Receiver};
+use crate::plan::{NAMES, NodePlan, Part, Purpose, Scenario};
 use crate::quiet::with_kept;
 use crate::reached::Reached;
 use crate::world::{Limits, Model, NodeModel, Note, PeerState, ShardModel, World};
 
 /// How much later than asked for a node may end: a few turns of all shards.
-const SLACK: Duration = Duration::from_millis(50);
+pub(crate) const SLACK: Duration = Duration::from_millis(50);
 /// How long a message may wait: longer than the fullest mailbox takes with the dearest turns.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Lines of the simulator's log that a failure shows.
@@ -106,11 +106,18 @@ pub fn run(plan: &Plan, trace: bool) -> Report {
     let lines = stage.sim.lines();
     report.lines = lines[lines.len().saturating_sub(LINES)..].to_vec();
     (report.elapsed, report.log_hash) = (stage.sim.elapsed(), stage.sim.log_hash());
-    report.datagrams = stage.sim.counts().sent;
+    let counts = stage.sim.counts();
+    report.datagrams = counts.sent;
+    if counts.filtered > 0 {
+        report.reached.note("translator", "kept out");
+    }
     for node in &stage.nodes {
         report.reached.counters(&stage.sim.stats(node));
     }
-    if let Ok(model) = stage.world.try_borrow() {
+    if let Ok(mut model) = stage.world.try_borrow_mut() {
+        if model.ledger.flooded > 0 {
+            model.reached.note("flood", "arrived");
+        }
         report.reached.add(&model.reached);
     }
     if let Some(failure) = &mut report.failure {
@@ -121,20 +128,22 @@ pub fn run(plan: &Plan, trace: bool) -> Report {
     report
 }
 
-struct Stage {
-    sim: Sim,
-    scenario: Scenario,
-    world: World,
-    nodes: Vec<NodeId<Note>>,
-    clients: Vec<(SocketKey, SocketAddr)>,
+pub(crate) struct Stage {
+    pub(crate) sim: Sim,
+    pub(crate) scenario: Scenario,
+    pub(crate) world: World,
+    pub(crate) nodes: Vec<NodeId<Note>>,
+    pub(crate) clients: Vec<(SocketKey, SocketAddr)>,
     /// Where listeners are.
-    doors: Vec<SocketAddr>,
-    seed: u64,
-    steps: u64,
-    begun: u32,
-    raw_sent: u64,
-    raw_received: u64,
-    port_zero: u64,
+    pub(crate) doors: Vec<SocketAddr>,
+    pub(crate) seed: u64,
+    pub(crate) steps: u64,
+    pub(crate) begun: u32,
+    pub(crate) raw_sent: u64,
+    pub(crate) raw_received: u64,
+    pub(crate) port_zero: u64,
+    pub(crate) floods: Vec<Torrent>,
+    pub(crate) nats: Vec<NatId>,
 }
 
 /// Setting up.
@@ -160,11 +169,13 @@ impl Stage {
             ledger: Ledger::new(&scenario),
             nodes: scenario.nodes.iter().map(model_of).collect(),
             budget: scenario.budget,
-            targets: scenario.clients.clone(),
+            targets: scenario.reachable().collect(),
             serial: 0,
+            flooded: 0,
             keys: Default::default(),
         }));
         let clients = scenario.clients.iter().map(|address| (sim.socket(*address), *address)).collect();
+        let nats = scenario.nats.iter().map(|plan| sim.nat(plan.config())).collect();
         let (steps, begun, doors, nodes) = (0, 0, Vec::new(), Vec::new());
         let (raw_sent, raw_received, port_zero, seed) = (0, 0, 0, plan.seed);
         let mut stage = Self {
@@ -180,6 +191,8 @@ impl Stage {
             raw_sent,
             raw_received,
             port_zero,
+            floods: Vec::new(),
+            nats,
         };
         stage.find_doors();
         stage.set_names();
@@ -203,8 +216,11 @@ impl Stage {
     }
 
     fn set_names(&mut self) {
-        let ips = |all: &[SocketAddr]| all.iter().map(|address| address.ip()).collect();
-        let found = [Ok(ips(&self.doors)), Ok(ips(&self.scenario.clients)), Err(LookupError::Temporary)];
+        let found = [
+            Ok(self.doors.iter().map(|door| door.ip()).collect()),
+            Ok(self.scenario.reachable().map(|client| client.ip()).collect()),
+            Err(LookupError::Temporary),
+        ];
         for (name, addresses) in NAMES.into_iter().zip(found) {
             self.sim.name(name, addresses, Duration::from_millis(3));
         }
@@ -288,7 +304,12 @@ impl Stage {
         let end = self.sim.elapsed() + time;
         loop {
             let left = end.saturating_sub(self.sim.elapsed());
-            if !self.sim.step_within(left) || self.sim.elapsed() > end {
+            // What has come by now is read before the clock jumps, since translators forget in time.
+            let at_once = self.sim.step_within(Duration::ZERO);
+            if !at_once {
+                self.read_clients();
+            }
+            if !(at_once || self.sim.step_within(left)) || self.sim.elapsed() > end {
                 return self.look();
             }
             self.steps += 1;
@@ -348,15 +369,20 @@ impl Stage {
         for (key, address) in &self.clients {
             while let Some(received) = self.sim.receive(*key) {
                 self.raw_received += 1;
+                let behind = self.world.borrow().ledger.translators.around(address.ip()).is_some();
+                let at = At::Behind(*address, self.sim.elapsed());
                 let arrived = Arrived {
                     receiver: Receiver::Client,
                     from: received.from,
-                    at: At::Exactly(*address),
+                    at: if behind { at } else { At::Exactly(*address) },
                     bytes: &received.bytes,
                     truncated_from: None,
                     ecn: Some(received.ecn),
                 };
                 let mut model = self.world.borrow_mut();
+                if behind {
+                    model.reached.note("translator", "let in");
+                }
                 if let Err(what) = model.ledger.arrived(&arrived, true) {
                     model.fail(|| what);
                 }
@@ -368,6 +394,7 @@ impl Stage {
     fn settle(&mut self) -> Result<(), String> {
         self.world.borrow_mut().calm = true;
         self.sim.heal_all();
+        self.end_floods();
         self.pass(self.scenario.slowest)?;
         // What stands in a slow queue takes its time.
         for _ in 0..MOST_SECONDS {
@@ -403,7 +430,7 @@ impl Stage {
         };
         want(counts.in_flight == 0, format!("{} datagrams are on their way", counts.in_flight));
         want(waiting == 0, format!("{waiting} datagrams arrived and are not handled"));
-        let sent = self.raw_sent + total.sent();
+        let sent = self.raw_sent + self.flooded() + total.sent();
         want(gave_up || counts.sent == sent, format!("{} datagrams left, and {sent} were sent", counts.sent));
         let (dropped, full) = (total.kernel_dropped, counts.overflowed);
         // While a shard takes its last turn something more may find no room.
@@ -415,6 +442,12 @@ impl Stage {
             want(out == 0, format!("{out} receive buffers of node {index} are still out"));
             self.quiet_node((index, id), node, now, &mut want);
         }
+        self.quiet_floods(&model, &mut want);
+        let translated = !self.nats.is_empty();
+        want(
+            translated || counts.filtered == 0,
+            format!("{} datagrams were kept out by nobody", counts.filtered),
+        );
         let undisturbed = self.scenario.lossless
             && !gave_up
             && total.send_failed() + counts.lost + counts.unclaimed + counts.overflowed == 0;
@@ -517,226 +550,5 @@ fn name_of(ending: &Ending) -> &'static str {
         Ending::Stopped => "Stopped",
         Ending::TooManyRestarts => "TooManyRestarts",
         _ => "Failed",
-    }
-}
-
-/// What is done from outside.
-impl Stage {
-    fn perform(&mut self, action: &Action) {
-        let mut dice = Dice::of(&[self.seed, Purpose::Action as u64, u64::from(action.index)]);
-        self.world.borrow_mut().reached.note("action", name_of_action(action.what));
-        match action.what {
-            What::Datagram => self.datagrams(&mut dice, 1),
-            What::Burst => {
-                let count = dice.range(2..=30);
-                self.datagrams(&mut dice, count);
-            }
-            What::Train => self.train(&mut dice),
-            What::Spoof => self.spoof(&mut dice),
-            What::ToEndpoint => self.foreigners(&mut dice),
-            What::Tell => self.tell(&mut dice),
-            What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),
-            What::Partition => self.partition(&mut dice),
-            What::ForgedError => self.forge_error(&mut dice),
-            What::Address => self.address(&mut dice),
-            What::Refresh => {
-                let node = dice.below(self.nodes.len() as u64) as usize;
-                self.sim.refresh(&self.nodes[node].clone());
-            }
-            What::Drain | What::Stop => {
-                let node = dice.below(self.nodes.len() as u64) as usize;
-                let within = Duration::from_micros(dice.below(50_000));
-                if action.what == What::Drain { self.drain(node, within) } else { self.stop(node) }
-            }
-        }
-    }
-
-    /// A client and a listener it can write to.
-    fn flow(&self, dice: &mut Dice) -> Option<(SocketKey, SocketAddr, SocketAddr)> {
-        let (key, from) = *dice.pick(&self.clients)?;
-        let doors: Vec<_> = self.doors.iter().filter(|door| door.is_ipv4() == from.is_ipv4()).collect();
-        // Mostly the same one, so that peers last.
-        let door = if dice.one_in(4) {
-            dice.pick(&doors)
-        } else {
-            doors.get(usize::from(from.port()) % doors.len().max(1))
-        };
-        Some((key, from, **door?))
-    }
-
-    fn enter(&mut self, number: u64, (from, to): (SocketAddr, SocketAddr), len: usize, ecn: Ecn) {
-        self.raw_sent += 1;
-        let from = From::Exactly(from);
-        self.world.borrow_mut().ledger.sent(number, Copy { from, to, len, ecn, peer: None, hops: 0 });
-    }
-
-    fn length(dice: &mut Dice) -> usize {
-        match dice.below(12) {
-            0 => dice.below(9) as usize,
-            1 => dice.range(1..=3_000) as usize,
-            2 => [9_000, 65_507][dice.below(2) as usize],
-            n => [8, 40, 40, 100, 1_200][n as usize % 5],
-        }
-    }
-
-    fn datagrams(&mut self, dice: &mut Dice, count: u64) {
-        let Some((key, from, to)) = self.flow(dice) else { return };
-        let len = Self::length(dice);
-        for _ in 0..count {
-            let number = dice.number();
-            let ecn = if dice.one_in(4) { Ecn::Ect0 } else { Ecn::NotEct };
-            self.enter(number, (from, to), len, ecn);
-            self.sim.send_marked(key, to, &payload::of(number, len), ecn);
-        }
-    }
-
-    fn train(&mut self, dice: &mut Dice) {
-        let Some((key, from, to)) = self.flow(dice) else { return };
-        let segment = [8, 40, 100, 1_200][dice.below(4) as usize];
-        let whole = dice.range(1..=40) as usize;
-        let last = dice.range(0..=segment as u64) as usize;
-        let mut bytes = Vec::new();
-        for len in std::iter::repeat_n(segment, whole).chain((last > 0).then_some(last)) {
-            let number = dice.number();
-            self.enter(number, (from, to), len, Ecn::NotEct);
-            bytes.extend(payload::of(number, len));
-        }
-        self.sim.send_train(key, to, &bytes, segment);
-    }
-
-    fn spoof(&mut self, dice: &mut Dice) {
-        let Some((_, _, to)) = self.flow(dice) else { return };
-        for _ in 0..dice.range(1..=20) {
-            let port = if dice.one_in(8) { 0 } else { dice.range(1..=65_535) as u16 };
-            let forged = match to {
-                SocketAddr::V4(_) => SocketAddr::from(([10, 66, 0, dice.below(4) as u8], port)),
-                SocketAddr::V6(_) => {
-                    SocketAddr::from(([0xfd00, 66, 0, 0, 0, 0, 0, dice.below(4) as u16], port))
-                }
-            };
-            let victim = dice.pick(&self.clients).map(|(_, address)| *address);
-            let from = victim.filter(|v| v.is_ipv4() == to.is_ipv4() && dice.one_in(3)).unwrap_or(forged);
-            let (number, len) = (dice.number(), Self::length(dice));
-            self.port_zero += u64::from(from.port() == 0);
-            self.enter(number, (from, to), len, Ecn::NotEct);
-            self.sim.send_from(from, to, &payload::of(number, len));
-        }
-    }
-
-    /// To sockets of handlers, which may not know the sender.
-    fn foreigners(&mut self, dice: &mut Dice) {
-        let targets = self.world.borrow().targets.clone();
-        let doors: Vec<_> = targets
-            .iter()
-            .filter(|t| !self.doors.contains(t) && !self.scenario.clients.contains(t))
-            .collect();
-        let Some(to) = dice.pick(&doors).map(|to| **to) else { return };
-        let clients: Vec<_> = self.clients.iter().filter(|(_, c)| c.is_ipv4() == to.is_ipv4()).collect();
-        let Some((key, from)) = dice.pick(&clients).map(|client| **client) else { return };
-        for _ in 0..dice.range(1..=5) {
-            let (number, len) = (dice.number(), Self::length(dice));
-            self.enter(number, (from, to), len, Ecn::NotEct);
-            self.sim.send(key, to, &payload::of(number, len));
-        }
-    }
-
-    fn tell(&mut self, dice: &mut Dice) {
-        let node = dice.below(self.nodes.len() as u64) as usize;
-        for _ in 0..dice.range(1..=5) {
-            let mut model = self.world.borrow_mut();
-            let shards = model.nodes[node].shards.len() as u64;
-            let to = dice.below(shards) as u16;
-            let note = Note { number: model.next_serial(), hops: 0 };
-            let taken = self.nodes[node].tell(to, note).is_ok();
-            let now = self.sim.now();
-            model.told(node, (None, to), (note, now), taken);
-        }
-    }
-
-    fn cut(&mut self, dice: &mut Dice, yes: bool) {
-        let (Some(client), Some(door)) = (dice.pick(&self.clients), dice.pick(&self.doors)) else { return };
-        let (client, door) = (client.1.ip(), door.ip());
-        let link = self.scenario.link;
-        if yes {
-            self.sim.link_between(client, door, link.cut(dice.one_in(2)));
-            self.sim.link_between(door, client, link.cut(true));
-        } else {
-            for (_, client) in &self.clients {
-                for door in &self.doors {
-                    self.sim.link_between(client.ip(), door.ip(), link);
-                    self.sim.link_between(door.ip(), client.ip(), link);
-                }
-            }
-        }
-    }
-
-    fn partition(&mut self, dice: &mut Dice) {
-        if dice.one_in(2) {
-            return self.sim.heal_all();
-        }
-        let Some(node) = dice.pick(&self.scenario.nodes) else { return };
-        let here = &node.host[dice.below(node.host.len() as u64) as usize..];
-        let there: Vec<_> = self.clients.iter().map(|(_, c)| c.ip()).filter(|_| dice.one_in(2)).collect();
-        if dice.one_in(2) {
-            self.sim.partition(here, &there);
-        } else {
-            self.sim.partition_towards(here, &there);
-        }
-    }
-
-    fn forge_error(&mut self, dice: &mut Dice) {
-        let Some((_, about, to)) = self.flow(dice) else { return };
-        let errors = [PeerError::Refused, PeerError::Unreachable, PeerError::TooLong { mtu: Some(600) }];
-        let error = errors[dice.below(3) as usize];
-        self.sim.forge_error(to, about, error);
-    }
-
-    fn address(&mut self, dice: &mut Dice) {
-        let index = dice.below(self.nodes.len() as u64) as usize;
-        let (id, host) = (self.nodes[index].clone(), self.scenario.nodes[index].host.clone());
-        let Some(ip) = dice.pick(&host).copied() else { return };
-        if self.sim.remove_address(&id, ip) {
-            self.world.borrow_mut().nodes[index].lost.push(ip);
-        } else if let Err(error) = self.sim.add_address(&id, ip) {
-            self.world.borrow_mut().fail(|| format!("{ip} does not come back: {error}"));
-        }
-    }
-
-    fn drain(&mut self, index: usize, within: Duration) {
-        let by = self.sim.now() + within + SLACK;
-        let mut model = self.world.borrow_mut();
-        // The first deadline stands.
-        model.nodes[index].ends_by.get_or_insert(by);
-        drop(model);
-        self.sim.drain(&self.nodes[index].clone(), within);
-    }
-
-    fn stop(&mut self, index: usize) {
-        let by = self.sim.now() + SLACK;
-        let mut model = self.world.borrow_mut();
-        let node = &mut model.nodes[index];
-        node.stopped = true;
-        node.ends_by = Some(node.ends_by.map_or(by, |other| other.min(by)));
-        drop(model);
-        self.sim.stop(&self.nodes[index].clone());
-    }
-}
-
-fn name_of_action(what: What) -> &'static str {
-    match what {
-        What::Datagram => "datagram",
-        What::Burst => "burst",
-        What::Train => "train",
-        What::Spoof => "spoof",
-        What::ToEndpoint => "to an endpoint",
-        What::Tell => "tell",
-        What::Cut => "cut",
-        What::Heal => "heal",
-        What::Partition => "partition",
-        What::ForgedError => "forged error",
-        What::Address => "address",
-        What::Refresh => "refresh",
-        What::Drain => "drain",
-        What::Stop => "stop",
     }
 }

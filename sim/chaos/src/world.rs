@@ -62,6 +62,8 @@ pub(crate) struct Model {
     /// Addresses that clients and handlers may write to.
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) serial: u64,
+    /// How many datagrams of floods were asked for by the simulator.
+    pub(crate) flooded: u64,
     /// How often there was a callback for the same datagram, timer or message.
     pub(crate) keys: BTreeMap<u64, u64>,
 }
@@ -236,6 +238,8 @@ pub(crate) struct ShardModel {
     pub(crate) drains: u32,
     /// Ids the callback asked to close that named nobody then.
     pub(crate) asked: Vec<PeerId>,
+    /// The last callback was `on_closed`. What it asked for may be done after the next one.
+    pub(crate) after_closed: bool,
     /// What `accept` has decided, until what it asked to be closed is closed.
     pub(crate) decided: Option<Decided>,
 }

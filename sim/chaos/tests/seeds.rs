@@ -38,6 +38,8 @@ tell: Ok, Full, nowhere
 message: of a shard, of a handle
 peer error: Refused, Unreachable, TooLong, NotOpened, Unresolved, NoAnswer
 datagram: truncated
+translator: new, known, let in, kept out, forgot, moved
+flood: nobody's, few hosts, as a client, complete, ended, arrived
 dial: Ok, TableFull, LookupsFull, NoSuchEndpoint
 redial: Ok, NotDialed
 cookie: Ok
