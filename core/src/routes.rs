@@ -409,6 +409,12 @@ impl Routes {
         gone.len() as u32
     }
 
+    /// Whether one of a peer's paths is on `socket`.
+    pub(crate) fn has_path_on(&self, peer: PeerId, socket: SocketId) -> bool {
+        let Some(route) = self.get(peer) else { return false };
+        self.records_of(route.first).any(|record| self.records[record as usize].key.socket() == socket)
+    }
+
     /// Makes answers go along `path` from now on. False if it is not a path of that peer.
     pub(crate) fn use_path(&mut self, peer: PeerId, path: &Path) -> bool {
         let Some(record) = self.find_record(path) else { return false };
