@@ -5,12 +5,12 @@
 //!        | a name                 | an address
 //!        v                        v
 //!    Resolving -- answer --> Queued ----> Trying ---- something came ----> Done
-//!        |                        ^          |
-//!        | none                   |          | silence for `try_for`, or an error
-//!        v                        +----------+
-//!      Done: Unresolved                      | no address is left
-//!                                            v
-//!                                          Done: NoAnswer
+//!        |                     |  ^          |
+//!        | none                |  |          | silence for `try_for`, or an error
+//!        v                     |  +----------+
+//!      Done: Unresolved  <-----+             | no address is left
+//!         an address that cannot             v
+//!         be written to from here          Done: NoAnswer
 //! ```
 //!
 //! What is kept of a dialed peer lies in `dials.rs`, so a peer that was not dialed costs four bytes of its route and
@@ -25,7 +25,7 @@ use crate::datagram::{Path, SocketId};
 use crate::dial::{Dial, Host, Origin};
 use crate::dials::{Dialed, Dials, Due, Stage};
 use crate::dispatch::Dispatch;
-use crate::endpoints::{Endpoint, EndpointId};
+use crate::endpoints::{Endpoint, EndpointId, Endpoints};
 use crate::error::{AttemptFault, DialError, PeerError};
 use crate::handler::Handler;
 use crate::peers::PeerId;
@@ -42,7 +42,7 @@ impl<H: Handler> Context<'_, H> {
     /// - An address that does not answer within [`Dial::try_for`], or of which a send fails, is given up for the
     ///   next. The first datagram from the address that is tried settles it. What comes from any other, a forged one
     ///   or one that was given up, is dropped and counted ([`crate::Snapshot::dropped_foreign`]).
-    /// - When no address is left, or the name has none, the peer hears [`PeerError::NoAnswer`] or
+    /// - When no address is left, or the host has none that can be written to, the peer hears [`PeerError::NoAnswer`] or
     ///   [`PeerError::Unresolved`] and stays open, with the last address if there was one: [`Io::redial`] it, or close
     ///   it.
     ///
@@ -156,8 +156,9 @@ impl<H: Handler> Io<H> {
         let Some(dialed) = self.dials.entries.get_mut(entry as usize) else { return };
         let (name, port) = match dialed.dial.host() {
             Host::Address(address) => {
-                let address = *address;
-                dialed.start_with(vec![address]);
+                // With none left, the handler hears of it when its turn has come.
+                let addresses = in_turn(&[*address], ipv4_only(&dialed.dial, &self.endpoints));
+                dialed.start_with(addresses);
                 return self.dials.enqueue(entry);
             }
             Host::Name(name) => (Arc::clone(name), dialed.dial.port()),
@@ -304,6 +305,15 @@ impl<H: Handler> Io<H> {
     }
 }
 
+/// The one family of addresses that a dial's endpoint can write to, if it is not both.
+fn ipv4_only(dial: &Dial, endpoints: &Endpoints) -> Option<bool> {
+    let bind = match dial.from {
+        Origin::Own(wish) => wish.map(|e| e.bind_address()).filter(|bind| !bind.ip().is_unspecified()),
+        Origin::Shared(id) => endpoints.get(id).map(Endpoint::bind_address),
+    };
+    bind.map(|bind| bind.is_ipv4())
+}
+
 impl Endpoint {
     /// A wildcard for the other family too.
     fn towards_family_of(self, remote: SocketAddr) -> Self {
@@ -351,24 +361,24 @@ impl<H: Handler> Dispatch<H> {
             return;
         };
         let Some(dialed) = self.io.dials.entries.get_mut(entry as usize) else { return };
-        let ipv4_only = match dialed.dial.from {
-            Origin::Own(wish) => wish.map(|e| e.bind_address()).filter(|bind| !bind.ip().is_unspecified()),
-            Origin::Shared(id) => self.io.endpoints.get(id).map(Endpoint::bind_address),
-        };
-        let ipv4_only = ipv4_only.map(|bind| bind.is_ipv4());
+        let ipv4_only = ipv4_only(&dialed.dial, &self.io.endpoints);
         let addresses = result.map(|all| in_turn(&all, ipv4_only));
         match addresses {
             Ok(addresses) if !addresses.is_empty() => {
                 dialed.start_with(addresses);
                 self.io.dials.enqueue(entry);
             }
-            Ok(_) => self.unresolved(entry, peer, LookupError::NoAddress),
-            Err(why) => self.unresolved(entry, peer, why),
+            Ok(_) => self.lookup_failed(entry, peer, LookupError::NoAddress),
+            Err(why) => self.lookup_failed(entry, peer, why),
         }
     }
 
-    fn unresolved(&mut self, entry: u32, peer: PeerId, why: LookupError) {
+    fn lookup_failed(&mut self, entry: u32, peer: PeerId, why: LookupError) {
         self.io.stats.lookups_failed.add(1);
+        self.unresolved(entry, peer, why);
+    }
+
+    fn unresolved(&mut self, entry: u32, peer: PeerId, why: LookupError) {
         self.io.dials.end_stage(entry, Stage::Done);
         self.call(|handler, cx| handler.on_peer_error(cx, peer, PeerError::Unresolved { why }));
     }
@@ -379,6 +389,9 @@ impl<H: Handler> Dispatch<H> {
             return;
         }
         let Some(dialed) = self.io.dials.entries.get(entry as usize) else { return };
+        if dialed.addresses.is_empty() {
+            return self.unresolved(entry, peer, LookupError::NoAddress);
+        }
         let error = PeerError::NoAnswer { addresses: dialed.addresses.len() as u8, last: dialed.last };
         self.io.dials.end_stage(entry, Stage::Done);
         self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
@@ -394,7 +407,7 @@ impl<H: Handler> Dispatch<H> {
         dialed.timer = None;
         let stage = dialed.stage;
         match stage {
-            Stage::Resolving => self.unresolved(entry, peer, LookupError::TimedOut),
+            Stage::Resolving => self.lookup_failed(entry, peer, LookupError::TimedOut),
             Stage::Trying { quiet } if self.io.was_heard(peer, quiet) => {
                 self.io.dials.end_stage(entry, Stage::Done);
             }

@@ -211,8 +211,9 @@ pub enum PeerError {
         /// The system's error number.
         errno: i32,
     },
-    /// The name of a dialed peer has no address to write to. [`crate::Io::redial`] looks it up again.
-    #[error("the name was not resolved: {why}")]
+    /// A dialed peer has no address to write to: its name has none, or it was dialed by one that is not any host's, or
+    /// not of its endpoint's family ([`LookupError::NoAddress`]). [`crate::Io::redial`] looks a name up again.
+    #[error("the peer's host was not resolved: {why}")]
     Unresolved {
         /// Why not.
         why: LookupError,

@@ -1,9 +1,9 @@
 //! Dials by the hundred on a bad network, with names that come, go and move: nothing is lost sight of, and nothing is
-//! left behind.
+//! left behind. And dials one by one, of which it is known what they meet.
 
 mod support;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use shardgram_core::{
     Accept, CloseReason, Config, Context, Datagram, Dial, DialError, Endpoint, Handler, LookupError, Origin,
     PeerError, PeerId, SendError,
 };
-use shardgram_sim::{LinkConfig, Sim};
+use shardgram_sim::{LinkConfig, NodeId, Sim};
 use support::{SECOND, addr, echo, ip, listening};
 
 const PEERS: usize = 40;
@@ -196,5 +196,92 @@ fn nothing_is_left_behind() {
     };
     for seed in seeds {
         round(seed);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Met {
+    Tried(SocketAddr),
+    Heard(SocketAddr),
+    Failed(PeerError),
+}
+
+/// Dials one host, greets each of its addresses, and notes what the peer meets.
+struct One {
+    dial: Dial,
+    met: Rc<RefCell<Vec<Met>>>,
+}
+
+impl Handler for One {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        panic!("an endpoint of a dial knows no strangers");
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        cx.dial(self.dial.clone(), ()).expect("room for a peer");
+        assert!(self.met.borrow().is_empty(), "nothing is told within the call");
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, (): ()) {
+        let peer = cx.peers.iter().next().expect("it is there").0;
+        cx.io.redial(peer).expect("it was dialed");
+    }
+
+    fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, remote: SocketAddr) {
+        let path = cx.io.path(peer).expect("it has an address");
+        assert_eq!((path.remote, path.local.is_ipv4()), (remote, remote.is_ipv4()));
+        self.met.borrow_mut().push(Met::Tried(remote));
+        cx.io.send(peer, b"hello").expect("room");
+    }
+
+    fn on_datagram(&mut self, _: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
+        self.met.borrow_mut().push(Met::Heard(datagram.path().remote));
+    }
+
+    fn on_peer_error(&mut self, _: &mut Context<'_, Self>, _: PeerId, error: PeerError) {
+        self.met.borrow_mut().push(Met::Failed(error));
+    }
+}
+
+/// A host that dials this, from 10.0.0.2 and fd00::2.
+fn dialing(sim: &mut Sim, config: &Config, dial: &Dial) -> (NodeId<()>, Rc<RefCell<Vec<Met>>>) {
+    let met = Rc::new(RefCell::new(Vec::new()));
+    let (dial, kept) = (dial.clone(), Rc::clone(&met));
+    let make = move |_| One { dial: dial.clone(), met: Rc::clone(&kept) };
+    (sim.server(&[ip("10.0.0.2"), ip("fd00::2")], config, make).expect("starts"), met)
+}
+
+#[test]
+fn an_address_that_cannot_be_written_to_is_told_as_a_name_without_one_is() {
+    let (any, four, six) = (None, Some("10.0.0.2:0"), Some("[fd00::2]:0"));
+    for (host, from) in [
+        ("0.0.0.0", any),
+        ("::", any),
+        ("224.0.0.1", any),
+        ("ff02::1", any),
+        ("255.255.255.255", any),
+        ("10.0.0.1", six),
+        ("::ffff:10.0.0.1", six),
+        ("fd00::1", four),
+    ] {
+        let mut sim = Sim::new(1);
+        let mut dial = Dial::to(host, 7).expect("a host");
+        if let Some(from) = from {
+            dial = dial.endpoint(Endpoint::bound(addr(from)));
+        }
+        let (node, met) = dialing(&mut sim, &Config::new().broadcast(true), &dial);
+        sim.run_for(SECOND);
+        let none = Met::Failed(PeerError::Unresolved { why: LookupError::NoAddress });
+        assert_eq!(*met.borrow(), [none], "{host}");
+        // So it is told as often as it is asked.
+        assert!(node.tell(0, ()).is_ok());
+        assert!(sim.run_until_quiet(SECOND), "{host}");
+        assert_eq!(*met.borrow(), [none; 2], "{host}");
+        let stats = sim.stats(&node);
+        assert_eq!((stats.attempts, stats.lookups_failed, stats.peers()), (0, 0, 1), "{host}");
     }
 }
