@@ -122,13 +122,8 @@ impl<H: Handler> Dispatch<H> {
     fn take_peer(&mut self, peer: PeerId) -> Option<H::Peer> {
         let state = self.peers.remove(peer)?;
         let Io { routes, endpoints, timers, stats, .. } = &mut self.io;
-        let left = |socket: SocketId| {
-            if let Some(slot) = socket.as_endpoint() {
-                endpoints.path_removed(slot);
-            }
-        };
         let (link, dial) = routes.get(peer).map_or((None, None), |route| (route.link(), route.dial()));
-        if let Some(mut head) = routes.remove(peer, left) {
+        if let Some(mut head) = routes.remove(peer, |socket| endpoints.path_left(socket)) {
             for timer in timers.take_all(&mut head) {
                 let _ = guarded(move || drop(timer));
             }

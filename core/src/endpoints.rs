@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::datagram::SocketId;
 use crate::error::Full;
 use crate::interface::Interface;
 use crate::peers::PeerId;
@@ -232,6 +233,10 @@ impl Endpoints {
         Ok(EndpointId { slot, generation: self.slots[slot as usize].generation })
     }
 
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < self.limit
+    }
+
     /// Asks for closing. False if it is not open.
     pub(crate) fn close(&mut self, id: EndpointId) -> bool {
         let Some(slot) = self.live(id) else { return false };
@@ -313,6 +318,13 @@ impl Endpoints {
     pub(crate) fn path_removed(&mut self, slot: u32) {
         if let Some(s) = self.slots.get_mut(slot as usize) {
             s.paths = s.paths.saturating_sub(1);
+        }
+    }
+
+    /// As [`Endpoints::path_removed`], of a path that may be on anything.
+    pub(crate) fn path_left(&mut self, socket: SocketId) {
+        if let Some(slot) = socket.as_endpoint() {
+            self.path_removed(slot);
         }
     }
 

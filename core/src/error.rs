@@ -29,8 +29,11 @@ pub enum SendError {
     /// ([`crate::Config::send_queue_bytes`]). [`crate::Handler::on_writable`] says when there is room again.
     #[error("the outbox is full, or too much waits for this peer")]
     Full,
-    /// The peer was dialed by its name and has no address yet: [`crate::Handler::on_attempt`] says when it has.
-    #[error("the peer has no address yet: its name is being looked up, or has none")]
+    /// The peer was dialed and has no address yet, or none for the moment: [`crate::Handler::on_attempt`] says when it
+    /// has.
+    #[error(
+        "the peer has no address: its host is being looked up, has none, or is about to be tried at another"
+    )]
     NoAddress,
     /// Longer than the path can carry, or than the bytes there are.
     #[error("longer than {max} bytes")]
