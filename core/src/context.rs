@@ -187,7 +187,7 @@ impl<H: Handler> Io<H> {
         &self.listeners
     }
 
-    /// The path answers to this peer take; `None` if it is gone, or was dialed and has no address yet.
+    /// The path answers to this peer take; `None` if it is gone, or was dialed and has no address.
     ///
     /// ```
     /// use std::net::SocketAddr;

@@ -82,7 +82,8 @@ pub enum HostError {
 
 impl Dial {
     /// A host's name or address, and its port. Nothing is looked up yet; an address never is, unless its scope is
-    /// an interface's name.
+    /// an interface's name. A wildcard, a multicast group or 255.255.255.255 is no host's address: who dials one hears
+    /// [`crate::LookupError::NoAddress`], as of a name that has no other.
     ///
     /// # Errors
     /// See [`HostError`].
@@ -134,7 +135,7 @@ impl Dial {
 
     /// From an endpoint of its own like this one, which is closed with the peer. Default: on a free port of any
     /// address. With a wildcard address (and a port, an interface) it serves both families, one after the other;
-    /// with any other address only host addresses of its family are tried.
+    /// with any other address only host addresses of its family are tried, also where the host is given by one.
     ///
     /// ```
     /// use shardgram_core::{Dial, Endpoint, Interface};

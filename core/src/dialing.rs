@@ -5,12 +5,12 @@
 //!        | a name                 | an address
 //!        v                        v
 //!    Resolving -- answer --> Queued ----> Trying ---- something came ----> Done
-//!        |                        ^          |
-//!        | none                   |          | silence for `try_for`, or an error
-//!        v                        +----------+
-//!      Done: Unresolved                      | no address is left
-//!                                            v
-//!                                          Done: NoAnswer
+//!        |                     |  ^          |
+//!        | none                |  |          | silence for `try_for`, or an error
+//!        v                     |  +----------+
+//!      Done: Unresolved  <-----+             | no address is left
+//!         an address that cannot             v
+//!         be written to from here          Done: NoAnswer
 //! ```
 //!
 //! What is kept of a dialed peer lies in `dials.rs`, so a peer that was not dialed costs four bytes of its route and
@@ -25,12 +25,20 @@ use crate::datagram::{Path, SocketId};
 use crate::dial::{Dial, Host, Origin};
 use crate::dials::{Dialed, Dials, Due, Stage};
 use crate::dispatch::Dispatch;
-use crate::endpoints::{Endpoint, EndpointId};
+use crate::endpoints::{Endpoint, EndpointId, Endpoints};
 use crate::error::{AttemptFault, DialError, PeerError};
 use crate::handler::Handler;
 use crate::peers::PeerId;
 use crate::resolver::{Answer, Lookup, LookupError, WayBack, in_turn};
 use crate::sync::bounded;
+
+/// What becomes of a dialed peer when its next address is due.
+enum Step {
+    Tries(SocketAddr),
+    /// Its old endpoint has to be closed first.
+    Waits,
+    NoneLeft,
+}
 
 impl<H: Handler> Context<'_, H> {
     /// Makes a peer of a host that is known by its name. The name is looked up off the shards; then each of its
@@ -42,12 +50,14 @@ impl<H: Handler> Context<'_, H> {
     /// - An address that does not answer within [`Dial::try_for`], or of which a send fails, is given up for the
     ///   next. The first datagram from the address that is tried settles it. What comes from any other, a forged one
     ///   or one that was given up, is dropped and counted ([`crate::Snapshot::dropped_foreign`]).
-    /// - When no address is left, or the name has none, the peer hears [`PeerError::NoAnswer`] or
+    /// - When no address is left, or the host has none that can be written to, the peer hears [`PeerError::NoAnswer`] or
     ///   [`PeerError::Unresolved`] and stays open, with the last address if there was one: [`Io::redial`] it, or close
     ///   it.
     ///
     /// It costs an endpoint while the peer is open (unless [`Dial::via`] names one), 300 bytes, and 500 more until it
-    /// is settled; nothing for each datagram. [`crate::Config::max_lookups`] bounds the lookups under way.
+    /// is settled; nothing for each datagram. Between addresses of different families it has two endpoints for a moment.
+    /// Where [`crate::Config::max_endpoints`] leaves no room for the second, it has none for a turn, and no address:
+    /// sends are refused as before the first. [`crate::Config::max_lookups`] bounds the lookups under way.
     /// [`crate::Config::idle_timeout`] holds for it from the first moment on, as for every peer.
     ///
     /// # Errors
@@ -118,7 +128,8 @@ impl<H: Handler> Context<'_, H> {
 /// Dialing.
 impl<H: Handler> Io<H> {
     /// Dials a peer anew, which [`Context::dial`] made: its name is looked up again, and its addresses are tried from
-    /// the first on, whether or not one had answered before. Until the first attempt it keeps the address it has.
+    /// the first on, whether or not one had answered before. Until the first attempt it keeps the address it has, or
+    /// until the turn before where that attempt takes the place of its endpoint.
     /// While the name is being looked up it does nothing.
     ///
     /// # Errors
@@ -156,8 +167,9 @@ impl<H: Handler> Io<H> {
         let Some(dialed) = self.dials.entries.get_mut(entry as usize) else { return };
         let (name, port) = match dialed.dial.host() {
             Host::Address(address) => {
-                let address = *address;
-                dialed.start_with(vec![address]);
+                // With none left, the handler hears of it when its turn has come.
+                let addresses = in_turn(&[*address], ipv4_only(&dialed.dial, &self.endpoints));
+                dialed.start_with(addresses);
                 return self.dials.enqueue(entry);
             }
             Host::Name(name) => (Arc::clone(name), dialed.dial.port()),
@@ -232,15 +244,19 @@ impl<H: Handler> Io<H> {
         }
     }
 
-    /// Moves a peer to the next address that it can be written to at; says which, or that none is left.
-    fn next_address(&mut self, entry: u32) -> Option<SocketAddr> {
+    /// Moves a peer to the next address that it can be written to at, if one is left.
+    fn next_address(&mut self, entry: u32) -> Step {
         loop {
-            let dialed = self.dials.entries.get_mut(entry as usize)?;
-            let remote = *dialed.addresses.get(dialed.next)?;
+            let Some(dialed) = self.dials.entries.get(entry as usize) else { return Step::NoneLeft };
+            let Some(&remote) = dialed.addresses.get(dialed.next) else { return Step::NoneLeft };
+            if self.makes_room(entry, remote) {
+                return Step::Waits;
+            }
+            let Some(dialed) = self.dials.entries.get_mut(entry as usize) else { return Step::NoneLeft };
             dialed.next += 1;
             self.stats.attempts.add(1);
             match self.place(entry, remote) {
-                Ok(()) => return Some(remote),
+                Ok(()) => return Step::Tries(remote),
                 Err(fault) => {
                     self.stats.attempts_failed.add(1);
                     if let Some(dialed) = self.dials.entries.get_mut(entry as usize) {
@@ -263,12 +279,7 @@ impl<H: Handler> Io<H> {
         }
         let quiet = self.stamp.wrapping_sub(1);
         let Self { routes, endpoints, .. } = self;
-        let left = |socket: SocketId| {
-            if let Some(slot) = socket.as_endpoint() {
-                endpoints.path_removed(slot);
-            }
-        };
-        routes.replace_paths(peer, path, quiet, left);
+        routes.replace_paths(peer, path, quiet, |socket| endpoints.path_left(socket));
         self.endpoints.path_added(id.slot(), peer);
         self.dials.end_stage(entry, Stage::Trying { quiet });
         let (now, dials) = (self.now, &mut self.dials);
@@ -277,23 +288,45 @@ impl<H: Handler> Io<H> {
         Ok(())
     }
 
+    /// Whether a dial's own endpoint is closed now, because the address takes another and there is no room for that
+    /// beside it. The slot is free in the next turn, when the same address is tried again: then the dial has no
+    /// endpoint to close, so it waits once for an address at most, and not for ever if somebody else was quicker.
+    fn makes_room(&mut self, entry: u32, remote: SocketAddr) -> bool {
+        if self.endpoints.has_room() || self.own_towards(entry, remote).is_some() {
+            return false;
+        }
+        let Some(dialed) = self.dials.entries.get_mut(entry as usize) else { return false };
+        let Some(old) = dialed.own.take() else { return false };
+        dialed.own_failed = false;
+        // It would be closed with its endpoint.
+        let (peer, Self { routes, endpoints, .. }) = (dialed.peer, &mut *self);
+        routes.take_paths(peer, |socket| endpoints.path_left(socket));
+        endpoints.close(old);
+        self.dials.waiting.push(peer);
+        true
+    }
+
+    /// A dial's own endpoint, if this address can be written to from it.
+    fn own_towards(&self, entry: u32, remote: SocketAddr) -> Option<EndpointId> {
+        let dialed = self.dials.entries.get(entry as usize).filter(|dialed| !dialed.own_failed)?;
+        dialed.own.filter(|own| self.endpoints.get(*own).is_some_and(|own| own.is_of_family(remote)))
+    }
+
     /// The endpoint from which to write to this address: the one that was named, that which the peer has, or a new
     /// one in its place.
     fn endpoint_towards(&mut self, entry: u32, remote: SocketAddr) -> Option<EndpointId> {
+        if let Some(own) = self.own_towards(entry, remote) {
+            return Some(own);
+        }
         let dialed = self.dials.entries.get_mut(entry as usize)?;
-        let of_its_family = |endpoint: &Endpoint| endpoint.bind_address().is_ipv4() == remote.is_ipv4();
         let wish = match dialed.dial.from {
-            Origin::Shared(id) => return self.endpoints.get(id).filter(|e| of_its_family(e)).map(|_| id),
+            Origin::Shared(id) => {
+                return self.endpoints.get(id).filter(|shared| shared.is_of_family(remote)).map(|_| id);
+            }
             Origin::Own(wish) => {
                 wish.map_or(Endpoint::towards(remote), |wish| wish.towards_family_of(remote))
             }
         };
-        if let Some(own) = dialed.own
-            && !dialed.own_failed
-            && self.endpoints.get(own).is_some_and(of_its_family)
-        {
-            return Some(own);
-        }
         // The old one carries the peer until it has the new one, so it is closed after that.
         let new = self.endpoints.ask(wish).ok()?;
         dialed.own_failed = false;
@@ -304,11 +337,24 @@ impl<H: Handler> Io<H> {
     }
 }
 
+/// The one family of addresses that a dial's endpoint can write to, if it is not both.
+fn ipv4_only(dial: &Dial, endpoints: &Endpoints) -> Option<bool> {
+    let bind = match dial.from {
+        Origin::Own(wish) => wish.map(|e| e.bind_address()).filter(|bind| !bind.ip().is_unspecified()),
+        Origin::Shared(id) => endpoints.get(id).map(Endpoint::bind_address),
+    };
+    bind.map(|bind| bind.is_ipv4())
+}
+
 impl Endpoint {
+    fn is_of_family(&self, remote: SocketAddr) -> bool {
+        self.bind_address().is_ipv4() == remote.is_ipv4()
+    }
+
     /// A wildcard for the other family too.
     fn towards_family_of(self, remote: SocketAddr) -> Self {
         let bind = self.bind_address();
-        if !bind.ip().is_unspecified() || bind.is_ipv4() == remote.is_ipv4() {
+        if !bind.ip().is_unspecified() || self.is_of_family(remote) {
             return self;
         }
         let any = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -324,6 +370,7 @@ impl<H: Handler> Dispatch<H> {
             self.arrivals += 1;
             self.resolved(answer);
         }
+        self.io.dials.wait_no_more();
         for _ in 0..budget {
             if self.panicked {
                 return;
@@ -351,34 +398,41 @@ impl<H: Handler> Dispatch<H> {
             return;
         };
         let Some(dialed) = self.io.dials.entries.get_mut(entry as usize) else { return };
-        let ipv4_only = match dialed.dial.from {
-            Origin::Own(wish) => wish.map(|e| e.bind_address()).filter(|bind| !bind.ip().is_unspecified()),
-            Origin::Shared(id) => self.io.endpoints.get(id).map(Endpoint::bind_address),
-        };
-        let ipv4_only = ipv4_only.map(|bind| bind.is_ipv4());
+        let ipv4_only = ipv4_only(&dialed.dial, &self.io.endpoints);
         let addresses = result.map(|all| in_turn(&all, ipv4_only));
         match addresses {
             Ok(addresses) if !addresses.is_empty() => {
                 dialed.start_with(addresses);
                 self.io.dials.enqueue(entry);
             }
-            Ok(_) => self.unresolved(entry, peer, LookupError::NoAddress),
-            Err(why) => self.unresolved(entry, peer, why),
+            Ok(_) => self.lookup_failed(entry, peer, LookupError::NoAddress),
+            Err(why) => self.lookup_failed(entry, peer, why),
         }
     }
 
-    fn unresolved(&mut self, entry: u32, peer: PeerId, why: LookupError) {
+    fn lookup_failed(&mut self, entry: u32, peer: PeerId, why: LookupError) {
         self.io.stats.lookups_failed.add(1);
+        self.unresolved(entry, peer, why);
+    }
+
+    fn unresolved(&mut self, entry: u32, peer: PeerId, why: LookupError) {
         self.io.dials.end_stage(entry, Stage::Done);
         self.call(|handler, cx| handler.on_peer_error(cx, peer, PeerError::Unresolved { why }));
     }
 
     fn attempt(&mut self, entry: u32, peer: PeerId) {
-        if let Some(remote) = self.io.next_address(entry) {
-            self.call(|handler, cx| handler.on_attempt(cx, peer, remote));
-            return;
+        match self.io.next_address(entry) {
+            Step::Tries(remote) => {
+                self.call(|handler, cx| handler.on_attempt(cx, peer, remote));
+                return;
+            }
+            Step::Waits => return,
+            Step::NoneLeft => {}
         }
         let Some(dialed) = self.io.dials.entries.get(entry as usize) else { return };
+        if dialed.addresses.is_empty() {
+            return self.unresolved(entry, peer, LookupError::NoAddress);
+        }
         let error = PeerError::NoAnswer { addresses: dialed.addresses.len() as u8, last: dialed.last };
         self.io.dials.end_stage(entry, Stage::Done);
         self.call(|handler, cx| handler.on_peer_error(cx, peer, error));
@@ -394,7 +448,7 @@ impl<H: Handler> Dispatch<H> {
         dialed.timer = None;
         let stage = dialed.stage;
         match stage {
-            Stage::Resolving => self.unresolved(entry, peer, LookupError::TimedOut),
+            Stage::Resolving => self.lookup_failed(entry, peer, LookupError::TimedOut),
             Stage::Trying { quiet } if self.io.was_heard(peer, quiet) => {
                 self.io.dials.end_stage(entry, Stage::Done);
             }

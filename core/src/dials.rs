@@ -60,6 +60,8 @@ pub(crate) struct Dials {
     pub(crate) entries: Slab<Dialed>,
     pub(crate) timers: TimerWheel<Due>,
     pub(crate) queue: VecDeque<PeerId>,
+    /// Those whose old endpoint has to be closed before they can have another: they come next when it is.
+    pub(crate) waiting: Vec<PeerId>,
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
     pub(crate) bell: Arc<Bell>,
     /// Made with the first lookup. It has room for an answer to each that may be under way.
@@ -79,6 +81,7 @@ impl Dials {
             entries: Slab::new(),
             timers: TimerWheel::unreserved(now),
             queue: VecDeque::new(),
+            waiting: Vec::new(),
             resolver,
             bell,
             answers: None,
@@ -90,13 +93,14 @@ impl Dials {
     /// Whether nothing was dialed, or nothing of it is left.
     #[inline]
     pub(crate) fn are_none(&self) -> bool {
-        self.entries.is_empty() && self.under_way == 0 && self.queue.is_empty()
+        self.entries.is_empty() && self.under_way == 0 && self.queue.is_empty() && self.waiting.is_empty()
     }
 
     /// Whether a turn has something to do here.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
         !self.queue.is_empty()
+            || !self.waiting.is_empty()
             || (self.under_way > 0 && self.answers.as_ref().is_some_and(|(_, answers)| !answers.is_empty()))
     }
 
@@ -149,6 +153,14 @@ impl Dials {
             self.queue.push_back(dialed.peer);
         }
         self.end_stage(entry, Stage::Queued);
+    }
+
+    /// Endpoints that were closed to make room are gone: whoever waited for that comes first, before others ask for
+    /// one.
+    pub(crate) fn wait_no_more(&mut self) {
+        for peer in self.waiting.drain(..).rev() {
+            self.queue.push_front(peer);
+        }
     }
 
     /// Whether the entry is in this stage of the same lookup or attempt.

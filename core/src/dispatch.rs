@@ -122,13 +122,8 @@ impl<H: Handler> Dispatch<H> {
     fn take_peer(&mut self, peer: PeerId) -> Option<H::Peer> {
         let state = self.peers.remove(peer)?;
         let Io { routes, endpoints, timers, stats, .. } = &mut self.io;
-        let left = |socket: SocketId| {
-            if let Some(slot) = socket.as_endpoint() {
-                endpoints.path_removed(slot);
-            }
-        };
         let (link, dial) = routes.get(peer).map_or((None, None), |route| (route.link(), route.dial()));
-        if let Some(mut head) = routes.remove(peer, left) {
+        if let Some(mut head) = routes.remove(peer, |socket| endpoints.path_left(socket)) {
             for timer in timers.take_all(&mut head) {
                 let _ = guarded(move || drop(timer));
             }
@@ -172,15 +167,8 @@ impl<H: Handler> Dispatch<H> {
     /// on it. Its slot is free before handlers hear of it, so they may open another at once.
     pub(crate) fn endpoint_closed(&mut self, slot: u32) {
         let mut orphans = Vec::new();
-        // Mostly there is one path, and its peer is known; else all peers are looked at.
-        if let (1, Some(peer)) = self.io.endpoints.paths(slot) {
+        for peer in self.peers_on(slot) {
             orphans.extend(self.leave_endpoint(peer, slot));
-        }
-        if self.io.endpoints.paths(slot).0 > 0 {
-            for at in 0..self.peers.extent() {
-                let peer = self.peers.in_slot(at);
-                orphans.extend(peer.and_then(|peer| self.leave_endpoint(peer, slot)));
-            }
         }
         self.io.endpoints.vacate(slot);
         for (peer, state) in orphans {
@@ -206,16 +194,21 @@ impl<H: Handler> Dispatch<H> {
         self.settle();
     }
 
-    /// Tells every peer of an endpoint what befell it.
+    /// Tells every peer of an endpoint what befell it. A host may have no IPv6 and thousands of names to dial of which
+    /// the first address is one, so a failure must not cost a look at each peer.
     pub(crate) fn endpoint_failed(&mut self, slot: u32, errno: i32) {
-        for at in 0..self.peers.extent() {
-            if let Some(peer) = self.peers.in_slot(at)
-                && self.lives_on(peer, slot)
-                && !self.io.attempt_failed(peer, PeerError::NotOpened { errno })
-            {
+        for peer in self.peers_on(slot) {
+            if self.lives_on(peer, slot) && !self.io.attempt_failed(peer, PeerError::NotOpened { errno }) {
                 self.call(|handler, cx| handler.on_peer_error(cx, peer, PeerError::NotOpened { errno }));
             }
         }
+    }
+
+    fn peers_on(&self, endpoint: u32) -> Vec<PeerId> {
+        let Io { endpoints, routes, .. } = &self.io;
+        let has_path = |peer| routes.has_path_on(peer, SocketId::endpoint(endpoint));
+        let all = || (0..self.peers.extent()).filter_map(|at| self.peers.in_slot(at));
+        endpoints.peers_on(endpoint, has_path, all)
     }
 
     fn lives_on(&self, peer: PeerId, endpoint: u32) -> bool {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::datagram::SocketId;
 use crate::error::Full;
 use crate::interface::Interface;
 use crate::peers::PeerId;
@@ -232,6 +233,10 @@ impl Endpoints {
         Ok(EndpointId { slot, generation: self.slots[slot as usize].generation })
     }
 
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < self.limit
+    }
+
     /// Asks for closing. False if it is not open.
     pub(crate) fn close(&mut self, id: EndpointId) -> bool {
         let Some(slot) = self.live(id) else { return false };
@@ -316,14 +321,56 @@ impl Endpoints {
         }
     }
 
-    /// How many paths stand on it, and the peer of the newest: mostly the only one.
-    pub(crate) fn paths(&self, slot: u32) -> (u32, Option<PeerId>) {
-        self.slots.get(slot as usize).map_or((0, None), |s| (s.paths, s.newest))
+    /// As [`Endpoints::path_removed`], of a path that may be on anything.
+    pub(crate) fn path_left(&mut self, socket: SocketId) {
+        if let Some(slot) = socket.as_endpoint() {
+            self.path_removed(slot);
+        }
+    }
+
+    /// The peers with a path on it. Mostly there is one path, and its peer is known; else all peers are looked at.
+    pub(crate) fn peers_on<I: Iterator<Item = PeerId>>(
+        &self,
+        slot: u32,
+        has_path: impl Fn(PeerId) -> bool,
+        all: impl FnOnce() -> I,
+    ) -> Vec<PeerId> {
+        match self.slots.get(slot as usize).map_or((0, None), |s| (s.paths, s.newest)) {
+            (0, _) => Vec::new(),
+            (1, Some(peer)) if has_path(peer) => vec![peer],
+            _ => all().filter(|peer| has_path(*peer)).collect(),
+        }
     }
 
     fn live(&self, id: EndpointId) -> Option<usize> {
         let slot = self.slots.get(id.slot as usize)?;
         let open = !matches!(slot.state, State::Vacant | State::Closing);
         (slot.generation == id.generation && open).then_some(id.slot as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_peer_of_an_endpoint_is_found_without_a_look_at_all() {
+        let mut peers = crate::Peers::new(0, 20);
+        let ids: Vec<PeerId> = (0..20).map(|_| peers.insert(()).expect("room")).collect();
+        let mut endpoints = Endpoints::new(1);
+        let id = endpoints.ask(Endpoint::bound(([0, 0, 0, 0], 0).into())).expect("room");
+        let nobody = || -> std::iter::Empty<PeerId> { panic!("all are looked at") };
+        assert_eq!(endpoints.peers_on(id.slot(), |_| true, nobody), []);
+        endpoints.path_added(id.slot(), ids[7]);
+        assert_eq!(endpoints.peers_on(id.slot(), |_| true, nobody), [ids[7]]);
+        endpoints.path_added(id.slot(), ids[8]);
+        let all = || ids.iter().copied();
+        let has_path = |at: PeerId| at == ids[7] || at == ids[8];
+        assert_eq!(endpoints.peers_on(id.slot(), has_path, all), [ids[7], ids[8]]);
+        // The path of the newest is gone, and the other's is left.
+        endpoints.path_removed(id.slot());
+        assert_eq!(endpoints.peers_on(id.slot(), |at| at == ids[7], all), [ids[7]]);
+        endpoints.path_removed(id.slot());
+        assert_eq!(endpoints.peers_on(id.slot(), |_| true, nobody), []);
     }
 }

@@ -29,8 +29,11 @@ pub enum SendError {
     /// ([`crate::Config::send_queue_bytes`]). [`crate::Handler::on_writable`] says when there is room again.
     #[error("the outbox is full, or too much waits for this peer")]
     Full,
-    /// The peer was dialed by its name and has no address yet: [`crate::Handler::on_attempt`] says when it has.
-    #[error("the peer has no address yet: its name is being looked up, or has none")]
+    /// The peer was dialed and has no address yet, or none for the moment: [`crate::Handler::on_attempt`] says when it
+    /// has.
+    #[error(
+        "the peer has no address: its host is being looked up, has none, or is about to be tried at another"
+    )]
     NoAddress,
     /// Longer than the path can carry, or than the bytes there are.
     #[error("longer than {max} bytes")]
@@ -211,8 +214,9 @@ pub enum PeerError {
         /// The system's error number.
         errno: i32,
     },
-    /// The name of a dialed peer has no address to write to. [`crate::Io::redial`] looks it up again.
-    #[error("the name was not resolved: {why}")]
+    /// A dialed peer has no address to write to: its name has none, or it was dialed by one that is not any host's, or
+    /// not of its endpoint's family ([`LookupError::NoAddress`]). [`crate::Io::redial`] looks a name up again.
+    #[error("the peer's host was not resolved: {why}")]
     Unresolved {
         /// Why not.
         why: LookupError,

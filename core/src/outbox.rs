@@ -301,7 +301,6 @@ impl Outbox {
         self.datagrams
     }
 
-    /// How many of the trains are more than one datagram.
     /// Gives up what was to leave by an endpoint that closes now: it will fail as sent by a socket that is not open,
     /// and not leave by another one that gets the same slot before the outbox is carried out.
     pub(crate) fn forsake(&mut self, socket: SocketId) {
@@ -310,6 +309,7 @@ impl Outbox {
         }
     }
 
+    /// How many of the trains are more than one datagram.
     pub(crate) fn long_trains(&self) -> usize {
         self.long
     }

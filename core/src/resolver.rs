@@ -96,8 +96,8 @@ pub enum LookupError {
     #[error("there is no such name")]
     NotFound,
     /// The name has no address that could be written to: none at all (EAI_NODATA), none of a family that the
-    /// endpoint has, or only wildcards, multicast and broadcast addresses.
-    #[error("the name has no address that can be written to from here")]
+    /// endpoint has, or only wildcards, multicast and broadcast addresses. Or such an address was dialed itself.
+    #[error("there is no address that can be written to from here")]
     NoAddress,
     /// No name server answered in time, or one is in trouble (EAI_AGAIN).
     #[error("no name server answered; it may later")]

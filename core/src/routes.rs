@@ -334,6 +334,22 @@ impl Routes {
         }
     }
 
+    /// Takes a peer's paths, whose sockets are named one by one. It is as before it had one, and a record is kept free
+    /// for it.
+    pub(crate) fn take_paths(&mut self, peer: PeerId, on: impl FnMut(SocketId)) {
+        let Some(first) = self.get(peer).map(|route| route.first).filter(|first| *first != NO_PATH) else {
+            return;
+        };
+        self.drop_records(first, on);
+        self.without_path += 1;
+        if let Some(route) = self.get_mut(peer) {
+            (route.first, route.active, route.paths) = (NO_PATH, NO_PATH, 0);
+            route.forget_trains();
+            // A train of this turn goes along a path that is gone, and nothing may join it.
+            route.open_turn = 0;
+        }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.free.len() + (self.record_limit - self.records.len()) <= self.without_path
     }
@@ -407,6 +423,12 @@ impl Routes {
             self.drop_path(peer, *record);
         }
         gone.len() as u32
+    }
+
+    /// Whether one of a peer's paths is on `socket`.
+    pub(crate) fn has_path_on(&self, peer: PeerId, socket: SocketId) -> bool {
+        let Some(route) = self.get(peer) else { return false };
+        self.records_of(route.first).any(|record| self.records[record as usize].key.socket() == socket)
     }
 
     /// Makes answers go along `path` from now on. False if it is not a path of that peer.
@@ -669,6 +691,18 @@ mod tests {
         );
         assert_eq!(routes.get(dialed[0]).map(|route| route.last_seen), Some(6));
         assert!(!routes.is_full());
+
+        // It may lose it again, and is as sure of another as it was of the first.
+        routes.take_paths(dialed[0], |_| left += 1);
+        routes.take_paths(dialed[0], |_| panic!("it has no path"));
+        assert_eq!((left, routes.find(&path(104)), routes.active_path(dialed[0])), (2, None, None));
+        assert!(!routes.is_full());
+        peers.remove(dialed[1]);
+        let another = peers.insert(()).expect("room");
+        assert!(routes.insert(another, path(105), 0));
+        assert!(routes.is_full(), "the last is kept free");
+        routes.replace_paths(dialed[0], path(106), 7, |_| panic!("it has no path"));
+        assert_eq!(routes.active_path(dialed[0]), Some(path(106)));
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! Dials by the hundred on a bad network, with names that come, go and move: nothing is lost sight of, and nothing is
-//! left behind.
+//! left behind. And dials one by one, of which it is known what they meet.
 
 mod support;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use shardgram_core::{
-    Accept, CloseReason, Config, Context, Datagram, Dial, DialError, Endpoint, Handler, LookupError, Origin,
-    PeerError, PeerId, SendError,
+    Accept, AttemptFault, CloseReason, Config, Context, Datagram, Dial, DialError, Endpoint, Handler,
+    LookupError, Origin, PeerError, PeerId, SendError,
 };
-use shardgram_sim::{LinkConfig, Sim};
+use shardgram_sim::{LinkConfig, NodeId, Sim};
 use support::{SECOND, addr, echo, ip, listening};
 
 const PEERS: usize = 40;
@@ -197,4 +197,196 @@ fn nothing_is_left_behind() {
     for seed in seeds {
         round(seed);
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Met {
+    Tried(SocketAddr),
+    Heard(SocketAddr),
+    Failed(PeerError),
+}
+
+#[derive(Debug)]
+enum Say {
+    Redial,
+    /// Takes the place of an endpoint that a dial has closed, before the dial can.
+    BeQuicker,
+    Open,
+}
+
+/// Dials one host so many times, greets each of its addresses, and notes what each peer meets.
+struct One {
+    dial: Dial,
+    times: usize,
+    quicker: bool,
+    met: Rc<RefCell<Vec<Vec<Met>>>>,
+}
+
+impl Handler for One {
+    type Peer = ();
+    type Timer = ();
+    type Message = Say;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        panic!("an endpoint of a dial knows no strangers");
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        self.met.borrow_mut().resize(self.times, Vec::new());
+        for _ in 0..self.times {
+            cx.dial(self.dial.clone(), ()).expect("room for a peer");
+        }
+        assert!(self.met.borrow().iter().all(Vec::is_empty), "nothing is told within the call");
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, say: Say) {
+        match say {
+            Say::Redial => cx.peers.iter().for_each(|(peer, _)| cx.io.redial(peer).expect("it was dialed")),
+            Say::BeQuicker => self.quicker = true,
+            Say::Open => drop(cx.io.endpoint(Endpoint::bound(addr("0.0.0.0:0")))),
+        }
+    }
+
+    fn on_turn_end(&mut self, cx: &mut Context<'_, Self>) {
+        let waits = |(peer, _): (PeerId, &())| cx.io.path(peer).is_none();
+        if self.quicker && cx.peers.iter().any(waits) {
+            cx.io.tell(0, Say::Open).expect("room");
+            self.quicker = false;
+        }
+    }
+
+    fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, remote: SocketAddr) {
+        let path = cx.io.path(peer).expect("it has an address");
+        assert_eq!((path.remote, path.local.is_ipv4()), (remote, remote.is_ipv4()));
+        self.note(peer, Met::Tried(remote));
+        cx.io.send(peer, b"hello").expect("room");
+    }
+
+    fn on_datagram(&mut self, _: &mut Context<'_, Self>, peer: PeerId, datagram: Datagram<'_>) {
+        self.note(peer, Met::Heard(datagram.path().remote));
+    }
+
+    fn on_peer_error(&mut self, _: &mut Context<'_, Self>, peer: PeerId, error: PeerError) {
+        self.note(peer, Met::Failed(error));
+    }
+
+    fn on_closed(&mut self, _: &mut Context<'_, Self>, peer: PeerId, (): (), why: CloseReason) {
+        panic!("{peer} was closed: {why:?}");
+    }
+}
+
+impl One {
+    fn note(&self, peer: PeerId, met: Met) {
+        self.met.borrow_mut()[peer.slot() as usize].push(met);
+    }
+}
+
+/// What each peer met since it was asked for last.
+struct Notes(Rc<RefCell<Vec<Vec<Met>>>>);
+
+impl Notes {
+    fn take(&self) -> Vec<Vec<Met>> {
+        self.0.borrow_mut().iter_mut().map(std::mem::take).collect()
+    }
+}
+
+/// A host that dials this so many times, from 10.0.0.2 and fd00::2.
+fn dialing(sim: &mut Sim, config: &Config, dial: &Dial, times: usize) -> (NodeId<Say>, Notes) {
+    let met = Rc::new(RefCell::new(Vec::new()));
+    let (dial, kept) = (dial.clone(), Rc::clone(&met));
+    let make = move |_| One { dial: dial.clone(), times, quicker: false, met: Rc::clone(&kept) };
+    (sim.server(&[ip("10.0.0.2"), ip("fd00::2")], config, make).expect("starts"), Notes(met))
+}
+
+#[test]
+fn an_address_that_cannot_be_written_to_is_told_as_a_name_without_one_is() {
+    let (any, four, six) = (None, Some("10.0.0.2:0"), Some("[fd00::2]:0"));
+    for (host, from) in [
+        ("0.0.0.0", any),
+        ("::", any),
+        ("224.0.0.1", any),
+        ("ff02::1", any),
+        ("255.255.255.255", any),
+        ("10.0.0.1", six),
+        ("::ffff:10.0.0.1", six),
+        ("fd00::1", four),
+    ] {
+        let mut sim = Sim::new(1);
+        let mut dial = Dial::to(host, 7).expect("a host");
+        if let Some(from) = from {
+            dial = dial.endpoint(Endpoint::bound(addr(from)));
+        }
+        let (node, met) = dialing(&mut sim, &Config::new().broadcast(true), &dial, 1);
+        sim.run_for(SECOND);
+        let none = Met::Failed(PeerError::Unresolved { why: LookupError::NoAddress });
+        assert_eq!(met.take(), [[none]], "{host}");
+        // So it is told as often as it is asked.
+        assert!(node.tell(0, Say::Redial).is_ok());
+        assert!(sim.run_until_quiet(SECOND), "{host}");
+        assert_eq!(met.take(), [[none]], "{host}");
+        let stats = sim.stats(&node);
+        assert_eq!((stats.attempts, stats.lookups_failed, stats.peers()), (0, 0, 1), "{host}");
+    }
+}
+
+/// A host whose IPv6 address, which is its first, leads nowhere.
+fn half_reachable(sim: &mut Sim) -> Dial {
+    echo(sim, &listening("10.0.0.1:7"));
+    sim.name("half.test", Ok(vec![ip("fd00::9"), ip("10.0.0.1"), ip("fd00::8")]), Duration::ZERO);
+    Dial::to("half.test", 7).expect("a host").try_for(Duration::from_millis(100))
+}
+
+#[test]
+fn the_other_family_is_tried_where_there_is_an_endpoint_for_each_dial_and_no_more() {
+    for times in [1, 20] {
+        let mut sim = Sim::new(1);
+        let dial = half_reachable(&mut sim);
+        let (node, met) = dialing(&mut sim, &Config::new().max_endpoints(times), &dial, times as usize);
+        let [nowhere, there] = [addr("[fd00::9]:7"), addr("10.0.0.1:7")];
+        let want = vec![[Met::Tried(nowhere), Met::Tried(there), Met::Heard(there)]; times as usize];
+        assert!(sim.run_until_quiet(5 * SECOND));
+        assert_eq!(met.take(), want);
+        // Now they have to give IPv4 up for IPv6, and IPv6 for IPv4 again.
+        assert!(node.tell(0, Say::Redial).is_ok());
+        assert!(sim.run_until_quiet(5 * SECOND));
+        assert_eq!(met.take(), want);
+        let stats = sim.stats(&node);
+        let times = u64::from(times);
+        assert_eq!((stats.attempts, stats.attempts_failed, stats.peers()), (4 * times, 2 * times, times));
+    }
+}
+
+#[test]
+fn an_endpoint_that_could_not_be_opened_makes_room_for_the_next() {
+    let mut sim = Sim::new(1);
+    let from = Endpoint::bound(addr("10.77.7.7:0"));
+    sim.name("many.test", Ok(vec![ip("10.0.0.1"), ip("10.0.0.3"), ip("10.0.0.4")]), Duration::ZERO);
+    let dial = Dial::to("many.test", 7).expect("a host").endpoint(from);
+    let (node, met) = dialing(&mut sim, &Config::new().max_endpoints(1), &dial, 1);
+    assert!(sim.run_until_quiet(SECOND));
+    let met = &met.take()[0];
+    let tried = ["10.0.0.1:7", "10.0.0.3:7", "10.0.0.4:7"].map(|remote| Met::Tried(addr(remote)));
+    assert_eq!(met[..3], tried);
+    let Met::Failed(PeerError::NoAnswer { addresses: 3, last: AttemptFault::NotOpened { .. } }) = met[3]
+    else {
+        panic!("{met:?}")
+    };
+    assert_eq!(met.len(), 4);
+    let stats = sim.stats(&node);
+    assert_eq!((stats.attempts, stats.attempts_failed), (3, 3));
+}
+
+#[test]
+fn a_dial_whose_place_was_taken_comes_to_an_end() {
+    let mut sim = Sim::new(1);
+    let dial = half_reachable(&mut sim);
+    let (node, met) = dialing(&mut sim, &Config::new().max_endpoints(1), &dial, 1);
+    sim.run_for(Duration::from_millis(50));
+    assert!(node.tell(0, Say::BeQuicker).is_ok());
+    assert!(sim.run_until_quiet(SECOND));
+    let last = AttemptFault::NoEndpoint;
+    let want = [Met::Tried(addr("[fd00::9]:7")), Met::Failed(PeerError::NoAnswer { addresses: 3, last })];
+    assert_eq!(met.take(), [want]);
+    let stats = sim.stats(&node);
+    assert_eq!((stats.attempts, stats.attempts_failed, stats.peers()), (3, 3, 1));
 }
