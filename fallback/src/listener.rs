@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quinn_udp::UdpSocketState;
 use shardgram_sys::socket::{
@@ -138,6 +138,10 @@ pub(crate) fn are_steered(listeners: &[Listener]) -> bool {
     listeners.iter().all(|listener| listener.steered)
 }
 
+/// What quinn-udp keeps of sockets of each family, IPv4 first, where it is the same for all of them: on Linux, where it
+/// receives by nothing of it, and this driver sends without it.
+static STATES: [OnceLock<Arc<UdpSocketState>>; 2] = [OnceLock::new(), OnceLock::new()];
+
 /// Sets what quinn-udp needs on a socket. `None` where the system lacks something that it cannot do without.
 ///
 /// It makes the socket non-blocking and turns on, where the system has them: congestion bits and packet info. It also
@@ -151,15 +155,17 @@ pub(crate) fn take_over(
     options: &SocketOptions,
 ) -> io::Result<Option<Arc<UdpSocketState>>> {
     let bound_to = socket.local_addr()?;
-    let state = match keeping_options(socket, |socket| UdpSocketState::new(socket.into())) {
-        Ok(state) => Some(Arc::new(state)),
-        Err(error) if is_lacking(&error) && !(options.ecn || options.receive_timestamps) => {
-            tracing::debug!(%error, %bound_to, "a socket without control messages");
-            socket.set_nonblocking(true)?;
-            None
-        }
-        Err(error) => return Err(error),
-    };
+    let known = &STATES[usize::from(bound_to.is_ipv6())];
+    let state =
+        match keeping_options(socket, known, |socket| UdpSocketState::new(socket.into()).map(Arc::new)) {
+            Ok(state) => Some(state),
+            Err(error) if is_lacking(&error) && !(options.ecn || options.receive_timestamps) => {
+                tracing::debug!(%error, %bound_to, "a socket without control messages");
+                socket.set_nonblocking(true)?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
     set_receive_ecn(socket, bound_to.is_ipv6(), options.ecn)?;
     set_receive_timestamps(socket, options.receive_timestamps)?;
     // Without quinn-udp nobody would say how long a train's datagrams are.

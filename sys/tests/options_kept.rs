@@ -5,6 +5,7 @@ mod support;
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::sync::OnceLock;
 
 use shardgram_sys::socket::keeping_options;
 
@@ -34,11 +35,16 @@ fn what_a_call_sets_is_not_set() {
         };
         let before =
             options.map(|(level, name, _)| support::int_option(&socket, level, name).expect("option"));
-        keeping_options(&socket, set).expect("kept");
+        let known = OnceLock::new();
+        keeping_options(&socket, &known, set).expect("kept");
         let after =
             options.map(|(level, name, _)| support::int_option(&socket, level, name).expect("option"));
         assert_eq!(before, after, "{address}");
         assert_eq!(support::int_option(&socket, level, name).expect("option"), 1, "{address}");
         assert_eq!(socket.recv(&mut [0]).expect_err("nothing came").kind(), ErrorKind::WouldBlock);
+        // What was made is known from then on.
+        let next = UdpSocket::bind(address).expect(address);
+        keeping_options(&next, &known, |_| panic!("it was made before")).expect("kept");
+        assert_eq!(support::int_option(&next, level, name).expect("option"), 1, "{address}");
     }
 }

@@ -106,12 +106,12 @@ fn close_under_flood(config: Config, shards: u16, closes: u64) {
 
 #[test]
 fn under_their_own_flood() {
-    loopback_of_both().into_iter().for_each(|config| close_under_flood(config, 1, 1_000));
+    loopback_of_both().into_iter().for_each(|config| close_under_flood(config, 1, 500));
 }
 
 #[test]
 fn under_their_own_flood_on_two_shards() {
-    loopback_of_both().into_iter().for_each(|config| close_under_flood(config, 2, 1_000));
+    loopback_of_both().into_iter().for_each(|config| close_under_flood(config, 2, 500));
 }
 
 /// The handler fails while its peers flood: they are new ones then, with sockets of their own.

@@ -155,8 +155,15 @@ fn errors_for_a_peer_that_is_demoted_and_promoted(mut bed: Bed) {
                     .for_each(|says| forger.send(says));
             });
             friend.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let mut promoted = bed.stats(&server).promoted;
             for round in 0..100 {
-                bed.tell(&server, 0, if round % 2 == 0 { Say::Demote } else { Say::Promote });
+                let demote = round % 2 == 0;
+                bed.tell(&server, 0, if demote { Say::Demote } else { Say::Promote });
+                if !demote {
+                    // Once its last socket is gone.
+                    promoted += 1;
+                    bed.until("it has another socket", |bed| bed.stats(&server).promoted == promoted);
+                }
                 for n in 0..10u64 {
                     friend.socket.send_to(&n.to_be_bytes(), at).unwrap();
                     answered += u64::from(friend.socket.recv(&mut [0; 16]).is_ok());
@@ -171,7 +178,7 @@ fn errors_for_a_peer_that_is_demoted_and_promoted(mut bed: Bed) {
         let stats = bed.drain(server);
         assert_eq!((stats.received, stats.kernel_dropped), (1_003, 0), "{stats:?}");
         assert_eq!((stats.sent(), stats.sent() + stats.send_failed()), (answered + 3, 1_003), "{stats:?}");
-        assert!(stats.promoted > 25, "{stats:?}");
+        assert_eq!(stats.promoted, 51, "{stats:?}");
     }
 }
 

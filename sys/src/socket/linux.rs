@@ -5,6 +5,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use libc::c_int;
 use shardgram_core::{Interface, PathMtu};
@@ -186,20 +187,28 @@ pub fn set_path_mtu(socket: &impl AsFd, ipv6: bool, mode: PathMtu) -> io::Result
 /// arrive. Nor may UDP_GRO be on for a moment where it is to be off: a train that comes meanwhile is received as one
 /// datagram later, since its segment size is told only while the option is on (`udp_recvmsg` in net/ipv4/udp.c). So the
 /// call gets another socket of the family, and what it needs beside options of the owner's is set here: the socket does
-/// not block, and has packet info.
+/// not block, and has packet info. So what the call makes is the same for every socket of a family: it is made once and
+/// kept in `known`, and an endpoint needs no second descriptor to be opened.
 ///
 /// # Errors
 ///
 /// Those of the call, of making the other socket, of reading the socket's name and of setting the options.
-pub fn keeping_options<T>(
+pub fn keeping_options<T: Clone>(
     socket: &UdpSocket,
+    known: &OnceLock<T>,
     call: impl FnOnce(&UdpSocket) -> io::Result<T>,
 ) -> io::Result<T> {
     let ipv6 = socket.local_addr()?.is_ipv6();
-    let result = call(&stand_in(ipv6)?)?;
+    let made = match known.get() {
+        Some(made) => made.clone(),
+        None => {
+            let new = call(&stand_in(ipv6)?)?;
+            known.get_or_init(|| new).clone()
+        }
+    };
     socket.set_nonblocking(true)?;
     set_packet_info(socket, ipv6)?;
-    Ok(result)
+    Ok(made)
 }
 
 /// A socket to try options out on: of this family, bound to nothing.

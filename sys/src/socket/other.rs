@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::sync::OnceLock;
 
 use shardgram_core::{Interface, PathMtu};
 use socket2::Socket;
@@ -119,13 +120,14 @@ pub fn set_path_mtu<S>(_socket: &S, _ipv6: bool, _mode: PathMtu) -> io::Result<(
 }
 
 /// Has a library, quinn-udp, set up what it needs of a socket. Path-MTU handling is kept as it is on Windows; elsewhere
-/// what quinn-udp sets is left alone: it forbids fragmentation.
+/// what quinn-udp sets is left alone: it forbids fragmentation. The call is made for each socket: `known` is for Linux.
 ///
 /// # Errors
 ///
 /// Those of the call; on Windows also of reading the socket's name and of setting the option.
-pub fn keeping_options<T>(
+pub fn keeping_options<T: Clone>(
     socket: &UdpSocket,
+    _known: &OnceLock<T>,
     call: impl FnOnce(&UdpSocket) -> io::Result<T>,
 ) -> io::Result<T> {
     winsock::keeping_path_mtu(socket, || call(socket))
