@@ -21,13 +21,13 @@ pub(crate) struct Choice {
 /// Takes what was asked for, or the best there is. With io_uring all rings are made here: a shard that failed
 /// to get its own later would leave nothing to fall back to, since others would be serving by then.
 pub(crate) fn choose(config: &Config, sharing: Sharing) -> Result<Choice, StartError> {
-    let asked = config.backend_choice();
+    let asked = config.settings().backend;
     let mio = |reason| Choice { backend: Backend::Mio, reason, rings: Vec::new(), warning: None };
     if asked == Backend::Mio {
         return Ok(mio(None));
     }
     // Where io_uring can be had the system divides what comes to a port, so this was asked for.
-    if sharing == Sharing::OneReceiver && config.receivers_choice() == Receivers::One {
+    if sharing == Sharing::OneReceiver && config.settings().receivers == Receivers::One {
         if asked == Backend::Uring {
             let reason = "receivers=one is served by the mio driver: ask for receivers=auto".to_owned();
             return Err(StartError::BackendRefused { backend: asked, reason });

@@ -21,7 +21,6 @@ pub(crate) struct Connected {
     /// `None` where there are none.
     pub(crate) way: Option<AcceptWay>,
     /// For the whole process.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
     limits: ConnectedLimits,
 }
 
@@ -38,18 +37,19 @@ impl Connected {
         backend: Backend,
         descriptors: Option<u64>,
     ) -> Result<Self, StartError> {
-        let (total, per_address) = config.connected_limits();
+        let settings = config.settings();
+        let (total, per_address) = (settings.max_connected, settings.max_connected_per_address);
         let fits = descriptors.map_or(u64::MAX, |limit| fits(config, limit));
         if let Some(asked) = total.filter(|asked| u64::from(*asked) > fits) {
             let limit = descriptors.unwrap_or(u64::MAX);
             return Err(StartError::TooManyConnected { asked, fits, limit });
         }
         let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
-        let nobody = total == 0 || per_address == Some(0) || config.listen_addrs().is_empty();
+        let nobody = total == 0 || per_address == Some(0) || settings.listen.is_empty();
         if nobody {
             return Ok(Self::NONE);
         }
-        let accept = config.accept_choice();
+        let accept = settings.accept;
         let way = match backend {
             Backend::Uring => drivers::accept_way(accept),
             other => Err(no_driver(other)),
@@ -68,7 +68,7 @@ impl Connected {
     /// # Errors
     /// What was asked for in vain.
     pub(crate) fn none_because(config: &Config, reason: String) -> Result<Self, StartError> {
-        let (accept, tier) = (config.accept_choice(), config.tier_policy());
+        let (accept, tier) = (config.settings().accept, config.settings().tier);
         if accept != AcceptChoice::Auto {
             return Err(StartError::AcceptRefused { accept, reason });
         }
@@ -79,7 +79,6 @@ impl Connected {
     }
 
     /// A shard's part of the bounds; the first shards get what does not divide evenly.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
     pub(crate) fn limits(&self, shard: u16, shards: u16) -> ConnectedLimits {
         let (shard, shards) = (u32::from(shard), u32::from(shards));
         let share = |all: u32| all / shards + u32::from(shard < all % shards);
@@ -96,14 +95,15 @@ fn no_driver(backend: Backend) -> String {
 
 /// How many connected peers the limit of descriptors leaves room for.
 fn fits(config: &Config, limit: u64) -> u64 {
-    let addresses: u64 = config.listen_addrs().iter().map(|address| listeners_of(config, address)).sum();
-    let needed = LEFT_FREE + u64::from(config.shard_count()) * (PER_SHARD + addresses);
+    let addresses: u64 = config.settings().listen.iter().map(|address| listeners_of(config, address)).sum();
+    let needed = LEFT_FREE + u64::from(config.settings().shards) * (PER_SHARD + addresses);
     limit.saturating_sub(needed)
 }
 
 /// Sockets that one address of the configuration takes on each shard.
 fn listeners_of(config: &Config, address: &std::net::SocketAddr) -> u64 {
-    let under_it = if address.ip().is_unspecified() { config.local_address_capacity() as u64 } else { 0 };
+    let under_it =
+        if address.ip().is_unspecified() { u64::from(config.settings().max_local_addresses) } else { 0 };
     1 + under_it
 }
 

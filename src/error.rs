@@ -76,10 +76,12 @@ pub enum StartError {
     #[error("panics abort this program: build it with panic = \"unwind\" in its Cargo profile")]
     PanicAbort,
     /// The handler's factory, or `on_start`, panicked.
-    #[error("the handler of shard {shard} panicked before it served")]
+    #[error("the handler of shard {shard} panicked in {callback}, before it served; the log says with what")]
     HandlerPanicked {
         /// Which shard.
         shard: u16,
+        /// Which of the two.
+        callback: &'static str,
     },
     /// The system refused a shard's thread, ring or sockets.
     #[error("shard {shard} cannot start: {source}")]
@@ -113,10 +115,17 @@ pub enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// A handler panicked more often than [`shardgram_core::Config::max_restarts_per_minute`] allows.
-    #[error("the handler of shard {shard} panicked too often; the log says where")]
+    #[error(
+        "the handler of shard {shard} panicked {panics} times within a minute, the last time in {callback}: the log \
+         says with what; without Config::max_restarts_per_minute that ends no server"
+    )]
     TooManyRestarts {
         /// Which shard.
         shard: u16,
+        /// What panicked last.
+        callback: &'static str,
+        /// How many panics there were within a minute.
+        panics: u32,
     },
     /// A shard's driver failed.
     #[error("shard {shard} failed: {source}")]

@@ -83,12 +83,17 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod bound;
 mod connected;
 mod drivers;
 mod error;
 mod handle;
+mod host_addresses;
 #[cfg_attr(not(target_os = "linux"), path = "local_addresses/other.rs")]
 mod local_addresses;
+mod own_addresses;
+mod random;
+mod remote;
 mod resolver;
 mod server;
 #[cfg_attr(unix, path = "signals/unix.rs")]
@@ -97,16 +102,17 @@ mod signals;
 mod threads;
 
 pub use error::{ServeError, StartError};
-pub use handle::{Handle, Remote, Report, ShardReport};
+pub use handle::{Handle, Report, ShardReport};
+pub use remote::Remote;
 pub use resolver::SystemResolver;
 pub use server::Server;
 pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
-    Accept, AcceptChoice, AttemptFault, Backend, Capability, CloseReason, Config, ConfigError, Context,
-    Datagram, Dial, DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError, Interface,
-    InterfaceError, Io, JoinError, Lookup, LookupError, Membership, Meta, OpenError, Origin, Path, PathMtu,
-    PeerError, PeerId, Peers, ReceivedTrain, Receivers, Resolver, SendError, ShardInfo, Shared, Slot,
-    Snapshot, Tier, TierPolicy, TimerId, Via, WaitPolicy,
+    Accept, AcceptChoice, AfterPanic, AttemptFault, Backend, Capability, CloseReason, Config, ConfigError,
+    Context, Datagram, Dial, DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError,
+    Interface, InterfaceError, Io, JoinError, Lookup, LookupError, Membership, Meta, OpenError, Origin, Path,
+    PathMtu, PeerError, PeerId, Peers, Pressure, ReceivedTrain, Receivers, Resolver, SendError, Settings,
+    ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, UnknownName, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook, Unsupported};

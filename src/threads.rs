@@ -1,7 +1,5 @@
 //! From a bound server to running threads.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,17 +7,19 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use shardgram_core::control::Control;
-use shardgram_core::driver::Driver;
-use shardgram_core::mailbox::mailboxes;
+use shardgram_core::driver::{ConnectedLimits, Driver};
+use shardgram_core::mailbox::{Mailbox, mailboxes};
+use shardgram_core::own_addresses::OwnAddresses;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
-use shardgram_core::{Config, Handler, ShardInfo, Stats};
+use shardgram_core::{Config, Handler, Resolver, ShardInfo, Stats};
 use shardgram_sys::{SocketOptions, affinity};
 
-use crate::connected::Connected;
-use crate::drivers::{Changes, Drive, Fleet, Listeners, Parts, Ring};
+use crate::bound::Bound;
+use crate::drivers::{AcceptWay, Changes, Drive, Fleet, Listeners, Parts, Ring};
 use crate::error::StartError;
-use crate::handle::{Handle, Remote};
-use crate::server::Server;
+use crate::handle::Handle;
+use crate::random::random_key;
+use crate::remote::Remote;
 use crate::signals::SignalDrain;
 
 /// What one shard's thread is given.
@@ -28,10 +28,38 @@ struct Shard<M> {
     options: SocketOptions,
     listeners: Listeners,
     changes: Option<Changes>,
-    connected: Connected,
+    accept: Option<AcceptWay>,
+    limits: ConnectedLimits,
     ring: Option<Ring>,
     setup: Setup<M>,
     fleet: Fleet,
+}
+
+/// What all shards of a server have in common.
+struct Common<'a, M> {
+    remote: &'a Remote<M>,
+    resolver: &'a Arc<dyn Resolver>,
+    own: Arc<OwnAddresses>,
+    shards: u16,
+    cookies: (u64, u64),
+    start: Instant,
+}
+
+impl<M> Common<'_, M> {
+    fn setup(&self, shard: u16, mailbox: Mailbox<M>) -> Setup<M> {
+        Setup {
+            info: ShardInfo::new(shard, self.shards),
+            listeners: Arc::clone(self.remote.listeners()),
+            mailbox,
+            postboxes: Arc::clone(self.remote.postboxes()),
+            control: Arc::clone(self.remote.control()),
+            stats: Arc::clone(&self.remote.shard_counters()[usize::from(shard)]),
+            secrets: Secrets { table: random_key(), cookies: self.cookies },
+            resolver: Some(Arc::clone(self.resolver)),
+            own: Arc::clone(&self.own),
+            start: self.start,
+        }
+    }
 }
 
 /// Stops the other shards when a shard's thread ends in a way it should not, by whatever path.
@@ -50,11 +78,13 @@ impl<M: Send> Drop for StopOthers<M> {
 
 type Started = Result<(), StartError>;
 
+/// Starts a thread for each shard of a server. Returns when all of them serve.
 pub(crate) fn spawn<H: Handler>(
-    server: Server,
+    bound: Bound,
+    resolver: &Arc<dyn Resolver>,
     make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
 ) -> Result<Handle<H::Message>, StartError> {
-    let Server {
+    let Bound {
         config,
         options,
         addresses,
@@ -63,56 +93,46 @@ pub(crate) fn spawn<H: Handler>(
         local_addresses,
         choice,
         connected,
-        resolver,
+        mut listening,
         ..
-    } = server;
-    let shards = config.shard_count();
+    } = bound;
+    let shards = config.settings().shards;
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards, connected.way.is_some());
     let fleet = fleet.map_err(system("make the shards' wake-ups"))?;
     let listeners =
         fleet.listeners(listeners, sharing, &options).map_err(system("take the listeners over"))?;
-    let (postboxes, mailboxes) = mailboxes(shards, config.mailbox_capacity());
+    let (postboxes, mailboxes) = mailboxes(shards, config.settings().mailbox_len as usize);
     let control = Arc::new(Control::default());
     let stats: Arc<[Arc<Stats>]> = (0..shards).map(|_| Arc::new(Stats::default())).collect();
     let remote = Remote::new(postboxes, control, stats, addresses);
-    let signals = match config.signal_deadline() {
-        Some(deadline) => {
-            Some(SignalDrain::install(remote.clone(), deadline).map_err(system("watch for signals"))?)
-        }
-        None => None,
-    };
+    let watch = |deadline| SignalDrain::install(remote.clone(), deadline);
+    let signals =
+        config.settings().drain_on_signals.map(watch).transpose().map_err(system("watch for signals"))?;
 
     let bells: Vec<_> = remote.postboxes().iter().map(|postbox| Arc::clone(postbox.bell())).collect();
     let (changes, address_threads) =
         local_addresses.start(&bells).map_err(system("watch for changes of this host's addresses"))?;
 
     // Not when the server is bound: a process may fork in between, and threads do not come along.
-    if !config.core_list().is_empty() {
+    if !config.settings().cores.is_empty() {
         resolver.before_pinning();
     }
     let make = Arc::new(make);
     let (start, cookies) = (Instant::now(), random_key());
     let (report, reports) = mpsc::channel();
-    let mut handle = Handle::new(remote.clone(), signals, address_threads);
+    let own = listening.follow();
+    let common = Common { remote: &remote, resolver, own, shards, cookies, start };
+    let mut handle = Handle::new(remote.clone(), signals, address_threads, listening);
     let mut rings = choice.rings.into_iter();
     let given = mailboxes.into_iter().zip(listeners).zip(changes);
     for (index, ((mailbox, listeners), changes)) in given.enumerate() {
         let shard = index as u16;
-        let setup = Setup {
-            info: ShardInfo::new(shard, shards),
-            listeners: Arc::clone(remote.listeners()),
-            mailbox,
-            postboxes: Arc::clone(remote.postboxes()),
-            control: Arc::clone(remote.control()),
-            stats: Arc::clone(&remote.shard_counters()[index]),
-            secrets: Secrets { table: random_key(), cookies },
-            resolver: Some(Arc::clone(&resolver)),
-            start,
-        };
+        let setup = common.setup(shard, mailbox);
         let (config, options, fleet) = (config.clone(), options.clone(), fleet.clone());
-        let (connected, ring) = (connected.clone(), rings.next());
-        let given = Shard { config, options, listeners, changes, connected, ring, setup, fleet };
+        let (accept, limits) = (connected.way.clone(), connected.limits(shard, shards));
+        let ring = rings.next();
+        let given = Shard { config, options, listeners, changes, accept, limits, ring, setup, fleet };
         let thread = thread_of(given, remote.clone(), Arc::clone(&make), report.clone())
             .map_err(|source| StartError::Shard { shard, source })?;
         handle.adopt(thread);
@@ -147,17 +167,18 @@ fn serve<H: Handler>(
     report: &mpsc::Sender<Started>,
 ) -> Ending {
     let number = shard.setup.info.shard;
-    if let Some(&core) = shard.config.core_list().get(usize::from(number))
+    if let Some(&core) = shard.config.settings().cores.get(usize::from(number))
         && let Err(error) = affinity::pin_current_thread(core)
     {
         let _ = report.send(Err(error.into()));
         return Ending::Stopped;
     }
-    let Shard { config, options, listeners, changes, connected, ring, setup, fleet } = shard;
+    let Shard { config, options, listeners, changes, accept, limits, ring, setup, fleet } = shard;
     // The mailbox goes to the loop, the driver only needs its bell.
     let bell = Arc::clone(setup.mailbox.bell());
     let config = &config;
-    let parts = Parts { shard: number, ring, listeners, changes, config, options, bell: &bell, connected };
+    let bell = &bell;
+    let parts = Parts { shard: number, ring, listeners, changes, config, options, bell, accept, limits };
     let serving = Serving { setup, config, make, report };
     fleet.with_driver(parts, serving).unwrap_or_else(|source| {
         let _ = report.send(Err(StartError::Shard { shard: number, source }));
@@ -185,15 +206,11 @@ impl<H: Handler, F: Fn(ShardInfo) -> H> Drive for Serving<'_, H, F> {
                 shard_loop.run()
             }
             Err(ending) => {
-                let _ = report.send(Err(StartError::HandlerPanicked { shard }));
+                if let Ending::TooManyRestarts { callback, .. } = ending {
+                    let _ = report.send(Err(StartError::HandlerPanicked { shard, callback }));
+                }
                 ending
             }
         }
     }
-}
-
-/// A key nobody outside can know: the standard library seeds its hashers from the system's randomness.
-fn random_key() -> (u64, u64) {
-    let draw = || RandomState::new().build_hasher().finish();
-    (draw(), draw())
 }

@@ -10,4 +10,4 @@ fn bed() -> Option<RealBed> {
     Some(RealBed::mio())
 }
 
-shardgram_core::conformance!(crate::bed);
+shardgram_conformance::conformance!(crate::bed);

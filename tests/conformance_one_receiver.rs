@@ -13,4 +13,4 @@ fn bed() -> Option<RealBed> {
     Some(RealBed::mio().adjusted(one, |platform| platform.one_receiver = true))
 }
 
-shardgram_core::conformance!(crate::bed);
+shardgram_conformance::conformance!(crate::bed);

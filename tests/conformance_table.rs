@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shardgram_core::conformance::table::{self, ELSEWHERE};
+use shardgram_conformance::table::{self, ELSEWHERE};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -47,8 +47,8 @@ fn its_page_is_what_it_says() {
 /// The plan of `sys/`, from which the mio driver says what it can do, against the table, for every system.
 #[test]
 fn the_plan_of_each_system_is_that_of_the_table() {
+    use shardgram_conformance::table::{Driver, Os, Platform, expected};
     use shardgram_core::Capability;
-    use shardgram_core::conformance::table::{Driver, Os, Platform, expected};
     use shardgram_sys::plan;
 
     let systems = [

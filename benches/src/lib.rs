@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod figures;
+pub mod floods;
 pub mod flows;
 pub mod pps;
 pub mod process;

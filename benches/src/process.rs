@@ -30,7 +30,13 @@ fn spent(schedstat: &str) -> Option<u64> {
 /// Memory that is resident, in KiB.
 #[must_use]
 pub fn resident_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident_kib_of("self")
+}
+
+/// Memory of a process that is resident, in KiB; 0 if there is none of that id.
+#[must_use]
+pub fn resident_kib_of(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }

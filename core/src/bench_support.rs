@@ -6,11 +6,13 @@
 
 use std::time::Instant;
 
-use crate::datagram::{Path, RxSlice};
-use crate::outbox::{Outbox, Source, TrainLimits};
-use crate::peers::{PeerId, Peers};
-use crate::routes::Routes;
-use crate::timers::{TimerId, TimerWheel};
+use crate::peers::routes::Routes;
+use crate::peers::standing::Standing;
+use crate::peers::states::Peers;
+use crate::send::outbox::{Outbox, Source, TrainLimits};
+use crate::time::timers::{TimerId, TimerWheel};
+use crate::types::datagram::{Path, RxSlice};
+use crate::types::ids::PeerId;
 
 /// The peer table, with handler states of no size.
 pub struct PeerTable {
@@ -27,14 +29,14 @@ impl std::fmt::Debug for PeerTable {
 impl PeerTable {
     /// Room for so many peers of one path each.
     pub fn new(max_peers: usize) -> Self {
-        Self { peers: Peers::new(0, max_peers), routes: Routes::new(0, max_peers, 1, (1, 2)) }
+        Self { peers: Peers::new(0, max_peers), routes: Routes::new(0, max_peers, 0, 1, (1, 2)) }
     }
 
     /// A peer on a path that has none. `None` if the table is full.
     #[inline]
     pub fn insert(&mut self, path: Path) -> Option<PeerId> {
         let peer = self.peers.insert(()).ok()?;
-        self.routes.insert(peer, path, 0).then_some(peer)
+        self.routes.insert(peer, path, 0, Standing::New).then_some(peer)
     }
 
     /// The slot of the peer on a path.

@@ -5,74 +5,74 @@
 //!
 //! Data flows one way: the driver receives, the peer table finds the peer, the handler is called, the
 //! outbox gathers what it sends, the driver sends.
+//!
+//! The rooms below stand in an order: each imports only from those above it. `api` and `turn` alone know a handler's types.
 #![forbid(unsafe_code)]
 
-pub mod backlog;
+mod types;
+
+pub mod stats;
+
+pub mod config;
+
+mod time;
+
+mod peers;
+
+mod send;
+
+mod contract;
+
+mod sockets;
+
+mod connected;
+
+mod messages;
+
+mod dial;
+
+mod api;
+
+mod turn;
+
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench_support;
-pub mod clock;
-pub mod config;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-pub mod context;
-pub mod control;
-pub mod datagram;
-pub mod driver;
-pub mod error;
-pub mod flow;
-pub mod gathering;
-pub mod handler;
-pub mod mailbox;
-pub mod outbox;
-pub mod peers;
-#[doc(hidden)]
-pub mod planted;
-pub mod resolver;
-pub mod shard_loop;
-pub mod stats;
-
-mod bell;
-mod capability;
-mod cookie;
-mod dial;
-mod dialing;
-mod dials;
-mod dispatch;
-mod ecn;
-mod endpoints;
-mod groups;
-mod idle;
-mod interface;
-mod join_error;
-mod links;
-mod multicast;
-mod path_mtu;
-mod promotion;
-mod receivers;
-mod refused;
-mod routes;
-mod sending;
 mod sync;
-mod timers;
 
-pub use capability::Capability;
-pub use config::{AcceptChoice, Backend, Config, TierPolicy, WaitPolicy};
-pub use context::{Context, Io, Tier};
-pub use datagram::{Datagram, Meta, Path, ReceivedTrain};
-pub use dial::{Dial, HostError};
-pub use ecn::Ecn;
-pub use endpoints::{Endpoint, EndpointId, Via};
-pub use error::{
-    AttemptFault, CloseReason, ConfigError, DialError, Full, JoinError, OpenError, PeerError, SendError,
-};
-pub use handler::{Accept, Drain, Handler, Origin, ShardInfo};
-pub use interface::{Interface, InterfaceError};
-pub use multicast::Membership;
-pub use path_mtu::PathMtu;
-pub use peers::{PeerId, Peers};
-pub use receivers::Receivers;
-pub use resolver::{Lookup, LookupError, Resolver};
-pub use sending::{Shared, Slot};
+pub use api::context::Context;
+pub use api::handler::{Accept, AfterPanic, Drain, Handler};
+pub use api::io::Io;
+pub use api::slot::Slot;
+pub use api::tier::Tier;
+pub use api::{context, handler};
+pub use config::{AcceptChoice, Backend, Config, Settings, TierPolicy, WaitPolicy};
+pub use contract::capability::Capability;
+pub use contract::driver;
+pub use dial::request::{Dial, HostError};
+pub use dial::resolver;
+pub use dial::resolver::{Lookup, Resolver};
+pub use messages::mailbox;
+pub use peers::crowd::Pressure;
+pub use peers::own_addresses;
+pub use peers::states::Peers;
+pub use send::sending::Shared;
+pub use send::{backlog, outbox};
 pub use stats::{Snapshot, Stats};
-pub use timers::TimerId;
+pub use time::timers::TimerId;
+pub use time::{gathering, seldom};
+pub use turn::{control, shard_loop};
+pub use types::datagram::{Datagram, Meta, Path, ReceivedTrain};
+pub use types::ecn::Ecn;
+pub use types::endpoint::{Endpoint, EndpointId, Via};
+pub use types::error::{
+    AttemptFault, Bound, CloseReason, ConfigError, DialError, Full, JoinError, LookupError, OpenError,
+    PeerError, SendError,
+};
+pub use types::ids::{Origin, PeerId, ShardInfo};
+pub use types::interface::{Interface, InterfaceError};
+pub use types::multicast::Membership;
+pub use types::names::UnknownName;
+pub use types::path_mtu::PathMtu;
+pub use types::receivers::Receivers;
+pub use types::{datagram, error, flow};

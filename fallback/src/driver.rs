@@ -12,8 +12,9 @@ use shardgram_core::driver::{Capabilities, Driver, Sink, Turned, Wait};
 use shardgram_core::gathering::Gathering;
 use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
-use shardgram_core::{Capability, Endpoint, JoinError, Membership};
-use shardgram_sys::{Os, Sharing, SocketOptions, multicast};
+use shardgram_core::seldom::Seldom;
+use shardgram_core::{Capability, Endpoint, JoinError, Membership, Settings};
+use shardgram_sys::{Os, Sharing, SocketOptions, errno, multicast};
 
 use crate::buffers::Buffers;
 use crate::listener::Listener;
@@ -34,6 +35,8 @@ const SLEEPS_BRIEFLY: bool = cfg!(target_os = "linux");
 
 /// Longest wait while a socket rests after its receive failed: so often a failure that lasts is met.
 const REST: Duration = Duration::from_millis(100);
+/// Shortest rest after the poll itself failed.
+const SHORT_REST: Duration = Duration::from_millis(1);
 
 /// Carries the datagrams of one shard over mio.
 #[derive(Debug)]
@@ -54,14 +57,15 @@ pub struct MioDriver {
     /// What it can do beside sending.
     able: Vec<Capability>,
     fleet: Arc<Fleet>,
+    warned: Seldom,
 }
 
 impl MioDriver {
     /// The driver of shard number `shard`.
     ///
     /// `listeners` are in the order of [`shardgram_core::Config::listen`]; of those that only send, another shard hands
-    /// on what arrives. Endpoints are opened with `options`, as listeners were. Peers that send many datagrams in a row are
-    /// given the time `gather` to send more. `bell` is the one of the shard's mailbox, and `fleet` is shared by all shards.
+    /// on what arrives. Endpoints are opened with `options`, as listeners were. What else is set
+    /// comes from `settings`. `bell` is the one of the shard's mailbox, and `fleet` is shared by all shards.
     ///
     /// # Errors
     /// The system's, if a listener cannot be watched. [`ErrorKind::InvalidInput`] if `fleet` has no room
@@ -70,7 +74,7 @@ impl MioDriver {
         shard: u16,
         listeners: Vec<Listener>,
         options: &SocketOptions,
-        gather: Option<Duration>,
+        settings: &Settings,
         bell: &Bell,
         fleet: Arc<Fleet>,
     ) -> io::Result<Self> {
@@ -97,9 +101,10 @@ impl MioDriver {
             reports: Reports::default(),
             options: options.clone(),
             sharing,
-            gathering: Gathering::new(gather.filter(|_| SLEEPS_BRIEFLY)),
+            gathering: Gathering::new(settings.gather_time().filter(|_| SLEEPS_BRIEFLY)),
             able,
             fleet,
+            warned: Seldom::default(),
         })
     }
 
@@ -107,12 +112,12 @@ impl MioDriver {
     /// and on Windows), so a deadline never makes the loop turn before it has come.
     fn timeout(&self, wait: Wait) -> Option<Duration> {
         // What failed must not wait for something else to happen before it is told.
-        if wait == Wait::Poll || !self.reports.failures.is_empty() || self.has_more() {
-            return Some(Duration::ZERO);
-        }
+        let to_tell = !self.reports.failures.is_empty() || self.has_more();
         let deadline = match wait {
-            Wait::Until(Some(at)) => Some(at.saturating_duration_since(Instant::now())),
-            Wait::Until(None) | Wait::Poll => None,
+            Wait::Rest(until) => Some(until.saturating_duration_since(Instant::now())),
+            Wait::Until(_) | Wait::Poll if to_tell => return Some(Duration::ZERO),
+            Wait::Poll => return Some(Duration::ZERO),
+            Wait::Until(deadline) => deadline.map(|at| at.saturating_duration_since(Instant::now())),
         };
         let rest = self.sockets.any_resting().then_some(REST);
         [deadline, rest].into_iter().flatten().min()
@@ -137,8 +142,7 @@ impl MioDriver {
             // EINTR, epoll_wait(2): "interrupted by a signal handler": as good as a wake-up. There are no
             // events then.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // EBADF, EFAULT, EINVAL: the poll itself is broken, which ends the shard.
-            Err(error) => return Err(error),
+            Err(error) => self.poll_failed(error, timeout)?,
         }
         for event in &self.events {
             // Readable or an error, which a receive will tell. A wake-up has no socket.
@@ -146,11 +150,29 @@ impl MioDriver {
                 continue;
             }
             if event.is_writable() {
-                self.sockets.writable(self.poll.registry(), event.token())?;
+                self.sockets.writable(self.poll.registry(), event.token());
             }
             self.sockets.readable(event.token());
         }
         self.sockets.end_rest();
+        Ok(())
+    }
+}
+
+impl MioDriver {
+    /// The poll failed. What is no fault of its own passes, and until then the thread rests.
+    #[cold]
+    fn poll_failed(&mut self, error: io::Error, timeout: Option<Duration>) -> io::Result<()> {
+        // The poll itself is broken, which ends the shard: its descriptor is closed or another's, or the arguments are
+        // wrong, which this program makes.
+        if let Some(errno::EBADF | errno::EFAULT | errno::EINVAL) = error.raw_os_error() {
+            return Err(error);
+        }
+        // ENOMEM (kevent(2)), what Windows says of its resources, and what nobody documents.
+        if let Some(held_back) = self.warned.due(Instant::now()) {
+            tracing::warn!(%error, held_back, "a poll failed: it is tried again after a rest");
+        }
+        std::thread::sleep(timeout.map_or(REST, |timeout| timeout.clamp(SHORT_REST, REST)));
         Ok(())
     }
 }
@@ -195,12 +217,12 @@ impl Driver for MioDriver {
         let wait = if backlog.datagrams() < waited { Wait::Poll } else { wait };
         send::carry_out(outbox, backlog, &mut self.sockets, &self.buffers, &mut self.reports);
         self.buffers.sent();
-        self.sockets.watch_full(self.poll.registry())?;
+        self.sockets.watch_full(self.poll.registry());
         self.wait(self.timeout(wait))?;
         Ok(Turned::Awake)
     }
 
-    fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
+    fn receive(&mut self, budget: usize, each: usize, sink: &mut impl Sink) -> usize {
         for failure in self.reports.failures.drain(..) {
             sink.send_failed(failure);
         }
@@ -208,7 +230,8 @@ impl Driver for MioDriver {
             sink.train_refused(peer, segment);
         }
         let Self { inbox, sockets, buffers, gathering, .. } = self;
-        inbox.receive(sockets, buffers, gathering, budget, sink);
+        sockets.begin(each);
+        inbox.receive(sockets, buffers, gathering, budget, sink)
     }
 
     fn has_more(&self) -> bool {

@@ -11,6 +11,7 @@
 //! | `listener` | [`Listener`]: the socket of an address listened on, or a duplicate of it to send by |
 //! | `sockets` | listeners and endpoints, which of them may hold something, what they dropped |
 //! | `recv` | batches of datagrams and trains on their way from a socket to the shard loop |
+//! | `receiver` | one receive of a batch, in the way of the system |
 //! | `send` | trains on their way out, and what the system's errors mean |
 //! | `buffers` | the receive buffers and the arithmetic of their memory |
 //! | `wake` | [`Fleet`]: how shards wake each other |
@@ -22,16 +23,15 @@
 //!
 //! Listeners come bound ([`shardgram_sys::ListenerGroup`]), with
 //! [`receive_trains`](shardgram_sys::SocketOptions::receive_trains) as the driver is to have it: turned on after
-//! the bind, the kernel might merge datagrams before its steering program has run. [`receives_trains`] and [`has_control`] say
-//! when it is to be off.
+//! the bind, the kernel might merge datagrams before its steering program has run. [`has_control`] says when
+//! it is to be off.
 
 #![forbid(unsafe_code)]
-
-use shardgram_sys::SocketOptions;
 
 mod buffers;
 mod driver;
 mod listener;
+mod receiver;
 mod recv;
 mod send;
 mod sockets;
@@ -40,14 +40,3 @@ mod wake;
 pub use driver::MioDriver;
 pub use listener::{Listener, has_control};
 pub use wake::Fleet;
-
-/// Whether sockets with these options may receive trains: not where congestion bits and times are both asked for, since
-/// the room that quinn-udp has for control messages does not hold all of a train's.
-///
-/// ```
-/// use shardgram_sys::SocketOptions;
-/// assert!(shardgram_fallback::receives_trains(&SocketOptions { ecn: true, ..SocketOptions::default() }));
-/// ```
-pub fn receives_trains(options: &SocketOptions) -> bool {
-    !(options.ecn && options.receive_timestamps)
-}

@@ -168,8 +168,12 @@ pub(crate) fn take_over(
         };
     set_receive_ecn(socket, bound_to.is_ipv6(), options.ecn)?;
     set_receive_timestamps(socket, options.receive_timestamps)?;
-    // Without quinn-udp nobody would say how long a train's datagrams are.
-    set_receive_trains(socket, options.receive_trains && state.is_some())?;
+    // A hook may have turned them on as well, and they are taken apart then too: a train that came meanwhile would be one
+    // datagram if they were off by the time it is received. Without packet info nobody would say how long a train's
+    // datagrams are.
+    if options.receive_trains || state.is_none() {
+        set_receive_trains(socket, state.is_some())?;
+    }
     Ok(state)
 }
 

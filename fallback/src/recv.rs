@@ -3,10 +3,6 @@
 //! A batch is received into buffers, becomes a queue of [`Filled`] ones, and is handed over from there
 //! under the budget of the turn. A batch is never larger than the budget that is left, so what waits
 //! here from one turn to the next is what a stop left behind.
-//!
-//! quinn-udp 0.6 has room for 96 bytes of control messages, and the kernel drops what does not fit: segment size (24),
-//! packet info (32, IPv6 40) and congestion bits (24) do, with the timestamp (32) they do not. So that is off unless
-//! it is asked for, and where both are there are no trains ([`crate::receives_trains`]).
 
 use std::array;
 use std::collections::VecDeque;
@@ -22,6 +18,7 @@ use shardgram_sys::errno;
 use shardgram_sys::interfaces::AnswerAddresses;
 
 use crate::buffers::Buffers;
+use crate::receiver::{Batch, Receiver};
 use crate::sockets::{Socket, Sockets};
 
 /// ICMP errors that may come in a row before a socket rests. Each stands for one datagram sent, so they
@@ -29,7 +26,7 @@ use crate::sockets::{Socket, Sockets};
 const FAILURES_IN_A_ROW: u32 = 16;
 
 /// Whether a batch that did not fill its room left the socket empty, so that no receive is needed to learn that.
-/// It does with recvmmsg(2) (quinn-udp's way here), which ends early when nothing is left, or for an error that the
+/// It does with recvmmsg(2), which ends early when nothing is left, or for an error that the
 /// kernel keeps and that came after the last wait: epoll tells of it, and of every later arrival, anew. Elsewhere, and
 /// without quinn-udp, a batch may be one datagram, or mio has to see the receive that would block.
 const SHORT_BATCH_IS_THE_LAST: bool = cfg!(target_os = "linux");
@@ -63,6 +60,10 @@ pub(crate) struct Inbox {
     /// Which addresses stand for many hosts, and from where what was sent to them is answered.
     answering: AnswerAddresses,
     metas: Box<[RecvMeta; BATCH_SIZE]>,
+    receiver: Receiver,
+    /// What was received and is of no use, until the sink is told: what lacked control data, and what had no source.
+    cut: u32,
+    malformed: u32,
 }
 
 impl Default for Inbox {
@@ -72,6 +73,9 @@ impl Default for Inbox {
             too_late: 0,
             answering: AnswerAddresses::default(),
             metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
+            receiver: Receiver::default(),
+            cut: 0,
+            malformed: 0,
         }
     }
 }
@@ -83,37 +87,51 @@ impl Inbox {
     }
 
     /// Hands over up to `budget` arrivals: what waits here, then what the ready sockets hold, a batch from
-    /// each in turn.
+    /// each in turn. Says how many that were.
     pub(crate) fn receive(
         &mut self,
         sockets: &mut Sockets,
         buffers: &mut Buffers,
         gathering: &mut Gathering,
-        mut budget: usize,
+        budget: usize,
         sink: &mut impl Sink,
-    ) {
+    ) -> usize {
         match std::mem::take(&mut self.too_late) {
             0 => {}
             count => sink.too_late(count),
         }
-        while budget > 0 {
-            if !self.hand_over(buffers, gathering, &mut budget, sink) || budget == 0 {
-                return;
+        let mut left = budget;
+        while left > 0 {
+            if !self.hand_over(buffers, gathering, &mut left, sink) || left == 0 {
+                break;
             }
-            let room = budget.min(BATCH_SIZE).min(buffers.available());
+            let room = left.min(sockets.share()).min(buffers.available());
             if room == 0 {
                 // Every buffer waits for its answer to leave, which the next turn sees to.
                 sink.rearmed(true);
-                return;
+                break;
             }
-            let Some(socket) = sockets.next_ready() else { return };
+            let Some(socket) = sockets.next_ready() else { break };
             let id = socket.id;
             let result = self.batch(socket, buffers, room);
-            if self.after(result, id, sockets) == Visit::Malformed {
+            if self.cut + self.malformed > 0 {
+                left = left.saturating_sub(self.tell_of_useless(sink));
+            }
+            if self.after(result, id, room, sockets) == Visit::Malformed {
                 sink.malformed();
-                budget -= 1;
+                left = left.saturating_sub(1);
             }
         }
+        budget - left
+    }
+
+    /// Has what was received and is of no use counted. Says how many receives those were.
+    #[cold]
+    fn tell_of_useless(&mut self, sink: &mut impl Sink) -> usize {
+        let (cut, malformed) = (std::mem::take(&mut self.cut), std::mem::take(&mut self.malformed));
+        (0..cut).for_each(|_| sink.control_cut());
+        (0..malformed).for_each(|_| sink.malformed());
+        (cut + malformed) as usize
     }
 
     /// Forgets what came by a socket that is closed, and has it counted with the next receive.
@@ -174,17 +192,27 @@ impl Inbox {
         });
         let mut slices = owned.each_mut().map(|bytes| IoSliceMut::new(bytes));
         let metas = &mut self.metas[..];
-        let result = socket.receive(&mut slices[..room], metas);
-        let received = result.as_ref().map_or(0, |&n| n.min(room));
+        let result = socket.receive(&mut self.receiver, &mut slices[..room], metas);
+        let batch = *result.as_ref().unwrap_or(&Batch::default());
+        let received = batch.count.min(room);
+        let useless = batch.cut | batch.malformed;
 
         // Backwards, so that the hottest of the unused ones is on top of the pool again.
         for (i, bytes) in owned.into_iter().enumerate().take(room).rev() {
             buffers.fill(numbers[i], bytes);
-            if i >= received {
+            if i >= received || useless >> i & 1 != 0 {
                 buffers.release(numbers[i]);
             }
         }
-        for (&buffer, from) in numbers.iter().zip(&self.metas[..received]) {
+        if useless != 0 {
+            // What has no source may lack control data as well, and counts once.
+            self.malformed += batch.malformed.count_ones();
+            self.cut += (batch.cut & !batch.malformed).count_ones();
+        }
+        for (i, (&buffer, from)) in numbers.iter().zip(&self.metas[..received]).enumerate() {
+            if useless >> i & 1 != 0 {
+                continue;
+            }
             let (local, group) = match from.dst_ip.filter(|_| socket.told) {
                 Some(ip) => whence_and_whither(ip, from, socket, &mut self.answering),
                 None => (None, None),
@@ -195,19 +223,21 @@ impl Inbox {
             self.filled.push_back(Filled { socket: socket.id, buffer, from, local, group });
         }
         match result {
-            Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            Ok(count) => Ok(count == room || socket.state.is_none() || !SHORT_BATCH_IS_THE_LAST),
+            Ok(Batch { count: 0, .. }) => Err(ErrorKind::WouldBlock.into()),
+            Ok(Batch { count, .. }) => {
+                Ok(count == room || socket.state.is_none() || !SHORT_BATCH_IS_THE_LAST)
+            }
             Err(error) => Err(error),
         }
     }
 
     /// Decides when a socket is tried again. No error of a receive ends the shard, and none makes it spin.
-    fn after(&self, result: io::Result<bool>, id: SocketId, sockets: &mut Sockets) -> Visit {
+    fn after(&self, result: io::Result<bool>, id: SocketId, room: usize, sockets: &mut Sockets) -> Visit {
         let error = match result {
             Ok(more) => {
                 sockets.succeeded(id);
                 if more {
-                    sockets.put_back(id);
+                    sockets.had(id, room);
                 }
                 return Visit::Received;
             }
@@ -340,7 +370,7 @@ mod tests {
         let mut fail = |error: io::Error| {
             sockets.end_rest();
             assert_eq!(sockets.next_ready().map(|socket| socket.id), Some(id));
-            let visit = inbox.after(Err(error), id, &mut sockets);
+            let visit = inbox.after(Err(error), id, 1, &mut sockets);
             (visit, sockets.any_ready(), sockets.any_resting())
         };
         for _ in 0..FAILURES_IN_A_ROW {

@@ -1,19 +1,21 @@
-//! Trains on their way out, and what the system's errors mean.
+//! Trains on their way out.
 //!
-//! One system call for a train on Linux, and for a datagram elsewhere.
+//! One system call for a train on Linux, and for a datagram elsewhere. What becomes of one that is refused is decided by
+//! [`after`]; what the system's errors mean stands in [`shardgram_sys::errors`].
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 
-use quinn_udp::is_msg_size_err;
-use shardgram_core::backlog::{Backlog, Waiting};
-use shardgram_core::driver::{SendFailure, SendFault};
+use shardgram_core::backlog::{Backlog, Late, Waiting};
+use shardgram_core::datagram::SocketId;
+use shardgram_core::driver::{After, Order, Outcome, SendFailure, SendFault, after};
 use shardgram_core::outbox::{Outbox, Source, Train};
 use shardgram_core::{Ecn, Path, PeerError, PeerId};
 
 use crate::buffers::Buffers;
 use crate::sockets::{Socket, Sockets};
-use shardgram_sys::errno;
+use shardgram_sys::{errno, errors};
 
 /// An endpoint that was not opened: its peers were told, and may have queued something before.
 const NOT_OPEN: SendFault = SendFault::Peer(PeerError::NotOpened { errno: errno::EBADF });
@@ -49,20 +51,15 @@ pub(crate) fn carry_out(
         };
         let pieces = || outbox.sources(train).map(|source| bytes_of(source, outbox, buffers));
         let must_wait = socket.is_full() || train.peer.is_some_and(|peer| backlog.holds(peer));
-        let outcome = match must_wait {
-            true => Err(Unsent::Failed(SendFault::SocketFull)),
-            false => {
-                let way = Way { socket, path: &train.path, ecn: train.ecn };
-                send_train(way, train.segment, train.datagrams, pieces())
-            }
+        let way = Way { socket, path: &train.path, ecn: train.ecn };
+        let tried = match must_wait {
+            true => full(train.peer),
+            false => try_to(train.peer, || send_train(way, train.segment, train.datagrams, pieces())),
         };
-        match outcome {
-            Ok(()) => {}
-            Err(Unsent::NotAsTrain) => {
-                reports.refusals.push((train.peer, train.segment));
-                send_singly(train, &pieces().collect::<Vec<_>>().concat(), backlog, sockets, reports);
-            }
-            Err(Unsent::Failed(fault)) => not_sent(train, pieces(), fault, backlog, sockets, reports),
+        see_to(train, pieces(), tried, backlog, sockets, reports);
+        if tried.1 == After::Singles {
+            reports.refusals.push((train.peer, train.segment));
+            send_singly(train, &pieces().collect::<Vec<_>>().concat(), backlog, sockets, reports);
         }
     }
 }
@@ -77,63 +74,90 @@ fn send_singly(
 ) {
     for datagram in bytes.chunks(train.segment.max(1) as usize) {
         let Some(socket) = sockets.get(train.via) else { return };
-        let outcome = match socket.is_full() {
-            true => Err(SendFault::SocketFull),
-            false => send_one(Way { socket, path: &train.path, ecn: train.ecn }, datagram),
+        let way = Way { socket, path: &train.path, ecn: train.ecn };
+        let tried = match socket.is_full() {
+            true => full(train.peer),
+            false => try_to(train.peer, || send_one(way, datagram)),
         };
-        let Err(fault) = outcome else { continue };
         let one = train.one(datagram.len());
-        not_sent(&one, std::iter::once(datagram), fault, backlog, sockets, reports);
+        see_to(&one, std::iter::once(datagram), tried, backlog, sockets, reports);
     }
 }
 
-/// What a full socket refused waits, if it may; everything else has failed.
-fn not_sent<'a>(
+/// Sends, and once more where the first time told of something else: how that went, and what becomes of it.
+fn try_to(peer: Option<PeerId>, send: impl Fn() -> Outcome) -> (Outcome, After) {
+    // Each call says what becomes of it, so nothing that follows has overtaken it.
+    let outcome = send();
+    match after(peer, outcome, Order { may_retry: true, ..Order::default() }) {
+        After::Again => {
+            let outcome = send();
+            (outcome, after(peer, outcome, Order::default()))
+        }
+        after => (outcome, after),
+    }
+}
+
+/// The same where the socket is known to have no room.
+fn full(peer: Option<PeerId>) -> (Outcome, After) {
+    (Outcome::Full, after(peer, Outcome::Full, Order::default()))
+}
+
+/// Has a train wait, or reports that it failed.
+fn see_to<'a>(
     train: &Train,
     pieces: impl Iterator<Item = &'a [u8]>,
-    fault: SendFault,
+    (outcome, after): (Outcome, After),
     backlog: &mut Backlog,
     sockets: &mut Sockets,
     reports: &mut Reports,
 ) {
-    let full = fault == SendFault::SocketFull;
-    if full {
+    if outcome == Outcome::Full {
         sockets.is_now_full(train.via);
     }
-    if !(full && backlog.defer(train, pieces)) {
-        reports.failed(train.peer, train.datagrams, fault);
+    match after {
+        After::Wait(lost) if !backlog.defer(train, pieces) => {
+            reports.failed(train.peer, train.datagrams, lost);
+        }
+        After::Fail(fault) => reports.failed(train.peer, train.datagrams, fault),
+        After::Done | After::Again | After::Singles | After::Wait(_) => {}
     }
 }
 
 /// Sends what waits at sockets that have room again.
 pub(crate) fn flush(backlog: &mut Backlog, sockets: &mut Sockets, reports: &mut Reports) {
-    for id in backlog.sockets() {
-        while let Some(waiting) = backlog.front(id) {
-            let outcome = match sockets.get(id) {
-                Some(socket) if socket.is_full() => break,
-                Some(socket) => send_waiting(socket, waiting),
-                None => Err(Unsent::Failed(NOT_OPEN)),
-            };
-            let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
-            match outcome {
-                Ok(()) => {}
-                Err(Unsent::NotAsTrain) => {
-                    reports.refusals.push((peer, waiting.segment));
-                    backlog.split(id);
-                    continue;
-                }
-                Err(Unsent::Failed(SendFault::SocketFull)) => {
-                    sockets.is_now_full(id);
-                    break;
-                }
-                Err(Unsent::Failed(fault)) => reports.failed(peer, datagrams, fault),
-            }
-            backlog.advance(id);
+    let Ok(_) = backlog.flush(|backlog, id| Ok::<_, Infallible>(flush_one(backlog, id, sockets, reports)));
+}
+
+/// Sends the train whose turn it is at a socket.
+fn flush_one(backlog: &Backlog, id: SocketId, sockets: &mut Sockets, reports: &mut Reports) -> Late {
+    let Some(waiting) = backlog.front(id) else { return Late::NoRoom };
+    let peer = Some(waiting.peer);
+    let (_, after) = match sockets.get(id) {
+        Some(socket) if socket.is_full() => full(peer),
+        Some(socket) => try_to(peer, || send_waiting(socket, waiting)),
+        None => {
+            reports.failed(Some(waiting.peer), waiting.datagrams, NOT_OPEN);
+            return Late::Gone;
+        }
+    };
+    match after {
+        After::Done => Late::Gone,
+        After::Singles => {
+            reports.refusals.push((Some(waiting.peer), waiting.segment));
+            Late::Refused
+        }
+        After::Wait(_) | After::Again => {
+            sockets.is_now_full(id);
+            Late::NoRoom
+        }
+        After::Fail(fault) => {
+            reports.failed(Some(waiting.peer), waiting.datagrams, fault);
+            Late::Gone
         }
     }
 }
 
-fn send_waiting(socket: &Socket, waiting: &Waiting) -> Result<(), Unsent> {
+fn send_waiting(socket: &Socket, waiting: &Waiting) -> Outcome {
     let pieces = std::iter::once(&waiting.bytes[..]);
     let way = Way { socket, path: &waiting.path, ecn: waiting.ecn };
     send_train(way, waiting.segment, waiting.datagrams, pieces)
@@ -155,33 +179,32 @@ impl Way<'_> {
     }
 }
 
-/// Why a train did not leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unsent {
-    /// Its datagrams cannot leave as one.
-    NotAsTrain,
-    Failed(SendFault),
-}
-
 /// Sends a train, all of it or nothing.
 fn send_train<'a>(
     way: Way<'_>,
     segment: u32,
     datagrams: u32,
     mut pieces: impl Iterator<Item = &'a [u8]>,
-) -> Result<(), Unsent> {
+) -> Outcome {
     if datagrams > 1 {
         return system::send_train(way, segment as u16, pieces);
     }
-    send_one(way, pieces.next().unwrap_or_default()).map_err(Unsent::Failed)
+    send_one(way, pieces.next().unwrap_or_default())
 }
 
-fn send_one(way: Way<'_>, bytes: &[u8]) -> Result<(), SendFault> {
+fn send_one(way: Way<'_>, bytes: &[u8]) -> Outcome {
     let send = || match (way.source(), way.ecn) {
         (None, Ecn::NotEct) => way.socket.io.send_to(bytes, way.path.remote).map(drop),
         _ => system::send_with_control(way, bytes),
     };
-    again(send).map_err(|error| fault(&error, way.source().is_some()))
+    outcome(uninterrupted(send), way, false)
+}
+
+fn outcome(sent: io::Result<()>, way: Way<'_>, as_train: bool) -> Outcome {
+    match sent {
+        Ok(()) => Outcome::Taken,
+        Err(error) => errors::outcome(&error, way.source().is_some(), as_train),
+    }
 }
 
 /// Sends with control data, and trains by one system call. Without quinn-udp, which wants trains in one piece, gives
@@ -192,7 +215,7 @@ mod system {
     use std::io::IoSlice;
 
     pub(crate) use shardgram_sys::TRAIN_LIMITS as LIMITS;
-    use shardgram_sys::{Heading, is_about_trains, send_message, socket::traffic_class};
+    use shardgram_sys::{Heading, send_message, socket::traffic_class};
 
     use super::*;
 
@@ -219,7 +242,7 @@ mod system {
         way: Way<'_>,
         segment: u16,
         pieces: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<(), Unsent> {
+    ) -> Outcome {
         let heading = way.heading(Some(segment));
         let mut slices = [IoSlice::new(&[]); LIMITS.datagrams as usize];
         let mut used = 0;
@@ -228,10 +251,7 @@ mod system {
             used += 1;
         }
         let send = || send_message(&way.socket.io, &heading, &slices[..used]);
-        again(send).map_err(|error| match error.raw_os_error() {
-            Some(errno) if is_about_trains(errno) => Unsent::NotAsTrain,
-            _ => Unsent::Failed(fault(&error, heading.from.is_some())),
-        })
+        outcome(uninterrupted(send), way, true)
     }
 }
 
@@ -239,6 +259,7 @@ mod system {
 #[cfg(not(target_os = "linux"))]
 mod system {
     use quinn_udp::{EcnCodepoint, Transmit};
+    use shardgram_core::driver::Refusal;
     use shardgram_core::outbox::TrainLimits;
 
     use super::*;
@@ -262,12 +283,9 @@ mod system {
         way.socket.io.try_io(|| state.try_send((&way.socket.io).into(), &transmit))
     }
 
-    pub(super) fn send_train<'a>(
-        _: Way<'_>,
-        _: u16,
-        _: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<(), Unsent> {
-        Err(Unsent::NotAsTrain)
+    pub(super) fn send_train<'a>(_: Way<'_>, _: u16, _: impl Iterator<Item = &'a [u8]>) -> Outcome {
+        // No driver that says it sends datagrams one by one is given a train.
+        Outcome::Refused(Refusal { as_train: true, ..Refusal::of(PeerError::TooLong { mtu: None }) })
     }
 }
 
@@ -280,86 +298,13 @@ fn bytes_of<'a>(source: Source, outbox: &'a Outbox, buffers: &'a Buffers) -> &'a
     }
 }
 
-/// Sends, and once more where the first time told of something else.
-fn again(send: impl Fn() -> io::Result<()>) -> io::Result<()> {
+/// Sends, and again where a signal came in between. EINTR, sendto(2): "A signal occurred before any data was transmitted".
+/// Bounded by the signals there are.
+fn uninterrupted(send: impl Fn() -> io::Result<()>) -> io::Result<()> {
     loop {
-        let error = match send() {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        match error.kind() {
-            // EINTR, sendto(2): "A signal occurred before any data was transmitted". Bounded by the
-            // signals there are.
-            ErrorKind::Interrupted => {}
-            // ECONNREFUSED and what Windows calls it: an ICMP error about an **earlier** datagram was
-            // waiting at the socket. Telling it cleared it, and this datagram was not sent.
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => return send(),
-            _ => return Err(error),
+        match send() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
         }
-    }
-}
-
-/// What an error of a send means. `named` if the source address was named.
-fn fault(error: &io::Error, named: bool) -> SendFault {
-    let errno = error.raw_os_error().unwrap_or(errno::EIO);
-    SendFault::Peer(match error.kind() {
-        // EAGAIN, send(2): "the requested operation would block": the send buffer is full. The socket is
-        // shared by all its peers, so this one is not to blame.
-        ErrorKind::WouldBlock => return SendFault::SocketFull,
-        // Twice in a row, see above.
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => PeerError::Refused,
-        // ENETUNREACH: no route, or one of type "throw". EHOSTUNREACH: a route of type "unreachable", or
-        // no neighbour answered. ENETDOWN: the interface is down. EADDRNOTAVAIL: the socket's own address
-        // is gone, or no port is free.
-        ErrorKind::NetworkUnreachable
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkDown
-        | ErrorKind::AddrNotAvailable => PeerError::Unreachable,
-        // EINVAL where everything else is known to be right: Linux says so of a source address that this
-        // host does not have (any more), and of a route of type "blackhole" (ip-route(8)).
-        ErrorKind::InvalidInput if named => PeerError::Unreachable,
-        // EPERM: a firewall rule. EACCES: a broadcast address without SO_BROADCAST, or a route of type
-        // "prohibit".
-        ErrorKind::PermissionDenied => PeerError::Forbidden,
-        // ENOMEM: the kernel had no memory for it.
-        ErrorKind::OutOfMemory => PeerError::NoBuffers,
-        // ENOBUFS, send(2): "The output queue for a network interface was full".
-        _ if errno == errno::ENOBUFS => PeerError::NoBuffers,
-        // EMSGSIZE, send(2): "the size of the message to be sent made this impossible".
-        _ if is_msg_size_err(error) => PeerError::TooLong { mtu: None },
-        // EINVAL: a blackhole route, as above. EAFNOSUPPORT, EDESTADDRREQ, EFAULT, ENOTSOCK: a fault of
-        // this program. EIO and the like: a driver's.
-        _ => PeerError::Other { errno },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_errno_has_its_meaning() {
-        let of = |errno| fault(&io::Error::from_raw_os_error(errno), false);
-        assert_eq!(of(errno::ENOBUFS), SendFault::Peer(PeerError::NoBuffers));
-        assert_eq!(of(errno::EACCES), SendFault::Peer(PeerError::Forbidden));
-        assert_eq!(of(errno::EADDRNOTAVAIL), SendFault::Peer(PeerError::Unreachable));
-        assert_eq!(of(errno::EINVAL), SendFault::Peer(PeerError::Other { errno: errno::EINVAL }));
-        let named = fault(&io::Error::from_raw_os_error(errno::EINVAL), true);
-        assert_eq!(named, SendFault::Peer(PeerError::Unreachable));
-    }
-
-    #[test]
-    fn each_kind_has_its_meaning() {
-        let of = |kind: ErrorKind| fault(&kind.into(), false);
-        assert_eq!(of(ErrorKind::WouldBlock), SendFault::SocketFull);
-        for kind in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset] {
-            assert_eq!(of(kind), SendFault::Peer(PeerError::Refused));
-        }
-        for kind in [ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable, ErrorKind::NetworkDown] {
-            assert_eq!(of(kind), SendFault::Peer(PeerError::Unreachable));
-        }
-        assert_eq!(of(ErrorKind::PermissionDenied), SendFault::Peer(PeerError::Forbidden));
-        assert_eq!(of(ErrorKind::OutOfMemory), SendFault::Peer(PeerError::NoBuffers));
-        assert_eq!(of(ErrorKind::Other), SendFault::Peer(PeerError::Other { errno: errno::EIO }));
     }
 }

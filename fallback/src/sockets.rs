@@ -8,16 +8,19 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
-use quinn_udp::{RecvMeta, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use shardgram_core::Endpoint;
 use shardgram_core::datagram::SocketId;
+use shardgram_core::seldom::Seldom;
 use shardgram_sys::plan::Os;
 use shardgram_sys::socket::{drop_count, open_endpoint};
 use shardgram_sys::{SocketOptions, errno};
 
 use crate::listener::Listener;
+use crate::receiver::{Batch, Receiver};
 
 /// A socket with what quinn-udp knows of it.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ enum Full {
     /// It is, and the system is not asked yet to say when it is not.
     Noticed,
     Watched,
+    /// It is, and the system could not be asked: it is tried again after a rest.
+    Unwatched,
 }
 
 /// What the kernel dropped at one socket. Its counter has 32 bits and wraps.
@@ -97,18 +102,21 @@ impl Socket {
     /// Receives what there is, up to one datagram or train into each of `buffers`; says how many that were.
     pub(crate) fn receive(
         &self,
+        receiver: &mut Receiver,
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
-    ) -> io::Result<usize> {
+    ) -> io::Result<Batch> {
         // try_io and mio's own recv_from, because mio must see WouldBlock on Windows to watch the socket again.
         if let Some(state) = &self.state {
-            return self.io.try_io(|| state.recv((&self.io).into(), buffers, metas));
+            return self.io.try_io(|| receiver.receive(state, &self.io, self.told, buffers, metas));
         }
-        let (Some(buffer), Some(meta)) = (buffers.first_mut(), metas.first_mut()) else { return Ok(0) };
+        let (Some(buffer), Some(meta)) = (buffers.first_mut(), metas.first_mut()) else {
+            return Ok(Batch::default());
+        };
         let (len, addr) = self.io.recv_from(buffer)?;
         *meta = RecvMeta::default();
         (meta.len, meta.stride, meta.addr) = (len, len, addr);
-        Ok(1)
+        Ok(Batch { count: 1, ..Batch::default() })
     }
 
     /// Whether its send buffer is full.
@@ -137,10 +145,18 @@ pub(crate) struct Sockets {
     listeners: usize,
     /// Sockets that may hold something, in the order in which they take turns.
     ready: VecDeque<usize>,
+    /// The socket whose turn it is, and how much of its turn is left: turns of sockets are of one length, whatever is left
+    /// of the loop's budget when they begin.
+    turn: (usize, usize),
+    /// How long turns of sockets are.
+    each: usize,
     /// Sockets whose receive failed for a reason of the system; tried again after the next wait.
     resting: Vec<usize>,
     /// Sockets that were found full in this turn.
     found_full: Vec<usize>,
+    /// Full sockets that the system does not watch.
+    unwatched: Vec<usize>,
+    warned: Seldom,
     /// What closed sockets had dropped.
     dropped_before: u64,
 }
@@ -152,8 +168,12 @@ impl Sockets {
             listeners: listeners.len(),
             places: Vec::with_capacity(listeners.len()),
             ready: VecDeque::new(),
+            turn: (0, 0),
+            each: 1,
             resting: Vec::new(),
             found_full: Vec::new(),
+            unwatched: Vec::new(),
+            warned: Seldom::default(),
             dropped_before: 0,
         };
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -241,37 +261,45 @@ impl Sockets {
     }
 
     /// Has the system say when the sockets that were found full have room. Watching for that tells of room
-    /// there is already, so none that comes in between is missed.
-    pub(crate) fn watch_full(&mut self, registry: &Registry) -> io::Result<()> {
+    /// there is already, so none that comes in between is missed. Where the system has no room for the watch (ENOMEM,
+    /// ENOSPC in epoll_ctl(2)), the socket is tried again after a rest.
+    pub(crate) fn watch_full(&mut self, registry: &Registry) {
         for place in self.found_full.drain(..) {
             let Some(Some(socket)) = self.places.get_mut(place) else { continue };
             if socket.full != Full::Noticed {
                 continue;
             }
-            if socket.receives {
+            let watched = if socket.receives {
                 let both = Interest::READABLE | Interest::WRITABLE;
-                registry.reregister(&mut socket.io, Token(place), both)?;
+                registry.reregister(&mut socket.io, Token(place), both)
             } else {
-                registry.register(&mut socket.io, Token(place), Interest::WRITABLE)?;
+                registry.register(&mut socket.io, Token(place), Interest::WRITABLE)
+            };
+            socket.full = if watched.is_ok() { Full::Watched } else { Full::Unwatched };
+            let Err(error) = watched else { continue };
+            self.unwatched.push(place);
+            if let Some(held_back) = self.warned.due(Instant::now()) {
+                tracing::warn!(%error, held_back, "a full socket is not watched for room: it is tried now and then");
             }
-            socket.full = Full::Watched;
         }
-        Ok(())
     }
 
     /// The system says that a socket has room.
-    pub(crate) fn writable(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn writable(&mut self, registry: &Registry, token: Token) {
         if let Some(Some(socket)) = self.places.get_mut(token.0)
             && socket.full == Full::Watched
         {
             socket.full = Full::No;
-            if socket.receives {
-                registry.reregister(&mut socket.io, token, Interest::READABLE)?;
+            let unwatched = if socket.receives {
+                registry.reregister(&mut socket.io, token, Interest::READABLE)
             } else {
-                registry.deregister(&mut socket.io)?;
+                registry.deregister(&mut socket.io)
+            };
+            if let Err(error) = unwatched {
+                // It is told of room once more, at most. A duplicate cannot be registered again and is tried after rests.
+                tracing::debug!(%error, id = ?socket.id, "a socket is still watched for room");
             }
         }
-        Ok(())
     }
 
     /// Puts the socket with this token on the ready list.
@@ -284,13 +312,44 @@ impl Sockets {
         }
     }
 
-    /// The socket whose turn it is. It is off the list, unless [`Sockets::put_back`] or
+    /// After so many datagrams or trains of one socket it is the turn of the next one that is ready.
+    pub(crate) fn begin(&mut self, each: usize) {
+        self.each = each;
+        self.turn.1 = self.turn.1.min(each);
+    }
+
+    /// How much the next ready socket may receive before it is another's turn.
+    pub(crate) fn share(&self) -> usize {
+        let (place, left) = self.turn;
+        match self.ready.front() {
+            // It keeps nobody waiting.
+            Some(_) if self.ready.len() == 1 => BATCH_SIZE,
+            Some(front) if *front == place && left > 0 => left,
+            _ => self.each.min(BATCH_SIZE),
+        }
+    }
+
+    /// The socket whose turn it is. It is off the list, unless [`Sockets::had`], [`Sockets::put_back`] or
     /// [`Sockets::rest`] follows.
     pub(crate) fn next_ready(&mut self) -> Option<&mut Socket> {
+        let share = self.share();
         let place = self.ready.pop_front()?;
+        self.turn = (place, share);
         let socket = self.places[place].as_mut()?;
         socket.listed = false;
         Some(socket)
+    }
+
+    /// The socket that was the next one had so much of its share and may hold more: it goes on with the rest, or, when
+    /// nothing is left of it, after all others.
+    pub(crate) fn had(&mut self, id: SocketId, datagrams: usize) {
+        self.turn.1 = self.turn.1.saturating_sub(datagrams);
+        self.put_back(id);
+        if self.turn.1 > 0
+            && let Some(place) = self.ready.pop_back()
+        {
+            self.ready.push_front(place);
+        }
     }
 
     /// A receive did what it should.
@@ -324,9 +383,16 @@ impl Sockets {
         }
     }
 
-    /// Those that rested are ready again.
+    /// Those that rested are ready again, and full ones that nobody watches are tried again.
     pub(crate) fn end_rest(&mut self) {
         self.ready.extend(self.resting.drain(..));
+        for place in self.unwatched.drain(..) {
+            if let Some(Some(socket)) = self.places.get_mut(place)
+                && socket.full == Full::Unwatched
+            {
+                socket.full = Full::No;
+            }
+        }
     }
 
     /// Whether any socket may hold something.
@@ -336,7 +402,7 @@ impl Sockets {
 
     /// Whether any socket rests.
     pub(crate) fn any_resting(&self) -> bool {
-        !self.resting.is_empty()
+        !self.resting.is_empty() || !self.unwatched.is_empty()
     }
 
     /// What the kernel dropped at all sockets there ever were.
@@ -346,111 +412,4 @@ impl Sockets {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-
-    use super::*;
-
-    fn listener() -> Listener {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        Listener::new(socket, &SocketOptions::default()).expect("taken over")
-    }
-
-    #[test]
-    fn a_drop_counter_that_wraps_goes_on() {
-        let mut drops = Drops::default();
-        drops.advance(u32::MAX - 1);
-        drops.advance(3);
-        assert_eq!(drops.total, u64::from(u32::MAX) + 4);
-    }
-
-    #[test]
-    fn a_socket_without_control_messages_receives_all_the_same() {
-        let listener = listener();
-        let to = listener.local_addr().expect("its address");
-        let mut socket = Socket::new(listener, SocketId::listener(0)).expect("a socket");
-        socket.state = None;
-        let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        peer.send_to(b"one", to).expect("sent");
-        let mut poll = mio::Poll::new().expect("poll");
-        poll.registry().register(&mut socket.io, Token(0), Interest::READABLE).expect("watched");
-        poll.poll(&mut mio::Events::with_capacity(1), None).expect("it comes");
-        let (mut bytes, mut metas) = ([0; 2_000], [RecvMeta::default(); 2]);
-        let mut receive = || socket.receive(&mut [IoSliceMut::new(&mut bytes)], &mut metas);
-        assert_eq!(receive().expect("one"), 1);
-        assert_eq!(receive().expect_err("no more").kind(), io::ErrorKind::WouldBlock);
-        let from = peer.local_addr().expect("its address");
-        assert_eq!((metas[0].len, metas[0].stride, metas[0].addr, metas[0].dst_ip), (3, 3, from, None));
-    }
-
-    #[test]
-    fn sockets_take_turns_and_are_listed_once() {
-        let poll = mio::Poll::new().expect("poll");
-        let listeners = (0..3).map(|_| listener()).collect();
-        let mut sockets = Sockets::new(poll.registry(), listeners).expect("sockets");
-        for place in [2, 0, 2, 1] {
-            sockets.readable(Token(place));
-        }
-        let mut order = Vec::new();
-        for _ in 0..5 {
-            let id = sockets.next_ready().expect("ready").id;
-            sockets.put_back(id);
-            order.push(id.as_listener().expect("listener"));
-        }
-        assert_eq!(order, [2, 0, 1, 2, 0]);
-        let failed = sockets.next_ready().expect("ready").id;
-        sockets.rest(failed);
-        sockets.readable(Token(1));
-        assert_eq!((sockets.ready.len(), sockets.any_resting()), (2, true), "readiness does not end a rest");
-        sockets.end_rest();
-        assert_eq!((sockets.ready.len(), sockets.any_resting()), (3, false));
-    }
-
-    #[test]
-    fn a_duplicate_is_watched_for_room_only() {
-        let mut poll = mio::Poll::new().expect("poll");
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let receiver = Listener::for_all(socket, &SocketOptions::default()).expect("taken over");
-        let to = receiver.local_addr().expect("its address");
-        let duplicate = receiver.to_send_by().expect("a duplicate");
-        let mut sockets = Sockets::new(poll.registry(), vec![duplicate]).expect("sockets");
-        let id = SocketId::listener(0);
-        let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        peer.send_to(b"for the receiver", to).expect("sent");
-        let mut events = mio::Events::with_capacity(4);
-        let mut wait = |millis| {
-            poll.poll(&mut events, Some(std::time::Duration::from_millis(millis))).expect("waits");
-            let tokens: Vec<_> = events.iter().map(|event| (event.token(), event.is_writable())).collect();
-            (tokens, poll.registry().try_clone().expect("registry"))
-        };
-        assert!(wait(20).0.is_empty(), "what arrives wakes nobody here");
-        sockets.readable(Token(0));
-        assert!(!sockets.any_ready());
-        for _ in 0..2 {
-            sockets.is_now_full(id);
-            let registry = wait(0).1;
-            sockets.watch_full(&registry).expect("watched");
-            let (told, registry) = wait(10_000);
-            assert_eq!(told, [(Token(0), true)], "there is room");
-            sockets.writable(&registry, Token(0)).expect("no longer watched");
-            assert!(!sockets.get(id).expect("it is open").is_full());
-        }
-        assert!(wait(20).0.is_empty());
-    }
-
-    #[test]
-    fn a_closed_endpoint_leaves_the_lists() {
-        let poll = mio::Poll::new().expect("poll");
-        let mut sockets = Sockets::new(poll.registry(), Vec::new()).expect("sockets");
-        let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
-        let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
-        sockets.open(poll.registry(), id, &endpoint, &options).expect("open");
-        sockets.put_back(id);
-        sockets.close(poll.registry(), id);
-        assert!(!sockets.any_ready());
-        sockets.open(poll.registry(), id, &endpoint, &options).expect("its number is free at once");
-        sockets.rest(id);
-        sockets.close(poll.registry(), id);
-        assert!(!sockets.any_resting());
-    }
-}
+mod tests;

@@ -9,8 +9,9 @@ use std::num::NonZeroU32;
 
 use shardgram_shard::completion::{Completion, decode};
 use shardgram_shard::ownership::{Ownership, State};
-use shardgram_shard::recv::{Layout, NAME_SPACE, Received, parse};
+use shardgram_shard::recv::{Layout, Layouts, NAME_SPACE, Received, parse};
 use shardgram_shard::user_data::UserData;
+use shardgram_sys::cmsg::Reports;
 use shardgram_sys::{Control, ControlBuilder, ControlSpace, RECV_CONTROL_SPACE, addr};
 
 /// `struct io_uring_recvmsg_out`, and `struct cmsghdr` on systems of 64 bits.
@@ -41,12 +42,14 @@ impl Numbers<'_> {
 /// What a multishot `recvmsg` wrote, in layouts of all sizes: first bytes as they come, then with the lengths
 /// that make them a datagram, or nearly.
 pub fn recv_header(data: &[u8]) {
-    for control in [0, 24, RECV_CONTROL_SPACE, usize::from(data.first().copied().unwrap_or(0))] {
+    let [none, least, most] = [0, 24, RECV_CONTROL_SPACE];
+    let of_drivers = Layouts::new(Reports::default()).wildcard.control;
+    for control in [none, least, most, of_drivers, usize::from(data.first().copied().unwrap_or(0))] {
         let layout = Layout { control };
         check_received(data, layout, parse(data, layout).as_ref());
     }
     let mut numbers = Numbers(data);
-    let layout = Layout { control: [0, 24, RECV_CONTROL_SPACE][usize::from(numbers.byte() % 3)] };
+    let layout = Layout { control: [none, least, most, of_drivers][usize::from(numbers.byte() % 4)] };
     let name_len = u32::from(numbers.byte()) % 40;
     let control_len = u32::from(numbers.byte()) % (layout.control as u32 + 2);
     let (missing, flags) = (numbers.byte() as i8, numbers.word());
@@ -91,6 +94,7 @@ fn check_received(written: &[u8], layout: Layout, received: Option<&Received>) {
     assert_eq!(addr::decode(&written[HEADER..HEADER + word(0)]), Some(received.remote));
     let control = HEADER + NAME_SPACE;
     assert_eq!(Control::parse(&written[control..control + word(4)]), received.control);
+    assert_eq!(received.control_cut, word(12) & libc::MSG_CTRUNC as usize != 0);
     let (claimed, got) = (word(8), received.payload.len());
     match received.truncated_from {
         Some(whole) => assert!(whole == claimed && whole >= got),
@@ -99,10 +103,11 @@ fn check_received(written: &[u8], layout: Layout, received: Option<&Received>) {
 }
 
 /// Control messages as they come; such as have known kinds, with any data; and those that were built, which
-/// come back.
+/// come back; and such as were cut.
 pub fn control_messages(data: &[u8]) {
     check_control(data);
     check_control(&messages(data));
+    check_cut(data);
 
     let mut numbers = Numbers(data);
     let (which, ecn, interface, size) =
@@ -122,6 +127,49 @@ pub fn control_messages(data: &[u8]) {
     assert_eq!(read.local, Some(local).filter(|local| !unusable(*local)));
     assert_eq!(read.ecn, (which & 1 != 0).then_some(ecn & 3));
     assert_eq!(read.segment_size, None, "UDP_SEGMENT is sent, UDP_GRO is received");
+}
+
+/// What the kernel writes of a train, in its order, with foreign messages before: cut anywhere, it is the whole story or is
+/// known not to be.
+fn check_cut(data: &[u8]) {
+    let mut numbers = Numbers(data);
+    let (segment, destination) = ((numbers.word() as u16).max(1), numbers.ip());
+    let (is_train, needs_packet_info) = (numbers.byte() & 1 != 0, numbers.byte() & 1 != 0);
+    let cut = usize::from(numbers.byte()) + usize::from(numbers.byte());
+    let mut bytes = Vec::new();
+    let mut message = |level: libc::c_int, kind: libc::c_int, data: &[u8]| {
+        bytes.extend((HEADER + data.len()).to_ne_bytes());
+        bytes.extend(level.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(data);
+        bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
+    };
+    let foreign = usize::from(numbers.byte() % 64);
+    message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &vec![1; foreign]);
+    if is_train {
+        message(libc::SOL_UDP, libc::UDP_GRO, &libc::c_int::from(segment).to_ne_bytes());
+    }
+    match destination {
+        IpAddr::V4(v4) => message(libc::SOL_IP, libc::IP_PKTINFO, &[&[0; 8], &v4.octets()[..]].concat()),
+        IpAddr::V6(v6) => message(libc::SOL_IPV6, libc::IPV6_PKTINFO, &[&v6.octets()[..], &[0; 4]].concat()),
+    }
+    // put_cmsg in net/core/scm.c cuts the message that does not fit, its length too; then nothing fits.
+    let mut at = 0;
+    while at < cut && at < bytes.len() {
+        let len = usize::from_ne_bytes(bytes[at..at + size_of::<usize>()].try_into().unwrap());
+        if at + len > cut && at + HEADER <= cut {
+            bytes[at..at + size_of::<usize>()].copy_from_slice(&(cut - at).to_ne_bytes());
+        }
+        at += len.next_multiple_of(size_of::<usize>());
+    }
+    let read = Control::parse(&bytes[..cut.min(bytes.len())]);
+    if !read.may_lack(needs_packet_info) {
+        assert_eq!(read.segment_size, is_train.then_some(segment), "cut at {cut} of {bytes:?}");
+        assert!(!needs_packet_info || read.destination == Some(destination));
+    }
+    if cut >= bytes.len() {
+        assert_eq!(read.destination, Some(destination));
+    }
 }
 
 /// No datagram can leave from such an address.

@@ -9,10 +9,13 @@ use std::net::IpAddr;
 use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::Sink;
+use shardgram_sys::interfaces::AnswerAddresses;
 use shardgram_sys::{ListenerChange, ListenerSocket};
 
-use crate::driver::UringDriver;
-use crate::sockets::Socket;
+use crate::connected::Connected;
+use crate::ring::Ring;
+use crate::socket::Socket;
+use crate::sockets::Sockets;
 
 /// Addresses that are remembered as asked for: strangers choose where they send to.
 const ASKED: usize = 4_096;
@@ -35,11 +38,19 @@ pub(crate) struct Addresses {
     asked: HashSet<(u16, IpAddr)>,
     since: u32,
     gone: Vec<(SocketId, IpAddr)>,
+    /// Who answers what was sent to an IPv6 group.
+    answering: AnswerAddresses,
 }
 
 impl Addresses {
     pub(crate) fn new(channels: Option<Changes>) -> Self {
-        Self { channels, asked: HashSet::new(), since: 0, gone: Vec::new() }
+        Self {
+            channels,
+            asked: HashSet::new(),
+            since: 0,
+            gone: Vec::new(),
+            answering: AnswerAddresses::default(),
+        }
     }
 
     /// A datagram for this address came by the wildcard: a listener for it is asked for, and not with every
@@ -62,6 +73,7 @@ impl Addresses {
     }
 
     /// Tells the shard loop which addresses went.
+    #[inline]
     pub(crate) fn report(&mut self, sink: &mut impl Sink) {
         for (socket, ip) in self.gone.drain(..) {
             sink.address_gone(socket, ip);
@@ -71,40 +83,60 @@ impl Addresses {
     pub(crate) fn any_gone(&self) -> bool {
         !self.gone.is_empty()
     }
-}
 
-impl UringDriver {
+    /// The address of this host that answers what was sent to many by way of an interface.
+    pub(crate) fn answering(&mut self, interface: u32, remote: IpAddr) -> Option<IpAddr> {
+        self.answering.answering(interface, remote)
+    }
+
     /// Takes in what has changed of the host's addresses.
-    pub(crate) fn take_changes(&mut self) {
-        while let Some(channels) = &self.addresses.channels
+    #[inline]
+    pub(crate) fn take_changes(&mut self, sockets: &mut Sockets, ring: &Ring, connected: &mut Connected) {
+        if self.channels.is_some() {
+            self.take_each(sockets, ring, connected);
+        }
+    }
+
+    fn take_each(&mut self, sockets: &mut Sockets, ring: &Ring, connected: &mut Connected) {
+        while let Some(channels) = &self.channels
             && let Ok(change) = channels.changes.try_recv()
         {
-            if let Err(error) = self.change(change) {
+            if let Err(error) = self.change(sockets, ring, connected, change) {
                 tracing::warn!(%error, "the listener of a local address cannot be used");
             }
         }
     }
 
-    pub(crate) fn change(&mut self, change: ListenerChange) -> io::Result<()> {
+    /// Takes in one change.
+    fn change(
+        &mut self,
+        sockets: &mut Sockets,
+        ring: &Ring,
+        connected: &mut Connected,
+        change: ListenerChange,
+    ) -> io::Result<()> {
         match change {
-            ListenerChange::Added(ListenerSocket { listen, local, socket, .. }) => {
-                let local = local.map_or_else(|| socket.local_addr(), Ok)?;
-                let id = SocketId::listener(listen);
-                let slot = self.sockets.free_address().ok_or(io::ErrorKind::QuotaExceeded)?;
-                let mut socket = Socket::new(socket, id, local);
-                socket.under_wildcard = true;
-                self.install(slot, socket)?;
-                self.sockets.name_address(listen, local.ip(), slot);
-            }
+            ListenerChange::Added(added) => listen(sockets, ring, added)?,
             ListenerChange::Removed { listen, ip } => {
-                self.addresses.asked.remove(&(listen, ip));
-                let Some(slot) = self.sockets.forget_address(listen, ip) else { return Ok(()) };
-                self.addresses.gone.push((SocketId::listener(listen), ip));
-                let waiters = self.markers.forget(slot);
-                self.let_in(&waiters);
-                self.drain(slot);
+                self.asked.remove(&(listen, ip));
+                let Some(slot) = sockets.forget_address(listen, ip) else { return Ok(()) };
+                self.gone.push((SocketId::listener(listen), ip));
+                connected.listener_gone(sockets, slot);
             }
         }
         Ok(())
     }
+}
+
+/// Receives by the listener of one address under a wildcard.
+pub(crate) fn listen(sockets: &mut Sockets, ring: &Ring, added: ListenerSocket) -> io::Result<()> {
+    let ListenerSocket { listen, local, socket, .. } = added;
+    let local = local.map_or_else(|| socket.local_addr(), Ok)?;
+    let id = SocketId::listener(listen);
+    let slot = sockets.free_address().ok_or(io::ErrorKind::QuotaExceeded)?;
+    let mut socket = Socket::new(socket, id, local);
+    socket.under_wildcard = true;
+    sockets.install(ring, slot, socket)?;
+    sockets.name_address(listen, local.ip(), slot);
+    Ok(())
 }

@@ -15,8 +15,9 @@ use crate::ownership::{Ownership, Refused, State};
 use crate::poison::{POISON, Seen};
 use crate::ring::Ring;
 
-/// The one buffer group of a shard.
-pub(crate) const GROUP: u16 = 0;
+/// The one buffer group of a shard. Below 64 Linux 6.1 goes on where the group's last ring ended when it is given another
+/// (`BGID_ARRAY` in io_uring/kbuf.c), and would hand out buffers twice.
+pub(crate) const GROUP: u16 = 64;
 
 /// `struct io_uring_buf` (5.19). Where the first one has two reserved bytes, the ring has its tail
 /// (`struct io_uring_buf_ring`).
@@ -80,6 +81,28 @@ impl BufRing {
         })
     }
 
+    /// Gives the kernel its buffers anew, but those that it has filled already. No receive may be outstanding.
+    pub(crate) fn renew(&mut self, ring: &Ring, is_filled: impl Fn(u16) -> bool) -> io::Result<()> {
+        match ring.unregister_buf_ring(GROUP) {
+            Ok(()) => {}
+            // There is no such group: it was taken back before, and could not be given again.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {}
+            Err(error) => return Err(error),
+        }
+        self.tail = 0;
+        let first: *mut Entry = self.ring.base().cast();
+        // SAFETY: the kernel does not know this memory at the moment; the entry exists, and the tail is an atomic.
+        unsafe { (*first).tail.store(0, Ordering::Relaxed) };
+        // SAFETY: as in `register`.
+        unsafe { ring.register_buf_ring(self.ring.base() as u64, self.entries, GROUP)? };
+        for id in 0..self.entries {
+            if self.owners.state(id) == Some(State::Kernel) && !is_filled(id) {
+                self.publish(id);
+            }
+        }
+        Ok(())
+    }
+
     fn give_back_all(&mut self) {
         for id in 0..self.entries {
             self.give_back(id);
@@ -92,6 +115,11 @@ impl BufRing {
         self.spare.pop()
     }
 
+    /// How many of those that go round through the kernel each of so many sockets can have at a time; at least one.
+    pub(crate) fn shared_by(&self, sockets: usize) -> usize {
+        (usize::from(self.entries) / sockets.max(1)).max(1)
+    }
+
     /// How many buffers the kernel has.
     pub(crate) fn in_kernel(&self) -> usize {
         self.owners.in_kernel()
@@ -100,6 +128,11 @@ impl BufRing {
     /// Whether the kernel has less than a quarter of the buffers.
     pub(crate) fn is_low(&self) -> bool {
         self.owners.in_kernel() < usize::from(self.entries) / 4
+    }
+
+    /// Whether the kernel has less than half of the buffers, beside those in so many completions that are ours already.
+    pub(crate) fn are_scarce_beside(&self, completions: usize) -> bool {
+        self.owners.in_kernel() < usize::from(self.entries) / 2 + completions
     }
 
     /// Takes over a buffer that a completion named. False if it is ours already, or does not exist:

@@ -4,12 +4,14 @@
 //! an arrival wakes a request that receives and posts a completion, costs more than to ask the socket: a round trip
 //! of one datagram took 1.23 times as long. So the first few sockets of a shard that always spins are asked, and no
 //! receive is armed on them. Further ones are the ring's, for asking each in every turn would cost the others time.
+//! Those that are asked and those of the ring take turns ([`Rotation`]).
 //!
 //! In the same way a turn that has one or two datagrams to send sends them by a system call each.
 //!
 //! What recvmmsg(2) (Linux 2.6.33) fills is laid out as the ring lays it out, so it is read and handed over by the same
 //! code.
 
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use crate::buf_ring::BufRing;
@@ -19,7 +21,7 @@ use crate::recv::{HEADER, Layout, NAME_SPACE};
 /// Sockets that are asked, at most.
 pub(crate) const SOCKETS: usize = 4;
 /// Messages received by one call, at most.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 /// Receive buffers: those of a call, and those that queued sends refer to.
 pub(crate) const BUFFERS: u16 = 64;
 
@@ -57,30 +59,102 @@ pub(crate) enum Asked {
     Failed(i32),
 }
 
-/// The sockets that are asked.
-#[derive(Debug, Default)]
-pub(crate) struct Direct {
-    /// Their places.
-    pub(crate) slots: Vec<u32>,
-    pub(crate) filled: Vec<Filled>,
+/// A socket that is asked.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Its place.
+    pub(crate) slot: u32,
     /// How many messages the last call brought: the next one has room for twice as many.
     came: usize,
 }
 
+impl Member {
+    pub(crate) fn new(slot: u32) -> Self {
+        Self { slot, came: 0 }
+    }
+}
+
+/// Whose turn it is: of the sockets that are asked, each, and of the ring, which has as many turns as sockets wait there.
+#[derive(Debug, Default)]
+pub(crate) struct Rotation {
+    /// The number of the socket, or, beyond them, the ring's.
+    at: usize,
+    /// How much of its turn is left; nought before it begins.
+    left: usize,
+}
+
+/// What was received without the ring.
+#[derive(Debug, Default)]
+pub(crate) struct Direct {
+    /// By the last call.
+    pub(crate) filled: Vec<Filled>,
+    /// What was received and not handed over, since the handler failed: by place and generation of the socket.
+    pub(crate) left: VecDeque<(u32, u32, Filled)>,
+    pub(crate) rotation: Rotation,
+}
+
 impl Direct {
-    /// Receives what has come by a socket, as far as a batch and the spare buffers go. Does not wait.
-    pub(crate) fn ask(&mut self, fd: RawFd, layout: Layout, buffers: &mut BufRing) -> Asked {
+    /// Receives what has come by a socket, as far as a batch, `most` and the spare buffers go. Does not wait.
+    pub(crate) fn ask(
+        &mut self,
+        member: &mut Member,
+        fd: RawFd,
+        layout: Layout,
+        most: usize,
+        buffers: &mut BufRing,
+    ) -> Asked {
         self.filled.clear();
-        let most = (2 * self.came).clamp(1, BATCH);
+        let last = member.came;
+        let room = (2 * last).clamp(1, BATCH).min(most);
         self.filled
-            .extend((0..most).map_while(|_| buffers.take_spare()).map(|buffer| Filled { buffer, len: 0 }));
+            .extend((0..room).map_while(|_| buffers.take_spare()).map(|buffer| Filled { buffer, len: 0 }));
         let result = receive(fd, layout, buffers, &mut self.filled);
         let came = if let Asked::Came(came) = result { came } else { 0 };
-        self.came = came;
+        // A call with room for little says little of how much there is.
+        member.came = if came == room { last.max(came) } else { came };
         for unused in self.filled.drain(came..).rev() {
             buffers.keep(unused.buffer, 0);
         }
         result
+    }
+}
+
+impl Rotation {
+    /// Whose turn it is among so many sockets and the ring, of which `done` is a bit each that have nothing more, and for
+    /// how much at most; `length` says how long a turn is.
+    pub(crate) fn next(
+        &mut self,
+        members: usize,
+        done: u32,
+        length: impl Fn(usize) -> usize,
+    ) -> Option<(usize, usize)> {
+        for _ in 0..=members {
+            if self.at > members {
+                (self.at, self.left) = (0, 0);
+            }
+            if done & (1 << self.at) == 0 {
+                let whole = length(self.at);
+                if self.left == 0 || self.left > whole {
+                    self.left = whole;
+                }
+                return Some((self.at, self.left));
+            }
+            self.pass_on();
+        }
+        None
+    }
+
+    /// It had so much of its turn.
+    pub(crate) fn had(&mut self, much: usize) {
+        self.left = self.left.saturating_sub(much);
+        if self.left == 0 {
+            self.pass_on();
+        }
+    }
+
+    /// Its turn is over.
+    pub(crate) fn pass_on(&mut self) {
+        (self.at, self.left) = (self.at + 1, 0);
     }
 }
 
@@ -127,4 +201,51 @@ fn receive(fd: RawFd, layout: Layout, buffers: &mut BufRing, filled: &mut [Fille
         }
     }
     Asked::Came(came as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much each of four sockets and the ring gets, all of them flooded, with turns of `each` and budgets like these.
+    fn shares(each: usize, in_ring: usize, budgets: &[usize]) -> Vec<usize> {
+        let (mut rotation, mut had) = (Rotation::default(), vec![0; 5]);
+        for budget in budgets.iter().cycle().take(10_000) {
+            let mut left = *budget;
+            while left > 0 {
+                let length = |at| if at == 4 { each * in_ring } else { each };
+                let (at, most) = rotation.next(4, 0, length).expect("all have more");
+                let much = most.min(left);
+                rotation.had(much);
+                had[at] += much;
+                left -= much;
+            }
+        }
+        had
+    }
+
+    #[test]
+    fn each_gets_the_same_whatever_the_budget() {
+        for (each, budgets) in
+            [(1, vec![1]), (8, vec![16, 32, 16]), (8, vec![20]), (8, vec![7, 3]), (3, vec![64])]
+        {
+            let had = shares(each, 2, &budgets);
+            let least = had[..4].iter().copied().chain([had[4] / 2]).min().expect("some");
+            let most = had[..4].iter().copied().chain([had[4].div_ceil(2)]).max().expect("some");
+            assert!(most - least <= each, "turns of {each}, budgets {budgets:?}: {had:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_nothing_is_passed_over() {
+        let mut rotation = Rotation::default();
+        assert_eq!(rotation.next(2, 0b011, |_| 8), Some((2, 8)));
+        rotation.had(3);
+        assert_eq!(rotation.next(2, 0b011, |_| 8), Some((2, 5)), "it goes on");
+        assert_eq!(rotation.next(2, 0b011, |_| 2), Some((2, 2)), "for no longer than turns are");
+        assert_eq!(rotation.next(2, 0b111, |_| 8), None);
+        // One of them was closed.
+        rotation.pass_on();
+        assert_eq!(rotation.next(1, 0, |_| 8), Some((0, 8)));
+    }
 }

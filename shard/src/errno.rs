@@ -1,14 +1,16 @@
-//! What the system's error numbers mean for a peer.
+//! What a send came to, and what the network said of a peer, by the table in [`shardgram_sys::errors`].
 
+use std::io;
 use std::mem::discriminant;
 use std::net::UdpSocket;
 
 use shardgram_core::PeerError;
-use shardgram_core::driver::SendFault;
+use shardgram_core::driver::Outcome;
 use shardgram_sys::accept::{path_mtu, take_errors};
+use shardgram_sys::errors::{self, told_by_network};
 use shardgram_sys::{ErrorOrigin, NetworkError};
 
-use crate::sockets::Socket;
+use crate::socket::Socket;
 
 /// Errors taken out of a socket's queue at once, at most. What is left says so with the next receive or send.
 const HEARD_AT_ONCE: usize = 256;
@@ -16,51 +18,23 @@ const HEARD_AT_ONCE: usize = 256;
 const LEAST_MTU: usize = 552;
 const LEAST_MTU_V6: usize = 1_280;
 
-/// Why a send by this socket failed (sendmsg(2), udp(7), ip(7)).
-pub(crate) fn send_fault(errno: i32, socket: Option<&Socket>) -> SendFault {
-    SendFault::Peer(match errno {
-        // The socket's send buffer is full and the send was not to wait.
-        libc::EAGAIN => return SendFault::SocketFull,
-        // A route of type "blackhole" (ip-route(8)), or this host has the source address no longer: everything
-        // else about a send is known to be right.
-        libc::EINVAL => PeerError::Unreachable,
-        // No route, the device is down, or the local address to send from is gone.
-        libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN | libc::EADDRNOTAVAIL => {
-            PeerError::Unreachable
-        }
-        // An ICMP port unreachable came for an earlier datagram of a connected socket.
-        libc::ECONNREFUSED => PeerError::Refused,
-        // Longer than the path's MTU with fragmentation forbidden, or than UDP can carry.
-        libc::EMSGSIZE => PeerError::TooLong { mtu: socket.and_then(|socket| mtu(&socket.socket)) },
-        // The device's queue or the kernel's memory is full.
-        libc::ENOBUFS | libc::ENOMEM => PeerError::NoBuffers,
-        // A firewall, a security module, or a broadcast address without leave.
-        libc::EPERM | libc::EACCES => PeerError::Forbidden,
-        errno => PeerError::Other { errno },
-    })
-}
+/// In place of an error number: the kernel took nothing, whatever the socket, so the send was not made.
+pub(crate) const NOT_TAKEN: i32 = 0;
 
-/// What the network may have told a connected socket by this error number. `None` for an error of this host
-/// alone.
-///
-/// The kernel's tables of what ICMP messages become are `icmp_err_convert` in `net/ipv4/icmp.c` and
-/// `icmpv6_err_convert`.
-pub(crate) fn network_error(errno: i32, socket: &UdpSocket) -> Option<PeerError> {
-    Some(match errno {
-        // Port unreachable.
-        libc::ECONNREFUSED => PeerError::Refused,
-        // Host or network unreachable or unknown, time exceeded, and what a device that went down becomes.
-        libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENONET | libc::ENETDOWN => {
-            PeerError::Unreachable
+/// What came of a send by this socket that failed; `as_train` if it was of several datagrams.
+pub(crate) fn outcome(errno: i32, socket: Option<&Socket>, as_train: bool) -> Outcome {
+    if errno == NOT_TAKEN {
+        return Outcome::NotNow;
+    }
+    // Everything about a send by the ring is known to be right, but for its source address.
+    let mut outcome = errors::outcome(&io::Error::from_raw_os_error(errno), true, as_train);
+    if let Outcome::Refused(refusal) = &mut outcome {
+        refusal.told = socket.is_some() && told_by_network(errno).is_some();
+        if let PeerError::TooLong { mtu } = &mut refusal.error {
+            *mtu = socket.and_then(|socket| path_mtu(&socket.socket).ok());
         }
-        // Fragmentation needed, packet too big.
-        libc::EMSGSIZE => PeerError::TooLong { mtu: mtu(socket) },
-        // ICMPv6: communication administratively prohibited.
-        libc::EACCES | libc::EPERM => PeerError::Forbidden,
-        // Protocol unreachable, source route failed, parameter problem.
-        libc::ENOPROTOOPT | libc::EOPNOTSUPP | libc::EPROTO => PeerError::Other { errno },
-        _ => return None,
-    })
+    }
+    outcome
 }
 
 /// What an entry of a connected socket's error queue means. `None` for one about a send that this host refused,
@@ -75,8 +49,10 @@ fn meaning(said: &NetworkError, socket: &UdpSocket) -> Option<PeerError> {
         // RFC 1812 section 5.2.7.1: net, host, and communication administratively prohibited. The kernel has
         // the same number for them as for a host that is unreachable.
         (ErrorOrigin::Icmp, 3, 9 | 10 | 13) => PeerError::Forbidden,
-        _ => match network_error(said.errno, socket) {
-            Some(PeerError::TooLong { mtu }) => {
+        _ => match told_by_network(said.errno) {
+            Some(PeerError::TooLong { .. }) => {
+                // Only a connected socket has a path whose MTU is known.
+                let mtu = path_mtu(socket).ok();
                 let said = (said.info as usize).max(least);
                 PeerError::TooLong { mtu: Some(mtu.map_or(said, |mtu| mtu.min(said))) }
             }
@@ -98,9 +74,4 @@ pub(crate) fn hear(socket: &UdpSocket) -> Vec<PeerError> {
         }
     }
     heard
-}
-
-/// The path's MTU, as far as it is known: only a connected socket has a path.
-fn mtu(socket: &UdpSocket) -> Option<usize> {
-    path_mtu(socket).ok()
 }

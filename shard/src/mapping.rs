@@ -1,12 +1,13 @@
 //! Zeroed, page-aligned memory of one's own: what is shared with the kernel lives in it.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 /// Miri knows no reservation of swap space, and has none.
 const NO_RESERVE: libc::c_int = if cfg!(miri) { 0 } else { libc::MAP_NORESERVE };
 
-/// An anonymous mapping. Pages cost memory once they are touched (mmap(2)).
+/// An anonymous mapping, or one of a ring's file. Pages cost memory once they are touched (mmap(2)).
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
@@ -32,18 +33,19 @@ impl Mapping {
         Self::new(len, if cfg!(miri) { libc::MAP_PRIVATE } else { libc::MAP_SHARED })
     }
 
+    /// What a ring shares at this offset of its file. It keeps the ring as long as it lives.
+    pub(crate) fn of_ring(ring: RawFd, offset: libc::off_t, len: usize) -> io::Result<Self> {
+        Self::map(len, libc::MAP_SHARED | libc::MAP_POPULATE, ring, offset)
+    }
+
     fn new(len: usize, kind: libc::c_int) -> io::Result<Self> {
-        let len = len.max(1);
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
+        Self::map(len.max(1), kind | libc::MAP_ANONYMOUS | NO_RESERVE, -1, 0)
+    }
+
+    fn map(len: usize, flags: libc::c_int, fd: RawFd, offset: libc::off_t) -> io::Result<Self> {
+        // SAFETY: a mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                kind | libc::MAP_ANONYMOUS | NO_RESERVE,
-                -1,
-                0,
-            )
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, offset)
         };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -63,7 +65,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: base and len are those of the mapping made in `new`, unmapped only here; whoever shares
+        // SAFETY: base and len are those of the mapping made in `map`, unmapped only here; whoever shares
         // it with the kernel drops the ring first.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }

@@ -4,7 +4,9 @@
 //! something comes by the new socket, a marker is sent to the listener, from a socket whose address the
 //! steering program assigns to this shard, and what came by the new socket is let in when the marker comes
 //! out. One marker serves all peers that wait at the time. A marker may be dropped as any datagram may; then
-//! another one is sent.
+//! another one is sent. It is sent once something has come by the new socket, since then whatever the same sender sent
+//! before has reached its queue. Markers come from this host and never reach the shard loop, which would take them for
+//! datagrams of a listener of this process.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;

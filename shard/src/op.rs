@@ -1,10 +1,9 @@
 //! The entries this driver submits, and the memory they point to.
 //!
 //! Two kinds of memory: what a send points to, which the kernel is done with when the submission returns
-//! (sends are made with `MSG_DONTWAIT`, so none is ever left for later), and what a receive points to,
-//! which lives as long as the ring.
+//! (sends are made with `MSG_DONTWAIT`, so none is ever left for later) or which is taken back if the kernel does not
+//! take it, and what a receive points to, which lives as long as the ring.
 
-use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use shardgram_sys::{Heading, TRAIN_LIMITS};
 
 use crate::buf_ring::GROUP;
 use crate::recv::{Layout, Layouts, NAME_SPACE};
-use crate::ring::Ring;
+use crate::ring::{NoRoom, Ring};
 use crate::user_data::{Kind, UserData};
 
 /// Pieces of a send, at most: a train has no more datagrams.
@@ -190,7 +189,7 @@ impl Operands {
         name: UserData,
         told: bool,
         poll_first: bool,
-    ) -> io::Result<()> {
+    ) -> Result<(), NoRoom> {
         let header: *const libc::msghdr = if told { &*self.wildcard } else { &*self.specific };
         // MSG_TRUNC: the true length of a datagram that was cut is reported.
         let entry = on!(target, fd => opcode::RecvMsgMulti::new(fd, header, GROUP)
@@ -210,14 +209,14 @@ impl Operands {
         target: Target,
         events: libc::c_short,
         name: UserData,
-    ) -> io::Result<()> {
+    ) -> Result<(), NoRoom> {
         let entry = on!(target, fd => opcode::PollAdd::new(fd, events as u32).build()).user_data(name.bits());
         // SAFETY: the entry points to nothing.
         unsafe { ring.push(&entry) }
     }
 
     /// Cancels what has this name; its own completion tells. That nothing has it is as good.
-    pub(crate) fn push_cancel(&self, ring: &mut Ring, name: UserData) -> io::Result<()> {
+    pub(crate) fn push_cancel(&self, ring: &mut Ring, name: UserData) -> Result<(), NoRoom> {
         let entry = opcode::AsyncCancel::new(name.bits())
             .build()
             .flags(Flags::SKIP_SUCCESS)
@@ -227,7 +226,7 @@ impl Operands {
     }
 
     /// Reads this shard's event descriptor, so that a wake-up completes.
-    pub(crate) fn push_event_read(&mut self, ring: &mut Ring, event: RawFd) -> io::Result<()> {
+    pub(crate) fn push_event_read(&mut self, ring: &mut Ring, event: RawFd) -> Result<(), NoRoom> {
         let into: *mut u64 = &mut *self.event_count;
         let entry = opcode::Read::new(Fd(event), into.cast(), size_of::<u64>() as u32)
             .build()
@@ -238,7 +237,7 @@ impl Operands {
     }
 
     /// Sets a timer that completes after so long, whatever else does.
-    pub(crate) fn push_timer(&mut self, ring: &mut Ring, after: Duration) -> io::Result<()> {
+    pub(crate) fn push_timer(&mut self, ring: &mut Ring, after: Duration) -> Result<(), NoRoom> {
         *self.timer = Timespec::from(after);
         let entry = opcode::Timeout::new(&raw const *self.timer)
             .build()
@@ -248,8 +247,9 @@ impl Operands {
         unsafe { ring.push(&entry) }
     }
 
-    /// Wakes another shard by a message to its ring. A success posts nothing here.
-    pub(crate) fn push_wake(&self, ring: &mut Ring, target: RawFd, shard: u16) -> io::Result<()> {
+    /// Wakes another shard by a message to its ring. A success posts nothing here. The message is never refused, not even
+    /// by a full ring, so it carries no data: a ring that stalls would take any number of them.
+    pub(crate) fn push_wake(&self, ring: &mut Ring, target: RawFd, shard: u16) -> Result<(), NoRoom> {
         let wake = UserData::new(Kind::Wake, 0).bits();
         let entry = opcode::MsgRingData::new(Fd(target), 0, wake, None)
             .build()
@@ -269,7 +269,7 @@ impl Operands {
         self.used < self.sends.len() && self.vectors_used + MAX_PIECES <= self.vectors.len()
     }
 
-    /// The submission returned: no send points here any more.
+    /// The kernel has taken every send, or those that it did not take were taken back: none points here any more.
     pub(crate) fn submitted(&mut self) {
         (self.used, self.vectors_used) = (0, 0);
     }
@@ -285,7 +285,7 @@ impl Operands {
         to: Destination<'_>,
         bytes: &[u8],
         name: UserData,
-    ) -> io::Result<()> {
+    ) -> Result<(), NoRoom> {
         let Some(operand) = self.sends.get_mut(self.used).filter(|_| to.is_all()) else {
             // SAFETY: passed on to the caller.
             return unsafe { self.push_send(ring, to, Load::one(bytes), name) };
@@ -308,17 +308,18 @@ impl Operands {
     /// Queues the send of a datagram or a train; a completion, if it fails, has this name.
     ///
     /// # Safety
-    /// The bytes stay in place and unchanged until the submission returns, and
-    /// [`Operands::submitted`] is called only then.
+    /// The bytes stay in place and unchanged until the kernel has taken the entry in a submission that returned, or it
+    /// was taken back ([`Ring::take_back`]), and [`Operands::submitted`] is called only then.
     pub(crate) unsafe fn push_send<'a>(
         &mut self,
         ring: &mut Ring,
         to: Destination<'_>,
         load: Load<impl Iterator<Item = &'a [u8]>>,
         name: UserData,
-    ) -> io::Result<()> {
+    ) -> Result<(), NoRoom> {
         if !self.has_room() {
-            return Err(io::Error::other("more sends than operands"));
+            // Whoever did not ask first has that send tried again.
+            return Err(NoRoom);
         }
         let first = self.vectors_used;
         for (vector, piece) in self.vectors[first..].iter_mut().zip(load.pieces) {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shardgram_core::datagram::MAX_PAYLOAD_V6;
-use shardgram_core::{Config, WaitPolicy};
+use shardgram_core::{Config, Settings, WaitPolicy};
 use shardgram_sys::cmsg::Reports;
 use shardgram_sys::{affinity, limits};
 
@@ -19,8 +19,8 @@ use crate::buf_ring::BufRing;
 use crate::direct;
 use crate::engine::{Engine, Failed};
 use crate::op::Operands;
-use crate::probe::Refusal;
 use crate::recv::Layouts;
+use crate::refusal::Refusal;
 use crate::ring::Ring;
 
 /// Smaller queues and rings of buffers than these take as many pages, so they are not tried where memory is
@@ -28,11 +28,12 @@ use crate::ring::Ring;
 const FEWEST_ENTRIES: u32 = 64;
 const FEWEST_COMPLETIONS: u32 = 128;
 const FEWEST_BUFFERS: u16 = 256;
+/// Bytes of payload of the longest train: what IP can carry. Where trains are received every buffer has room for one, and
+/// only pages that something reached are backed by memory, so one group of buffers serves single datagrams and trains.
+const LONGEST_TRAIN: usize = MAX_PAYLOAD_V6;
 /// The kernel gives locked memory back some time after a ring is dropped: 16 to 45 ms were seen, and more than 100
 /// where all cores are busy. So long a ring waits for that of the self-test, of larger rings that did not fit, and
 /// of a server that has just ended, if it can fit at all.
-/// Bytes of payload of the longest train: what IP can carry.
-const LONGEST_TRAIN: usize = MAX_PAYLOAD_V6;
 const REFUND: Duration = Duration::from_millis(250);
 const REFUND_POLL: Duration = Duration::from_millis(1);
 
@@ -51,19 +52,14 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    fn of(config: &Config) -> Self {
+    fn of(settings: &Settings) -> Self {
         Self {
-            entries: config.submission_capacity(),
-            completions: config.completion_capacity(),
-            buffers: config.buffer_count(),
-            spare: if config.wait_policy() == WaitPolicy::Spin { direct::BUFFERS } else { 0 },
-            reports: Reports {
-                packet_info: false,
-                trains: config.uses_trains(),
-                ecn: config.reports_ecn(),
-                times: config.reports_time(),
-            },
-            payload: config.datagram_capacity().max(if config.uses_trains() { LONGEST_TRAIN } else { 0 }),
+            entries: settings.submission_entries.into(),
+            completions: settings.completion_capacity(),
+            buffers: settings.receive_buffers,
+            spare: if settings.wait == WaitPolicy::Spin { direct::BUFFERS } else { 0 },
+            reports: Reports::of(settings),
+            payload: (settings.max_datagram as usize).max(if settings.trains { LONGEST_TRAIN } else { 0 }),
         }
     }
 
@@ -158,7 +154,7 @@ impl fmt::Display for Shortage {
 /// # Errors
 /// What refuses a ring, whatever its size.
 pub fn prepare(config: &Config) -> Result<(Vec<Prepared>, Option<Shortage>), Refusal> {
-    let asked = Size::of(config);
+    let asked = Size::of(config.settings());
     let mut granted = asked;
     loop {
         match one_each(config, granted) {
@@ -174,10 +170,10 @@ pub fn prepare(config: &Config) -> Result<(Vec<Prepared>, Option<Shortage>), Ref
 
 fn one_each(config: &Config, size: Size) -> Result<Vec<Prepared>, Refusal> {
     let limit = limits::locked_memory_limit().unwrap_or(u64::MAX);
-    let may_fit = size.locked() * u64::from(config.shard_count()) <= limit;
+    let may_fit = size.locked() * u64::from(config.settings().shards) <= limit;
     let patience = if may_fit { REFUND } else { Duration::ZERO };
-    let core = |shard| config.core_list().get(usize::from(shard)).copied();
-    (0..config.shard_count()).map(|shard| on_its_core(core(shard), size, patience)).collect()
+    let core = |shard| config.settings().cores.get(usize::from(shard)).copied();
+    (0..config.settings().shards).map(|shard| on_its_core(core(shard), size, patience)).collect()
 }
 
 /// On the core that will use it, so that its pages lie near that; and on a thread of its own, which stays as it
@@ -202,7 +198,7 @@ mod tests {
     use super::*;
 
     fn steps(config: &Config) -> Vec<(u32, u32, u16)> {
-        let sizes = std::iter::successors(Some(Size::of(config)), |size| size.halved());
+        let sizes = std::iter::successors(Some(Size::of(config.settings())), |size| size.halved());
         sizes.map(|size| (size.entries, size.completions, size.buffers)).collect()
     }
 

@@ -16,53 +16,12 @@ use crate::engine::Engine;
 use crate::op::{Destination, Sender, Target};
 use crate::prepare::{Prepared, Size};
 use crate::recv::Layout;
+pub use crate::refusal::Refusal;
 use crate::ring::Ring;
 use crate::user_data::{Kind, UserData};
 
 const PAYLOAD: &[u8] = b"shardgram self-test";
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Why io_uring cannot be used: which step failed, with what, and what would help.
-#[derive(Debug, thiserror::Error)]
-#[error("{step}: {error} ({remedy})")]
-pub struct Refusal {
-    step: &'static str,
-    error: io::Error,
-    remedy: &'static str,
-}
-
-impl Refusal {
-    pub(crate) fn new(step: &'static str, error: io::Error) -> Self {
-        let remedy = match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => {
-                "set the sysctl kernel.io_uring_disabled to 0, or allow io_uring in the seccomp profile"
-            }
-            Some(libc::ENOSYS) => "run Linux 6.1 or later, outside a sandbox without io_uring",
-            Some(libc::ENOMEM) => "raise RLIMIT_MEMLOCK (ulimit -l)",
-            Some(libc::EMFILE | libc::ENFILE) => "raise RLIMIT_NOFILE (ulimit -n)",
-            _ => "run Linux 6.1 or later",
-        };
-        Self { step, error, remedy }
-    }
-
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.error.raw_os_error() == Some(libc::ENOMEM)
-    }
-
-    /// A short form for one line of log: the step and the error's name.
-    pub fn brief(&self) -> String {
-        let name = match self.error.raw_os_error() {
-            Some(libc::EPERM) => "EPERM",
-            Some(libc::EACCES) => "EACCES",
-            Some(libc::ENOSYS) => "ENOSYS",
-            Some(libc::ENOMEM) => "ENOMEM",
-            Some(libc::EMFILE) => "EMFILE",
-            Some(libc::EINVAL) => "EINVAL",
-            _ => return format!("{}:{}", self.step, self.error).replace(' ', "_"),
-        };
-        format!("{}:{name}", self.step)
-    }
-}
 
 /// What [`probe()`] found beside that io_uring can be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,11 +62,13 @@ fn try_out() -> Result<Probed, Refusal> {
     ring.set_file(0, socket.as_raw_fd()).map_err(at("fixed_files"))?;
     let target = Target::Fixed(0);
     let name = UserData::receive(0, 0);
-    operands.push_receive(ring, target, name, false, false).map_err(at("multishot_recvmsg"))?;
+    let armed = operands.push_receive(ring, target, name, false, false);
+    armed.map_err(|full| at("multishot_recvmsg")(full.into()))?;
     let path = Path { local: address, remote: address, socket: SocketId::listener(0) };
     let to = Destination { target, path: &path, kind: Sender::Unconnected, class: None };
     // SAFETY: the payload is a constant, and the operand is not used again.
-    unsafe { operands.push_datagram(ring, to, PAYLOAD, UserData::send(0, 0)) }.map_err(at("send"))?;
+    let queued = unsafe { operands.push_datagram(ring, to, PAYLOAD, UserData::send(0, 0)) };
+    queued.map_err(|full| at("send")(full.into()))?;
     await_datagram(ring, buffers, operands.layout(false), address)?;
     // The receive is still armed.
     Ok(Probed { fixed_files: lets_go(ring).map_err(at("fixed_files"))? })
@@ -159,16 +120,4 @@ fn await_datagram(
         }
     }
     Err(Refusal::new("self_test", io::Error::from(io::ErrorKind::TimedOut)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_names_the_remedy() {
-        let refusal = Refusal::new("io_uring_setup", io::Error::from_raw_os_error(libc::EPERM));
-        assert_eq!(refusal.brief(), "io_uring_setup:EPERM");
-        assert!(refusal.to_string().contains("kernel.io_uring_disabled"), "{refusal}");
-    }
 }

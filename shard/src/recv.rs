@@ -9,13 +9,16 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use shardgram_sys::addr;
-use shardgram_sys::cmsg::{Control, Reports};
+use shardgram_sys::cmsg::{Control, RECV_CONTROL_SLACK, Reports};
 
 /// Bytes of `struct io_uring_recvmsg_out`.
 pub(crate) const HEADER: usize = 16;
 /// Room asked for the source address: `sockaddr_in6` is 28 bytes, rounded up so that payloads are aligned.
 pub const NAME_SPACE: usize = 32;
 const MSG_TRUNC: u32 = libc::MSG_TRUNC as u32;
+const MSG_CTRUNC: u32 = libc::MSG_CTRUNC as u32;
+/// Payloads begin at multiples of this: a line of the cache, so that looking at one costs the same wherever it begins.
+const ALIGN: usize = 64;
 
 /// Where things are in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,10 +44,15 @@ pub struct Layouts {
 }
 
 impl Layouts {
-    /// Where sockets report this, and those that take every address packet info beside.
+    /// Where sockets report this, and those that take every address packet info beside; with room for what a socket hook
+    /// may have turned on.
     #[must_use]
     pub fn new(reports: Reports) -> Self {
-        let of = |packet_info| Layout { control: Reports { packet_info, ..reports }.control_space() };
+        let of = |packet_info| {
+            let control = Reports { packet_info, ..reports }.control_space() + RECV_CONTROL_SLACK;
+            let payload = Layout { control }.payload().next_multiple_of(ALIGN);
+            Layout { control: payload - HEADER - NAME_SPACE }
+        };
         Self { specific: of(false), wildcard: of(true) }
     }
 }
@@ -56,6 +64,8 @@ pub struct Received {
     pub remote: SocketAddr,
     /// What the control data said.
     pub control: Control,
+    /// Whether there was more of it than there is room for.
+    pub control_cut: bool,
     /// Where in the buffer its bytes are.
     pub payload: Range<usize>,
     /// Its true length if only its beginning is here.
@@ -93,7 +103,9 @@ pub fn parse(written: &[u8], layout: Layout) -> Option<Received> {
     if payload_len < payload.len() {
         return None;
     }
-    Some(Received { remote, control, payload, truncated_from: cut.then_some(payload_len) })
+    // put_cmsg in net/core/scm.c sets it; the ring passes it on with the others (io_recvmsg_multishot in io_uring/net.c).
+    let control_cut = flags & MSG_CTRUNC != 0;
+    Some(Received { remote, control, control_cut, payload, truncated_from: cut.then_some(payload_len) })
 }
 
 #[cfg(test)]
@@ -130,6 +142,25 @@ mod tests {
         let got = parse(&written(16, 0, 2000, MSG_TRUNC, b"abc"), LAYOUT).expect("well formed");
         assert_eq!(got.truncated_from, Some(2000));
         assert_eq!(got.payload.len(), 3);
+    }
+
+    #[test]
+    fn control_data_that_was_cut_is_told_of() {
+        for (flags, cut) in
+            [(0, false), (MSG_CTRUNC, true), (MSG_TRUNC, false), (MSG_CTRUNC | MSG_TRUNC, true)]
+        {
+            let got = parse(&written(16, 0, 3, flags, b"abc"), LAYOUT).expect("well formed");
+            assert_eq!(got.control_cut, cut, "flags {flags}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_what_hooks_turn_on() {
+        let layouts = Layouts::new(Reports::default());
+        for layout in [layouts.specific, layouts.wildcard] {
+            assert!(layout.control >= RECV_CONTROL_SLACK);
+            assert_eq!(layout.payload() % ALIGN, 0);
+        }
     }
 
     #[test]

@@ -4,14 +4,23 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use io_uring::squeue::Flags;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, squeue};
+use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
-/// Tries to hand the kernel what is queued before the shard gives up. Only a kernel that is out of memory
-/// for good needs more than a few.
-pub(crate) const SUBMIT_TRIES: u32 = 10_000;
+use crate::faults::{self, Fault};
+use crate::mapping::Mapping;
+use crate::user_data::{Kind, UserData};
+
+/// Entries into the kernel to make room in the submission queue for one more, at most. One does it, unless a signal
+/// comes, or the kernel is short of something.
+const PUSH_TRIES: u32 = 16;
+/// Entries into the kernel to have it do what it deferred, at most. Each does about 20 things.
+const WORK_OFF_TRIES: u32 = 10_000;
 /// `IORING_ENTER_GETEVENTS`: work off what has been deferred.
 const GETEVENTS: u32 = 1;
+/// `IORING_OFF_SQES`: where in the ring's file the submission entries are (io_uring_setup(2)).
+const ENTRIES_AT: libc::off_t = 0x1000_0000;
 
 /// How long the end of outstanding operations is waited for.
 const SHUT_DOWN: Timespec = Timespec::new().sec(1);
@@ -29,8 +38,36 @@ enum Rung {
 
 const LADDER: [Rung; 3] = [Rung::NoArray, Rung::Deferred, Rung::Cooperative];
 
+/// There is no room for one more entry, and the kernel takes none at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoRoom;
+
+/// What an entry into the kernel came to, if not to the end of the ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entered {
+    /// It did what there was to do, or the time was up, or a signal came.
+    Well,
+    /// The kernel is short of something for a while. It may have taken no entry, and not have waited.
+    Short(i32),
+    /// The kernel had to drop completions.
+    Lost,
+}
+
 pub(crate) struct Ring {
+    /// The submission entries once more, to take back what the kernel has not taken. Dropped first, since it holds on
+    /// to the ring.
+    entries: Mapping,
     io: IoUring,
+    /// How many entries were ever queued: the position behind the last one.
+    tail: u32,
+    /// The kernel said that it dropped completions, and that was not made good yet.
+    pub(crate) lost: bool,
+}
+
+impl From<NoRoom> for io::Error {
+    fn from(_: NoRoom) -> Self {
+        Self::other("the submission queue is full, and the kernel takes nothing")
+    }
 }
 
 impl std::fmt::Debug for Ring {
@@ -62,7 +99,9 @@ impl Ring {
                 Ok(io) => {
                     let (entries, completions) = (io.params().sq_entries(), io.params().cq_entries());
                     tracing::debug!(?rung, entries, completions, "a ring was made");
-                    return Ok(Self { io });
+                    let bytes = entries as usize * size_of::<squeue::Entry>();
+                    let entries = Mapping::of_ring(io.as_raw_fd(), ENTRIES_AT, bytes)?;
+                    return Ok(Self { entries, io, tail: 0, lost: false });
                 }
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => refused = e,
                 Err(e) => return Err(e),
@@ -104,34 +143,92 @@ impl Ring {
         self.io.params().sq_entries() as usize
     }
 
+    /// Takes the ring of provided buffers from the kernel. Nothing that draws from it may be outstanding.
+    pub(crate) fn unregister_buf_ring(&self, group: u16) -> io::Result<()> {
+        self.io.submitter().unregister_buf_ring(group)
+    }
+
     /// Queues an entry, submitting what is queued if there is no room.
     ///
     /// # Safety
     /// What the entry points to stays valid and in place until the kernel is done with it: for sends until
-    /// the submission returns, for receives as long as the ring lives.
-    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        for _ in 0..SUBMIT_TRIES {
-            // SAFETY: passed on to the caller.
-            if unsafe { self.io.submission().push(entry) }.is_ok() {
-                return Ok(());
-            }
-            self.submit()?;
+    /// the submission returns or the entry is taken back ([`Ring::take_back`]), for receives as long as the ring lives.
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<(), NoRoom> {
+        if faults::refuses(entry.get_user_data()) {
+            return Ok(());
         }
-        Err(Self::out_of_memory())
+        // SAFETY: passed on to the caller.
+        if unsafe { self.io.submission().push(entry) }.is_err() {
+            self.make_room()?;
+            // SAFETY: passed on to the caller.
+            unsafe { self.io.submission().push(entry) }.map_err(|_| NoRoom)?;
+        }
+        self.tail = self.tail.wrapping_add(1);
+        Ok(())
     }
 
-    /// What ends a shard when [`SUBMIT_TRIES`] did not suffice.
-    pub(crate) fn out_of_memory() -> io::Error {
-        io::Error::other("the kernel has had no memory for a submission for a long time")
+    /// Submits until the queue has room for one more.
+    #[cold]
+    fn make_room(&mut self) -> Result<(), NoRoom> {
+        for _ in 0..PUSH_TRIES {
+            // What ends the ring ends the next submission too, and there it is told.
+            let Ok(_) = self.submit() else { return Err(NoRoom) };
+            if !self.io.submission().is_full() {
+                return Ok(());
+            }
+        }
+        Err(NoRoom)
+    }
+
+    /// Entries that are queued and that the kernel has not taken.
+    pub(crate) fn queued(&mut self) -> usize {
+        self.io.submission().len()
+    }
+
+    /// Takes back those queued entries of which `which`, asked in their order, says so by their user data: the kernel
+    /// will read nothing that they point to.
+    #[cold]
+    pub(crate) fn take_back(&mut self, mut which: impl FnMut(u64) -> bool) {
+        let nothing = opcode::Nop::new().build().flags(Flags::SKIP_SUCCESS);
+        let nothing = nothing.user_data(UserData::new(Kind::Cancel, 0).bits());
+        let (queued, mask) = (self.queued() as u32, self.io.params().sq_entries() - 1);
+        let first: *mut squeue::Entry = self.entries.base().cast();
+        for at in 0..queued {
+            let index = self.tail.wrapping_sub(queued).wrapping_add(at) & mask;
+            // SAFETY: the mapping has as many entries as the ring, a power of two, and every one of them was zeroed by
+            // the kernel or written by `push`. No reference to them exists. The kernel reads entries only while this
+            // thread, the only one that submits, is in io_uring_enter; no thread of the kernel polls this ring. What
+            // `push` wrote through the library's mapping of the same pages is seen, since that call lies in between;
+            // where it does not, and always for what it writes after this, the accesses are volatile.
+            unsafe {
+                let entry = first.add(index as usize);
+                if which(entry.read_volatile().get_user_data()) {
+                    entry.write_volatile(nothing.clone());
+                }
+            }
+        }
+    }
+
+    /// Enters the kernel. What ends the ring is an error, and ends the shard.
+    fn enter(&mut self, enter: impl FnOnce(&Submitter<'_>) -> io::Result<usize>) -> io::Result<Entered> {
+        let submitter = self.io.submitter();
+        let result = match faults::entry() {
+            None => enter(&submitter),
+            Some(Fault::Fails(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            // SAFETY: submits what is queued, waits for nothing, and passes no argument.
+            Some(Fault::Takes(few)) => unsafe { submitter.enter::<libc::sigset_t>(few, 0, GETEVENTS, None) },
+        };
+        let Err(error) = result else { return Ok(Entered::Well) };
+        let entered = judged(error)?;
+        self.lost |= entered == Entered::Lost;
+        Ok(entered)
     }
 
     /// Submits what is queued and lets the kernel work off what has arrived, without waiting. Entries may
     /// be left ([`Ring::is_submitted`]) when the completion queue overflows or memory is short.
-    pub(crate) fn submit(&mut self) -> io::Result<()> {
-        match self.io.submitter().submit() {
-            Err(e) if !is_harmless(&e) => Err(e),
-            _ => Ok(()),
-        }
+    pub(crate) fn submit(&mut self) -> io::Result<Entered> {
+        self.enter(|submitter| submitter.submit())
     }
 
     /// Submits what is queued and waits for many completions, after `patience` for one, and at most for `timeout`.
@@ -140,7 +237,7 @@ impl Ring {
         &mut self,
         timeout: Option<Duration>,
         patience: Duration,
-    ) -> io::Result<()> {
+    ) -> io::Result<Entered> {
         let short = timeout.is_some_and(|timeout| timeout <= patience);
         if short || !self.io.params().is_feature_min_timeout() {
             return self.submit_and_wait(timeout);
@@ -150,25 +247,18 @@ impl Ring {
         if let Some(timespec) = &timespec {
             wait = wait.timespec(timespec);
         }
-        match self.io.submitter().submit_with_args(MANY, &wait) {
-            Err(e) if !is_harmless(&e) => Err(e),
-            _ => Ok(()),
-        }
+        self.enter(|submitter| submitter.submit_with_args(MANY, &wait))
     }
 
     /// Submits what is queued and waits for a completion, at most for `timeout`.
-    pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let result = match timeout {
-            None => self.io.submitter().submit_and_wait(1),
+    pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<Entered> {
+        self.enter(|submitter| match timeout {
+            None => submitter.submit_and_wait(1),
             Some(timeout) => {
                 let timespec = Timespec::from(timeout);
-                self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
+                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
             }
-        };
-        match result {
-            Err(e) if !is_harmless(&e) => Err(e),
-            _ => Ok(()),
-        }
+        })
     }
 
     /// Whether the kernel has taken every entry that was queued, and keeps no completion back for want of room:
@@ -182,11 +272,16 @@ impl Ring {
     /// closed, and their ports free, when the ring is dropped and not some time after.
     pub(crate) fn shut_down(&mut self) {
         // EBUSY and ETIME: what was not cancelled in time ends with the ring.
-        let _ = self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::any());
-        self.work_off();
+        self.cancel_all();
         for _ in self.completions() {}
         // ENXIO: there is no table.
         let _ = self.io.submitter().unregister_files();
+    }
+
+    /// Cancels everything that is outstanding, and waits until it has ended.
+    pub(crate) fn cancel_all(&mut self) {
+        let _ = self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::any());
+        self.work_off();
     }
 
     /// Cancels the operation with this user data and waits until it has ended, so that its file is free. It
@@ -200,8 +295,7 @@ impl Ring {
     /// Lets the kernel do what it deferred to this thread. What is queued stays queued: its operands may
     /// be gone.
     fn work_off(&mut self) {
-        // One entry does about 20 things.
-        for _ in 0..SUBMIT_TRIES {
+        for _ in 0..WORK_OFF_TRIES {
             // SAFETY: submits nothing, waits for nothing, and passes no argument.
             let _ = unsafe { self.io.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) };
             if !self.io.submission().taskrun() {
@@ -219,19 +313,28 @@ impl Ring {
 /// Completions that are worth a wake-up before the time for gathering is over.
 const MANY: usize = 32;
 
-/// Answers of `io_uring_enter(2)` that end nothing.
-fn is_harmless(error: &io::Error) -> bool {
+/// What an error of `io_uring_enter(2)` means.
+fn judged(error: io::Error) -> io::Result<Entered> {
     match error.raw_os_error() {
         // The time is up.
-        Some(libc::ETIME) => true,
+        Some(libc::ETIME) => Ok(Entered::Well),
         // A signal came.
-        Some(libc::EINTR) => true,
+        Some(libc::EINTR) => Ok(Entered::Well),
         // The completion queue is full and completions wait in the kernel: they are taken out next.
-        Some(libc::EBUSY) => true,
-        // Short of memory for requests; it is tried again.
-        Some(libc::EAGAIN | libc::ENOMEM) => true,
-        // Everything else is a mistake in this driver or a ring that is gone: EBADF, EBADFD, EFAULT,
-        // EINVAL, EEXIST (another thread entered a ring of one issuer), EOPNOTSUPP.
-        _ => false,
+        Some(libc::EBUSY) => Ok(Entered::Short(libc::EBUSY)),
+        // No memory for requests, or, under a limit of the control group, for what belongs to them.
+        Some(errno @ (libc::EAGAIN | libc::ENOMEM)) => Ok(Entered::Short(errno)),
+        // The completion queue was full, and there was no memory to keep completions in the kernel.
+        Some(libc::EBADR) => Ok(Entered::Lost),
+        // The ring is gone: its descriptor is closed, is something else, or is disabled.
+        Some(libc::EBADF | libc::EBADFD | libc::EOPNOTSUPP | libc::ENXIO) => Err(error),
+        // A mistake of this driver: an address or a flag, or another thread entered a ring of one issuer.
+        Some(libc::EFAULT | libc::EINVAL | libc::EEXIST) => Err(error),
+        // A filter that came after the bind refuses the call, for good.
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Err(error),
+        // Nothing the manual names: it may pass, and if not, the shard rests most of the time.
+        Some(errno) => Ok(Entered::Short(errno)),
+        // The library makes no errors of its own.
+        None => Err(error),
     }
 }

@@ -3,148 +3,174 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use shardgram_core::backlog::Backlog;
+use shardgram_core::backlog::{Backlog, Late, Waiting};
 use shardgram_core::datagram::{Path, SocketId};
-use shardgram_core::driver::{SendFailure, SendFault};
+use shardgram_core::driver::{After, Order, Outcome, SendFailure, SendFault, after};
 use shardgram_core::outbox::{Outbox, Source, Train};
-use shardgram_core::{Ecn, PeerError, PeerId};
-use shardgram_sys::is_about_trains;
+use shardgram_core::{Ecn, PeerError};
 
 use crate::buf_ring::BufRing;
 use crate::credit;
 use crate::direct;
-use crate::driver::UringDriver;
 use crate::engine::Engine;
-use crate::errno::{network_error, send_fault};
-use crate::marking::By;
-use crate::op::{Destination, Load, Sender};
-use crate::ring::{Ring, SUBMIT_TRIES};
-use crate::sockets::Socket;
+use crate::errno::{NOT_TAKEN, outcome};
+use crate::exchange::Exchange;
+use crate::op::Load;
+use crate::reports::Reports;
+use crate::ring::NoRoom;
+use crate::sockets::Sockets;
 use crate::user_data::{Kind, UserData};
 
-/// What became of a train that had waited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Late {
-    /// It has left, or failed.
-    Gone,
-    /// There is no room yet, or there was none waiting.
-    NoRoom,
-    /// Its datagrams cannot leave as one.
-    Refused,
-}
+mod refused;
 
-/// Trains that had waited and are sent in one turn, at most: each is a kernel entry of its own.
-const LATE_PER_TURN: usize = 256;
 /// What a train for a socket that is not open comes to: its endpoint could not be opened, or is closed.
 const NOT_OPEN: SendFault = SendFault::Peer(PeerError::NotOpened { errno: libc::EBADF });
 
-impl Socket {
-    /// What a send by this socket has to say.
-    #[inline]
-    fn sender(&self) -> Sender {
-        if self.own.is_some() {
-            Sender::Connected
-        } else if self.wildcard {
-            Sender::Wildcard
-        } else {
-            Sender::Unconnected
-        }
-    }
-
-    /// Whence and whither something leaves that is marked so, in this turn.
-    #[inline]
-    fn destination<'a>(&mut self, path: &'a Path, ecn: Ecn, turn: u32) -> Destination<'a> {
-        let by = By { ipv6: self.local.is_ipv6(), own_socket: self.own.is_some(), turn };
-        let class = self.marking.of_send(&self.socket, by, ecn);
-        Destination { target: self.target, path, kind: self.sender(), class }
-    }
+/// What is sent in a turn, and by what.
+#[derive(Debug)]
+pub(crate) struct Means<'a> {
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) exchange: &'a mut Exchange,
+    pub(crate) sockets: &'a mut Sockets,
 }
 
-impl UringDriver {
+/// The sends of a turn, and what became of those that did not leave.
+#[derive(Debug)]
+pub(crate) struct Sends {
+    /// Whether one or two in a turn leave by system calls, without the ring.
+    directly: bool,
+    /// Names this turn's sends.
+    turn: u32,
+    /// How many of this turn's trains were queued.
+    queued: usize,
+    /// Trains of this submission that were refused and may be tried again, with the error.
+    refused: Vec<(u32, i32)>,
+    pub(crate) reports: Reports,
+}
+
+impl Sends {
+    pub(crate) fn new(directly: bool) -> Self {
+        Self { directly, turn: 0, queued: 0, refused: Vec::new(), reports: Reports::default() }
+    }
+
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.queued = 0;
+    }
+
+    /// Whether trains were refused that are to be seen to.
+    pub(crate) fn any_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// Queues every train of the outbox, submitting whenever the operands are used up.
-    pub(crate) fn queue_sends(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<()> {
+    pub(crate) fn queue(&mut self, means: &mut Means<'_>, backlog: &mut Backlog) -> io::Result<()> {
+        let outbox = means.outbox;
         for (index, train) in outbox.trains().iter().enumerate() {
-            if !self.engine.operands.has_room() {
-                self.submit_all(outbox)?;
-                self.settle(outbox, backlog)?;
+            if !means.exchange.engine.operands.has_room() {
+                self.carry_out(means, backlog)?;
             }
-            self.queue_send(outbox, backlog, train, index as u32)?;
+            let engine = &mut means.exchange.engine;
+            let queued = match !train.is_long() && backlog.is_empty() {
+                true => self.queue_plain(outbox, engine, means.sockets, train, index as u32),
+                false => None,
+            };
+            match queued {
+                Some(Ok(())) => {}
+                Some(Err(NoRoom)) => self.not_queued(means, backlog, index as u32)?,
+                None => self.queue_with_care(means, backlog, train, index as u32)?,
+            }
             self.queued = index + 1;
         }
         Ok(())
     }
 
+    /// Queues the send of one datagram by a socket that is known to have room; `None` if that is not so.
     #[inline]
-    fn queue_send(
+    fn queue_plain(
         &mut self,
         outbox: &Outbox,
-        backlog: &mut Backlog,
+        engine: &mut Engine,
+        sockets: &mut Sockets,
         train: &Train,
         index: u32,
-    ) -> io::Result<()> {
-        if !train.is_long()
-            && backlog.is_empty()
-            && let Some(source) = outbox.single_source(train)
-            && let Some(slot) = self.sockets.leaving(train.via, &train.path)
-            && let Some(socket) = self.sockets.get_mut(slot)
-            && socket.credit.take(credit::cost(train.bytes as usize, 1))
-        {
-            let fd = socket.socket.as_raw_fd();
-            let to = socket.destination(&train.path, train.ecn, self.turn);
-            let Engine { ring, buffers, operands } = &mut self.engine;
-            let bytes = bytes_of(source, outbox, buffers);
-            // Nothing may overtake what the ring is yet to send.
-            let few = outbox.trains().len() <= direct::SENDS && !operands.any_used();
-            if self.direct.is_some() && few && direct::send(fd, &to, bytes) {
-                return Ok(());
-            }
-            // SAFETY: as in `push_train`.
-            return unsafe { operands.push_datagram(ring, to, bytes, UserData::send(index, self.turn)) };
+    ) -> Option<Result<(), NoRoom>> {
+        let source = outbox.single_source(train)?;
+        let slot = sockets.leaving(train.via, &train.path)?;
+        let socket = sockets.get_mut(slot)?;
+        if !socket.credit.take(credit::cost(train.bytes as usize, 1)) {
+            return None;
         }
-        self.queue_with_care(outbox, backlog, train, index)
+        let fd = socket.socket.as_raw_fd();
+        let to = socket.destination(&train.path, train.ecn, self.turn);
+        let Engine { ring, buffers, operands } = engine;
+        let bytes = bytes_of(source, outbox, buffers);
+        // Nothing may overtake what the ring is yet to send.
+        let few = outbox.trains().len() <= direct::SENDS && !operands.any_used();
+        if self.directly && few && direct::send(fd, &to, bytes) {
+            return Some(Ok(()));
+        }
+        // SAFETY: as in `push_train`.
+        Some(unsafe { operands.push_datagram(ring, to, bytes, UserData::send(index, self.turn)) })
     }
 
     /// Queues the send of a train, or has it wait, or fail.
     fn queue_with_care(
         &mut self,
-        outbox: &Outbox,
+        means: &mut Means<'_>,
         backlog: &mut Backlog,
         train: &Train,
         index: u32,
     ) -> io::Result<()> {
-        let slot =
-            self.sockets.leaving(train.via, &train.path).filter(|slot| self.sockets.get(*slot).is_some());
-        let Some(slot) = slot else {
-            self.failed(train, NOT_OPEN);
+        let slot = means.sockets.leaving(train.via, &train.path);
+        let Some(slot) = slot.filter(|slot| means.sockets.get(*slot).is_some()) else {
+            self.reports.failed(train, NOT_OPEN);
             return Ok(());
         };
         let waits = |backlog: &Backlog| train.peer.is_some_and(|peer| backlog.holds(peer));
-        let must_wait = waits(backlog) || !self.has_room(outbox, backlog, slot, train)? || waits(backlog);
+        let must_wait = waits(backlog) || !self.has_room(means, backlog, slot, train)? || waits(backlog);
         if must_wait {
-            if !backlog.defer(train, pieces(train, outbox, &self.engine.buffers)) {
-                self.failed(train, SendFault::SocketFull);
+            if !backlog.defer(train, pieces(train, means.outbox, &means.exchange.engine.buffers)) {
+                self.reports.failed(train, SendFault::SocketFull);
             }
             return Ok(());
         }
-        self.push_train(outbox, slot, train, index)?;
+        if let Err(NoRoom) = self.push_train(means, slot, train, index) {
+            return self.not_queued(means, backlog, index);
+        }
         self.queued = index as usize + 1;
         if train.untried && train.is_long() {
             // If it is refused its datagrams leave one by one, before what follows to the same peer.
-            self.submit_all(outbox)?;
-            self.settle(outbox, backlog)?;
+            self.carry_out(means, backlog)?;
         }
         Ok(())
     }
 
+    /// There is no room for a send, since the kernel takes nothing: it waits, or has failed, with those that are queued.
+    #[cold]
+    fn not_queued(&mut self, means: &mut Means<'_>, backlog: &mut Backlog, index: u32) -> io::Result<()> {
+        self.submit(means)?;
+        self.refused.push((index, NOT_TAKEN));
+        self.queued = index as usize + 1;
+        self.settle(means, backlog)
+    }
+
     /// Queues the send of a train of this turn by the socket in this place.
-    fn push_train(&mut self, outbox: &Outbox, slot: u32, train: &Train, index: u32) -> io::Result<()> {
-        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(()) };
+    fn push_train(
+        &mut self,
+        means: &mut Means<'_>,
+        slot: u32,
+        train: &Train,
+        index: u32,
+    ) -> Result<(), NoRoom> {
+        let Some(socket) = means.sockets.get_mut(slot) else { return Ok(()) };
         let to = socket.destination(&train.path, train.ecn, self.turn);
-        let Engine { ring, buffers, operands } = &mut self.engine;
+        let Engine { ring, buffers, operands } = &mut means.exchange.engine;
         let segment = train.is_long().then_some(train.segment as u16);
-        let load = Load { pieces: pieces(train, outbox, buffers), segment };
+        let load = Load { pieces: pieces(train, means.outbox, buffers), segment };
         // SAFETY: the outbox is borrowed, and a kept buffer stays ours and unchanged until `release`; both
-        // last beyond the submission, which `turn` makes before it returns.
+        // last beyond `Exchange::submit_all`, which `UringDriver::turn` calls before it returns, and after which no send is
+        // queued.
         unsafe { operands.push_send(ring, to, load, UserData::send(index, self.turn)) }
     }
 
@@ -152,277 +178,183 @@ impl UringDriver {
     /// first given what is queued, of which something may come back into the backlog.
     fn has_room(
         &mut self,
-        outbox: &Outbox,
+        means: &mut Means<'_>,
         backlog: &mut Backlog,
         slot: u32,
         train: &Train,
     ) -> io::Result<bool> {
         let cost = credit::cost(train.bytes as usize, train.datagrams);
-        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(false) };
+        let Some(socket) = means.sockets.get_mut(slot) else { return Ok(false) };
         if socket.credit.blocked || socket.credit.take(cost) {
             return Ok(!socket.credit.blocked);
         }
-        if self.engine.operands.any_used() {
-            self.submit_all(outbox)?;
-            self.settle(outbox, backlog)?;
+        if means.exchange.engine.operands.any_used() {
+            self.carry_out(means, backlog)?;
         }
-        self.ask_for_room(slot, cost)
+        Ok(means.sockets.ask_for_room(&mut means.exchange.engine, slot, cost))
     }
 
-    /// Asks the kernel whether a socket takes so much, and has the ring watch for room if not.
-    fn ask_for_room(&mut self, slot: u32, cost: u64) -> io::Result<bool> {
-        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(false) };
-        let room = socket.credit.ask(&socket.socket, cost);
-        if !room {
-            self.full(slot)?;
+    /// Submits what is queued, until no send is left, and sees to those that were refused.
+    pub(crate) fn carry_out(&mut self, means: &mut Means<'_>, backlog: &mut Backlog) -> io::Result<()> {
+        self.submit(means)?;
+        self.settle(means, backlog)
+    }
+
+    /// Submits what is queued, until no send is left, and notes which ones failed.
+    fn submit(&mut self, means: &mut Means<'_>) -> io::Result<()> {
+        let submitted = means.exchange.submit_all(means.sockets);
+        self.note_failed(means);
+        submitted
+    }
+
+    /// Notes what the kernel said of sends when it was entered.
+    #[inline]
+    pub(crate) fn note_failed(&mut self, means: &mut Means<'_>) {
+        let outcomes = &means.exchange.outcomes;
+        if !outcomes.failed.is_empty() || !outcomes.erring.is_empty() {
+            self.note_each(means);
         }
-        Ok(room)
     }
 
-    /// A socket's send buffer is full: nothing is sent by it until the ring says that there is room.
-    fn full(&mut self, slot: u32) -> io::Result<()> {
-        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(()) };
-        if socket.credit.blocked {
-            return Ok(());
+    #[cold]
+    fn note_each(&mut self, means: &mut Means<'_>) {
+        let Means { outbox, exchange, sockets } = means;
+        for (name, errno) in exchange.outcomes.failed.drain(..) {
+            self.note(outbox, sockets, name, errno);
         }
-        socket.credit.block();
-        self.watch_for_room(slot)
-    }
-
-    fn failed(&mut self, train: &Train, fault: SendFault) {
-        self.failures.push(SendFailure { peer: train.peer, datagrams: train.datagrams, fault });
-    }
-
-    /// Submits until the kernel has taken every entry, so that every send is done, and has told of every one that
-    /// failed.
-    pub(crate) fn submit_all(&mut self, outbox: &Outbox) -> io::Result<()> {
-        for _ in 0..SUBMIT_TRIES {
-            self.engine.ring.submit()?;
-            self.reap(outbox);
-            if self.engine.ring.is_submitted() {
-                self.engine.operands.submitted();
-                return Ok(());
-            }
+        for slot in exchange.outcomes.erring.drain(..) {
+            self.reports.hear(sockets, slot);
         }
-        Err(Ring::out_of_memory())
     }
 
-    /// The kernel refused a send. What may be tried again is noted until the whole submission is known. A
+    /// The kernel refused a send, or did not take it. What may be tried again is noted until the whole submission is known. A
     /// completion that the kernel kept back for want of room may come when its turn is over and nobody knows
     /// any more whose it was.
-    pub(crate) fn send_refused(&mut self, outbox: &Outbox, name: UserData, errno: i32) {
+    fn note(&mut self, outbox: &Outbox, sockets: &Sockets, name: UserData, errno: i32) {
         let index = name.index;
         let train = outbox.trains().get(index as usize);
         let Some(train) = train.filter(|_| name == UserData::send(index, self.turn)) else {
-            self.failures.push(SendFailure { peer: None, datagrams: 1, fault: send_fault(errno, None) });
+            if let Some(fault) = outcome(errno, None, false).fault() {
+                self.reports.add(SendFailure { peer: None, datagrams: 1, fault });
+            }
             return;
         };
         if errno == libc::EAGAIN {
             overrun(train.via, train.bytes as usize);
         }
-        if errno == libc::EAGAIN || train.via.as_connected().is_some() || refuses_trains(train, errno) {
-            self.refused.push((index, errno));
-            return;
-        }
-        let slot = self.sockets.leaving(train.via, &train.path);
-        let fault = send_fault(errno, slot.and_then(|slot| self.sockets.get(slot)));
-        self.failed(train, fault);
-    }
-
-    /// Sees to the trains of the last submission that may be tried again: those that met a full socket, and,
-    /// once, those that a peer's own socket refused.
-    pub(crate) fn settle(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<()> {
-        let mut again = true;
-        while !self.refused.is_empty() {
-            let to_try = self.sort_out(outbox, backlog, again)?;
-            self.try_again(outbox, &to_try)?;
-            again = false;
-        }
-        Ok(())
-    }
-
-    /// Says which of the refused trains are to be sent anew; the others wait, or have failed.
-    ///
-    /// A peer's own socket tells with a send what the network said of an earlier one, and then this one did not
-    /// leave (udp(7)). Order within a peer is kept: a train of which a later one has left is lost, and counted. It
-    /// takes a socket that is fuller than [`crate::credit`] reckons, or several datagrams in a turn to a peer of
-    /// which the network just said something.
-    fn sort_out(&mut self, outbox: &Outbox, backlog: &mut Backlog, again: bool) -> io::Result<Vec<u32>> {
-        let mut refused = std::mem::take(&mut self.refused);
-        refused.sort_unstable();
-        let queued = &outbox.trains()[..self.queued.min(outbox.trains().len())];
-        let has_left = |later: usize| refused.binary_search_by_key(&later, |(at, _)| *at as usize).is_err();
-        let (mut to_try, mut waits_here) = (Vec::new(), Vec::<PeerId>::new());
-        for &(index, errno) in &refused {
-            let train = &queued[index as usize];
-            let slot = self.sockets.leaving(train.via, &train.path);
-            let socket = slot.and_then(|slot| self.sockets.get(slot));
-            let told = socket.is_some_and(|socket| network_error(errno, &socket.socket).is_some());
-            let fault = send_fault(errno, socket);
-            let heard = errno != libc::EAGAIN && slot.is_some_and(|slot| self.hear(slot));
-            if errno == libc::EAGAIN
-                && let Some(slot) = slot
-            {
-                self.full(slot)?;
-            }
-            let waits = |peers: &[PeerId]| train.peer.is_some_and(|peer| peers.contains(&peer));
-            let behind = train.peer.is_some_and(|peer| backlog.holds(peer)) && !waits(&waits_here);
-            let mut later = (index as usize + 1)..queued.len();
-            let overtaken = later.any(|at| queued[at].peer == train.peer && has_left(at));
-            if told && again && !overtaken && !waits(&waits_here) {
-                to_try.push(index);
-            } else if refuses_trains(train, errno) && !behind && !waits(&waits_here) {
-                self.train_refusals.push((train.peer, train.segment));
-                waits_here.extend(self.send_singly(outbox, backlog, train)?.then_some(train.peer).flatten());
-            } else if train.peer.is_none()
-                || behind
-                || overtaken
-                || (errno != libc::EAGAIN && !waits(&waits_here))
-            {
-                // What the network said of the peer was told by itself.
-                let peer = train.peer.filter(|_| !heard);
-                self.failures.push(SendFailure { peer, datagrams: train.datagrams, fault });
-            } else if backlog.defer(train, pieces(train, outbox, &self.engine.buffers)) {
-                waits_here.extend(train.peer);
-            } else {
-                self.failed(train, SendFault::SocketFull);
-            }
-        }
-        Ok(to_try)
-    }
-
-    /// Sends the datagrams of a train that was refused as such one by one; whether some of them have to wait. Trains
-    /// that follow to the same peer may have left, so these may come late, once on a path that carries less than it
-    /// did.
-    fn send_singly(&mut self, outbox: &Outbox, backlog: &mut Backlog, train: &Train) -> io::Result<bool> {
-        let bytes: Vec<u8> = pieces(train, outbox, &self.engine.buffers).flatten().copied().collect();
-        let Some(slot) = self.sockets.leaving(train.via, &train.path) else {
-            self.failed(train, NOT_OPEN);
-            return Ok(false);
+        let slot = sockets.leaving(train.via, &train.path);
+        let outcome = outcome(errno, slot.and_then(|slot| sockets.get(slot)), train.is_long());
+        let depends_on_others = match outcome {
+            Outcome::Refused(refusal) => train.via.as_connected().is_some() || refusal.as_train,
+            _ => true,
         };
-        let mut full = false;
-        for datagram in bytes.chunks(train.segment.max(1) as usize) {
-            let one = train.one(datagram.len());
-            let errno = if full {
-                Some(libc::EAGAIN)
-            } else {
-                self.send_now(outbox, slot, (&train.path, train.ecn), Load::one(datagram))?
-            };
-            let Some(errno) = errno else { continue };
-            if errno != libc::EAGAIN {
-                let fault = send_fault(errno, self.sockets.get(slot));
-                self.failed(&one, fault);
-                continue;
-            }
-            self.full(slot)?;
-            full = backlog.defer(&one, std::iter::once(datagram));
-            if !full {
-                self.failed(&one, SendFault::SocketFull);
-            }
+        if depends_on_others {
+            self.refused.push((index, errno));
+        } else if let After::Fail(fault) = after(train.peer, outcome, Order::default()) {
+            self.reports.failed(train, fault);
         }
-        Ok(full)
-    }
-
-    /// Sends trains anew, in their order.
-    fn try_again(&mut self, outbox: &Outbox, trains: &[u32]) -> io::Result<()> {
-        for &index in trains {
-            let Some(train) = outbox.trains().get(index as usize) else { continue };
-            let Some(slot) = self.sockets.leaving(train.via, &train.path) else { continue };
-            // As many operands are free as there were sends in the last submission.
-            self.push_train(outbox, slot, train, index)?;
-        }
-        if trains.is_empty() { Ok(()) } else { self.submit_all(outbox) }
     }
 
     /// Sends what waits at sockets that have room; whether any left.
-    pub(crate) fn flush(&mut self, outbox: &Outbox, backlog: &mut Backlog) -> io::Result<bool> {
-        let mut left = 0;
-        for id in backlog.sockets() {
-            while left < LATE_PER_TURN {
-                match self.send_waiting(outbox, backlog, id)? {
-                    Late::Gone => backlog.advance(id),
-                    Late::Refused => backlog.split(id),
-                    Late::NoRoom => break,
-                }
-                left += 1;
-            }
-        }
-        Ok(left > 0)
+    pub(crate) fn flush(&mut self, means: &mut Means<'_>, backlog: &mut Backlog) -> io::Result<bool> {
+        backlog.flush(|backlog, id| self.send_waiting(means, backlog, id))
     }
 
     /// Sends the train whose turn it is at a socket.
-    fn send_waiting(&mut self, outbox: &Outbox, backlog: &Backlog, id: SocketId) -> io::Result<Late> {
+    fn send_waiting(&mut self, means: &mut Means<'_>, backlog: &Backlog, id: SocketId) -> io::Result<Late> {
         let Some(waiting) = backlog.front(id) else { return Ok(Late::NoRoom) };
-        let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
-        let slot = self.sockets.leaving(id, &waiting.path);
-        let socket = slot.and_then(|slot| Some((slot, self.sockets.get_mut(slot)?)));
+        let slot = means.sockets.leaving(id, &waiting.path);
+        let socket = slot.and_then(|slot| Some((slot, means.sockets.get_mut(slot)?)));
         let Some((slot, socket)) = socket else {
-            self.failures.push(SendFailure { peer, datagrams, fault: NOT_OPEN });
+            let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
+            self.reports.add(SendFailure { peer, datagrams, fault: NOT_OPEN });
             return Ok(Late::Gone);
         };
         if socket.credit.blocked {
             return Ok(Late::NoRoom);
         }
         let cost = credit::cost(waiting.bytes.len(), waiting.datagrams);
-        if !socket.credit.take(cost) && !self.ask_for_room(slot, cost)? {
+        if !socket.credit.take(cost) && !means.sockets.ask_for_room(&mut means.exchange.engine, slot, cost) {
             return Ok(Late::NoRoom);
         }
         for again in [true, false] {
             let segment = (waiting.datagrams > 1).then_some(waiting.segment as u16);
             let load = Load { pieces: std::iter::once(&waiting.bytes[..]), segment };
             let to = (&waiting.path, waiting.ecn);
-            let Some(errno) = self.send_now(outbox, slot, to, load)? else { break };
-            if errno == libc::EAGAIN {
-                overrun(id, waiting.bytes.len());
-                self.full(slot)?;
-                return Ok(Late::NoRoom);
-            }
-            let socket = self.sockets.get(slot);
-            let told = socket.is_some_and(|socket| network_error(errno, &socket.socket).is_some());
-            let fault = send_fault(errno, socket);
-            let heard = self.hear(slot);
-            if !(again && told && id.as_connected().is_some()) {
-                if segment.is_some() && is_about_trains(errno) {
-                    self.train_refusals.push((peer, waiting.segment));
-                    return Ok(Late::Refused);
-                }
-                let peer = peer.filter(|_| !heard);
-                self.failures.push(SendFailure { peer, datagrams, fault });
-                break;
+            let Some(errno) = self.send_now(means, slot, to, load)? else { break };
+            let again = again && id.as_connected().is_some();
+            if let Some(late) = self.late_failed(means, waiting, (id, slot), errno, again) {
+                return Ok(late);
             }
         }
         Ok(Late::Gone)
     }
 
-    /// Sends something by itself and waits for what becomes of it; how that failed.
+    /// Says what becomes of something that had waited and was refused; `None` for that it is to be tried `again`.
+    fn late_failed(
+        &mut self,
+        means: &mut Means<'_>,
+        waiting: &Waiting,
+        (id, slot): (SocketId, u32),
+        errno: i32,
+        again: bool,
+    ) -> Option<Late> {
+        let outcome = outcome(errno, means.sockets.get(slot), waiting.datagrams > 1);
+        let heard = matches!(outcome, Outcome::Refused(_)) && self.reports.hear(means.sockets, slot);
+        let (peer, datagrams) = (Some(waiting.peer), waiting.datagrams);
+        match after(peer, outcome, Order { may_retry: again, ..Order::default() }) {
+            After::Again => return None,
+            After::Wait(_) if outcome == Outcome::NotNow => {
+                // Nothing tells when it does again.
+                means.exchange.wakeups.skip_wait();
+                return Some(Late::NotNow);
+            }
+            After::Wait(_) => {
+                overrun(id, waiting.bytes.len());
+                means.sockets.is_now_full(&mut means.exchange.engine, slot);
+                return Some(Late::NoRoom);
+            }
+            After::Singles => {
+                self.reports.refused(peer, waiting.segment);
+                return Some(Late::Refused);
+            }
+            After::Fail(fault) => {
+                self.reports.add(SendFailure { peer: peer.filter(|_| !heard), datagrams, fault });
+            }
+            After::Done => {}
+        }
+        Some(Late::Gone)
+    }
+
+    /// Sends something by itself and waits for what becomes of it; how that failed, [`NOT_TAKEN`] being one way.
     fn send_now<'a>(
         &mut self,
-        outbox: &Outbox,
+        means: &mut Means<'_>,
         slot: u32,
         (path, ecn): (&Path, Ecn),
         load: Load<impl Iterator<Item = &'a [u8]>>,
     ) -> io::Result<Option<i32>> {
-        if !self.engine.operands.has_room() {
-            self.submit_all(outbox)?;
+        if !means.exchange.engine.operands.has_room() {
+            self.submit(means)?;
         }
-        let Some(socket) = self.sockets.get_mut(slot) else { return Ok(Some(libc::EBADF)) };
+        let Some(socket) = means.sockets.get_mut(slot) else { return Ok(Some(libc::EBADF)) };
         let to = socket.destination(path, ecn, self.turn);
-        let Engine { ring, operands, .. } = &mut self.engine;
-        self.late = None;
+        means.exchange.outcomes.late = None;
+        let Engine { ring, operands, .. } = &mut means.exchange.engine;
         let name = UserData::on_slot(Kind::Late, slot, self.turn);
-        // SAFETY: the caller borrows the bytes beyond the submission, which follows at once.
-        unsafe { operands.push_send(ring, to, load, name) }?;
-        self.submit_all(outbox)?;
-        Ok(self.late.take())
+        // SAFETY: the caller borrows the bytes beyond `Exchange::submit_all`, which follows at once.
+        let queued = unsafe { operands.push_send(ring, to, load, name) };
+        self.submit(means)?;
+        Ok(means.exchange.outcomes.late.take().or(queued.is_err().then_some(NOT_TAKEN)))
     }
+}
 
-    /// Takes back the receive buffers that this turn's sends referred to.
-    pub(crate) fn release(&mut self, outbox: &Outbox) {
-        for train in outbox.trains() {
-            for source in outbox.sources(train) {
-                if let Source::Buffer(slice) = source {
-                    self.engine.buffers.release(slice.buffer as u16);
-                }
+/// Takes back the receive buffers that a turn's sends referred to, when none is queued any more.
+pub(crate) fn release(outbox: &Outbox, buffers: &mut BufRing) {
+    for train in outbox.trains() {
+        for source in outbox.sources(train) {
+            if let Source::Buffer(slice) = source {
+                buffers.release(slice.buffer as u16);
             }
         }
     }
@@ -432,11 +364,6 @@ impl UringDriver {
 #[cold]
 fn overrun(via: SocketId, bytes: usize) {
     tracing::debug!(target: "shardgram::overrun", ?via, bytes, "a socket was full that was to have room");
-}
-
-/// Whether a send of several datagrams failed by this error because they were to leave as one.
-fn refuses_trains(train: &Train, errno: i32) -> bool {
-    train.is_long() && is_about_trains(errno)
 }
 
 /// Where the bytes of a train lie.

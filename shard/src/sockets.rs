@@ -2,115 +2,33 @@
 //!
 //! A place serves one kind of socket: listeners first, then the listeners of single addresses under a
 //! wildcard, then endpoints, then peers' own sockets.
+//!
+//! What a socket needs of the ring is queued here too: its receive, the watch for room in its send buffer, and its place in
+//! the table. What finds no room or no memory is noted and tried again with the next turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use shardgram_core::datagram::{Path, SocketId};
+use shardgram_core::seldom::Seldom;
+use shardgram_core::{Endpoint, JoinError};
+use shardgram_sys::socket::{self, SocketOptions};
 
-use crate::credit::Credit;
-use crate::marking::Marking;
+use crate::direct::{self, Member};
+use crate::engine::Engine;
 use crate::op::Target;
-use crate::user_data::next_generation;
+use crate::places::Places;
+use crate::ring::{NoRoom, Ring};
+use crate::socket::{Arm, Socket, Stage};
+use crate::to_arm::{IN_A_ROW, ToArm};
+use crate::user_data::{Kind, UserData, next_generation};
 
-/// What the receive of a socket needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Arm {
-    /// Nothing: it is armed.
-    Armed,
-    /// It has to be armed.
-    Needed,
-    /// It ended for want of buffers and has to be armed again, to begin by waiting for readiness.
-    Starved,
-    /// It failed again and again and is left alone for a while.
-    Resting,
-    /// It is not to be armed yet: what comes is held back in the kernel.
-    Held,
-    /// It is received from without the ring.
-    Direct,
-}
-
-/// How far a peer's own socket has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
-    /// It is watched: nothing has come yet.
-    Watched,
-    /// Something has come and waits until the listener is known to hold nothing older.
-    Waiting,
-    /// It receives.
-    Open,
-}
-
-/// What there is to know of a peer's own socket beside.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Own {
-    pub(crate) stage: Stage,
-    /// The place of the listener its peer came by.
-    pub(crate) listener: u32,
-}
-
-#[derive(Debug)]
-pub(crate) struct Socket {
-    pub(crate) socket: UdpSocket,
-    /// By which number the shard loop knows it.
-    pub(crate) id: SocketId,
-    /// The address it is bound to.
-    pub(crate) local: SocketAddr,
-    /// The address it stands for under a wildcard that it is not bound to itself.
-    pub(crate) under_wildcard: bool,
-    /// How entries name it.
-    pub(crate) target: Target,
-    /// Bound to a wildcard and replying from the address written to. Endpoints let the kernel choose.
-    pub(crate) wildcard: bool,
-    /// What comes by it says where it was sent to.
-    pub(crate) told: bool,
-    pub(crate) arm: Arm,
-    /// Receives in a row that ended with an error and brought nothing.
-    pub(crate) failures: u32,
-    pub(crate) credit: Credit,
-    pub(crate) marking: Marking,
-    pub(crate) own: Option<Own>,
-    /// What is armed on it is being cancelled; its last completion closes it.
-    pub(crate) cancelling: bool,
-}
-
-impl Socket {
-    pub(crate) fn new(socket: UdpSocket, id: SocketId, local: SocketAddr) -> Self {
-        let fd = socket.as_raw_fd();
-        let wildcard = id.as_listener().is_some() && local.ip().is_unspecified();
-        Self {
-            socket,
-            id,
-            local,
-            under_wildcard: false,
-            target: Target::Plain(fd),
-            wildcard,
-            told: wildcard,
-            arm: Arm::Needed,
-            failures: 0,
-            credit: Credit::default(),
-            marking: Marking::default(),
-            own: None,
-            cancelling: false,
-        }
-    }
-}
-
-/// How many places there are of each kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Places {
-    pub(crate) listeners: u32,
-    pub(crate) addresses: u32,
-    pub(crate) connected: u32,
-    pub(crate) endpoints: u32,
-}
-
-impl Places {
-    pub(crate) fn total(self) -> u32 {
-        self.listeners + self.addresses + self.connected + self.endpoints
-    }
-}
+/// Receives in a row that may fail without bringing anything before the socket rests, and how long.
+const RECEIVE_FAILURES: u32 = 16;
+const REST: Duration = Duration::from_millis(100);
 
 /// Sockets by place.
 #[derive(Debug)]
@@ -122,32 +40,64 @@ pub(crate) struct Sockets {
     fixed: bool,
     /// Places of the listeners of single addresses, by listener and address.
     by_address: HashMap<(u16, IpAddr), u32>,
+    /// What endpoints and peers' own sockets are opened with.
+    options: SocketOptions,
+    /// Places whose receive has to be armed.
+    to_arm: ToArm,
+    /// Places of sockets that rest, and until when; the first to wake up first.
+    resting: VecDeque<(Instant, u32)>,
+    /// Those that are received from without the ring, if the shard does that.
+    asked: Option<Vec<Member>>,
+    /// Full sockets whose watch for room could not be queued.
+    to_watch: Vec<u32>,
+    /// Places whose file could not be taken out of the table of fixed files.
+    to_clear: Vec<u32>,
+    /// What the kernel dropped at sockets that are closed.
+    closed_drops: u64,
+    warned: Seldom,
 }
 
 impl Sockets {
-    pub(crate) fn new(places: Places, fixed: bool) -> Self {
+    /// Makes the ring's table and has a place for each socket. With `fixed` sockets that come and go stand in the table too;
+    /// with `asks` the first ones are received from without the ring.
+    pub(crate) fn new(
+        ring: &Ring,
+        places: Places,
+        options: SocketOptions,
+        fixed: bool,
+        asks: bool,
+    ) -> io::Result<Self> {
+        let places = places.register(ring, fixed)?;
         let size = places.total() as usize;
-        Self {
+        Ok(Self {
             slots: (0..size).map(|_| None).collect(),
             generations: vec![0; size],
             places,
             fixed,
             by_address: HashMap::new(),
-        }
+            options,
+            to_arm: ToArm::default(),
+            resting: VecDeque::new(),
+            asked: asks.then(Vec::new),
+            to_watch: Vec::new(),
+            to_clear: Vec::new(),
+            closed_drops: 0,
+            warned: Seldom::default(),
+        })
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        self.places
+    }
+
+    pub(crate) fn options(&self) -> &SocketOptions {
+        &self.options
     }
 
     /// The place of a socket, whether or not it is taken.
     #[inline]
     pub(crate) fn slot_of(&self, id: SocketId) -> Option<u32> {
-        let Places { listeners, addresses, connected, endpoints } = self.places;
-        if let Some(index) = id.as_listener() {
-            return (u32::from(index) < listeners).then_some(u32::from(index));
-        }
-        if let Some(slot) = id.as_connected() {
-            return (slot < connected).then(|| listeners + addresses + slot);
-        }
-        let slot = id.as_endpoint()?;
-        (slot < endpoints).then(|| listeners + addresses + connected + slot)
+        self.places.of(id)
     }
 
     /// The place of the socket by which a datagram leaves: under a wildcard that of its local address, if
@@ -182,20 +132,6 @@ impl Sockets {
         self.by_address.remove(&(listen, ip))
     }
 
-    pub(crate) fn insert(&mut self, slot: u32, mut socket: Socket) {
-        if self.is_fixed(slot) {
-            socket.target = Target::Fixed(slot);
-        }
-        self.slots[slot as usize] = Some(socket);
-    }
-
-    /// Takes a socket out; completions of its generation are strangers from now on.
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<Socket> {
-        let socket = self.slots.get_mut(slot as usize)?.take()?;
-        self.generations[slot as usize] = next_generation(self.generations[slot as usize]);
-        Some(socket)
-    }
-
     pub(crate) fn generation(&self, slot: u32) -> u32 {
         self.generations.get(slot as usize).copied().unwrap_or(0)
     }
@@ -210,11 +146,6 @@ impl Sockets {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// Whether sockets of this place stand in the ring's table. Listeners always do.
-    pub(crate) fn is_fixed(&self, slot: u32) -> bool {
-        self.fixed || slot < self.places.listeners + self.places.addresses
-    }
-
     /// The socket a completion belongs to, unless it was closed since.
     #[inline]
     pub(crate) fn current(&mut self, slot: u32, generation: u32) -> Option<&mut Socket> {
@@ -224,7 +155,287 @@ impl Sockets {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket> {
-        self.slots.iter().flatten()
+    /// The system's socket of this number.
+    pub(crate) fn system(&self, id: SocketId) -> Result<&UdpSocket, JoinError> {
+        let socket = self.slot_of(id).and_then(|slot| self.get(slot));
+        socket.map(|socket| &socket.socket).ok_or(JoinError::NoSuchSocket)
+    }
+
+    /// Datagrams that the kernel dropped at all sockets there ever were.
+    pub(crate) fn dropped(&self) -> u64 {
+        let open = self.slots.iter().flatten().map(|open| socket::drop_count(&open.socket).unwrap_or(0));
+        open.sum::<u64>() + self.closed_drops
+    }
+}
+
+/// How sockets come and go.
+impl Sockets {
+    /// Opens the socket of an endpoint; says which address it got.
+    pub(crate) fn open(&mut self, ring: &Ring, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
+        let errno = |e: io::Error| e.raw_os_error().unwrap_or(libc::EIO);
+        let slot = self.slot_of(id).ok_or(libc::EMFILE)?;
+        let told = endpoint.takes_any_source() && endpoint.bind_address().ip().is_unspecified();
+        let options = SocketOptions { packet_info: told, ..self.options.clone() };
+        let socket = socket::open_endpoint(endpoint, &options).map_err(|error| {
+            tracing::debug!(%error, "an endpoint was not opened");
+            error.errno()
+        })?;
+        let local = socket.local_addr().map_err(errno)?;
+        let socket = Socket { told, ..Socket::new(socket, id, local) };
+        self.install(ring, slot, socket).map_err(errno)?;
+        Ok(local)
+    }
+
+    /// Puts a socket into its place and has it armed with the next turn, unless it is to wait.
+    pub(crate) fn install(&mut self, ring: &Ring, slot: u32, mut socket: Socket) -> io::Result<()> {
+        if self.is_fixed(slot) {
+            ring.set_file(slot, socket.socket.as_raw_fd())?;
+            socket.target = Target::Fixed(slot);
+        }
+        if let (Some(asked), Arm::Needed) = (&mut self.asked, socket.arm)
+            && asked.len() < direct::SOCKETS
+            && socket.own.is_none()
+        {
+            asked.push(Member::new(slot));
+            socket.arm = Arm::Direct;
+        }
+        if socket.arm == Arm::Needed {
+            self.to_arm.add_new(slot);
+        }
+        self.slots[slot as usize] = Some(socket);
+        Ok(())
+    }
+
+    /// Closes the socket of an endpoint.
+    pub(crate) fn close(&mut self, engine: &mut Engine, id: SocketId) {
+        let Some(slot) = self.slot_of(id) else { return };
+        let Some(open) = self.get_mut(slot) else { return };
+        // Closing the socket ends neither its receive nor the watch for room, which would keep it and its port.
+        let full = std::mem::take(&mut open.credit.blocked);
+        let pending = [(open.arm == Arm::Armed, Kind::Receive), (full, Kind::Writable)];
+        for kind in pending.into_iter().filter_map(|(pending, kind)| pending.then_some(kind)) {
+            let name = UserData::on_slot(kind, slot, self.generation(slot));
+            // What the kernel has not taken then is taken back with the socket. An error is the next turn's.
+            let _ = engine.ring.submit();
+            engine.ring.cancel(name.bits());
+        }
+        self.take_out(engine, slot);
+    }
+
+    /// Takes a socket whose receive has ended out of its place. Completions of its generation are strangers from now on.
+    pub(crate) fn take_out(&mut self, engine: &mut Engine, slot: u32) -> Option<Socket> {
+        let watched = UserData::on_slot(Kind::Writable, slot, self.generation(slot));
+        let socket = self.slots.get_mut(slot as usize)?.take()?;
+        self.generations[slot as usize] = next_generation(self.generations[slot as usize]);
+        if let Some(asked) = &mut self.asked {
+            asked.retain(|member| member.slot != slot);
+        }
+        // What names this socket and is still queued would be about whoever comes into its place.
+        let (receive, watch) = (Kind::Receive, Kind::Watch);
+        let names = [receive, watch, Kind::Writable].map(|kind| UserData { kind, ..watched }.bits());
+        if engine.ring.queued() > 0 {
+            engine.ring.take_back(|bits| names.contains(&bits));
+        }
+        if socket.credit.blocked
+            && let Err(NoRoom) = engine.operands.push_cancel(&mut engine.ring, watched)
+            && let Some(held_back) = self.warned.due(Instant::now())
+        {
+            tracing::warn!(id = ?socket.id, held_back, "a closed socket stays until there is room in its buffer");
+        }
+        self.closed_drops += socket::drop_count(&socket.socket).unwrap_or(0);
+        if self.is_fixed(slot) {
+            self.clear_file(&engine.ring, slot);
+        }
+        Some(socket)
+    }
+
+    /// Whether sockets of this place stand in the ring's table. Listeners always do.
+    fn is_fixed(&self, slot: u32) -> bool {
+        self.fixed || slot < self.places.listeners + self.places.addresses
+    }
+
+    /// Takes a file out of the table of fixed files, or has that tried again.
+    fn clear_file(&mut self, ring: &Ring, slot: u32) {
+        let Err(error) = ring.set_file(slot, -1) else { return };
+        if let Some(held_back) = self.warned.due(Instant::now()) {
+            tracing::warn!(%error, slot, held_back, "a fixed file could not be taken out: it is tried again");
+        }
+        self.to_clear.push(slot);
+    }
+}
+
+/// What is armed on them.
+impl Sockets {
+    /// Queues the receives that have to be armed, of starved sockets as many as there are buffers for: further ones would
+    /// end at once, and those that are armed then would be served before others that had less. What finds no room in the
+    /// queue is tried again in the next turn. So many of the kernel's buffers are in completions already: `unread`.
+    pub(crate) fn arm(&mut self, engine: &mut Engine, unread: usize) {
+        let Engine { ring, buffers, operands } = engine;
+        let free = buffers.in_kernel().saturating_sub(unread);
+        if free == 0 {
+            return;
+        }
+        let mut fed = free.div_ceil(IN_A_ROW);
+        self.end_rests();
+        self.to_arm.begin();
+        while let Some(turn) = self.to_arm.next() {
+            let slot = turn.slot();
+            let name = UserData::receive(slot, self.generation(slot));
+            let Some(socket) = self.get_mut(slot) else { continue };
+            if matches!(socket.arm, Arm::Armed | Arm::Held | Arm::Direct) {
+                continue;
+            }
+            let (starved, told) = (socket.arm == Arm::Starved, socket.told);
+            if (starved && fed == 0)
+                || operands.push_receive(ring, socket.target, name, told, starved) == Err(NoRoom)
+            {
+                return self.to_arm.put_back(turn);
+            }
+            fed -= usize::from(starved);
+            (socket.arm, socket.had) = (Arm::Armed, turn.had());
+        }
+    }
+
+    fn end_rests(&mut self) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= Instant::now()) {
+            if let Some((_, slot)) = self.resting.pop_front() {
+                let had = self.get(slot).map_or(0, |socket| socket.had);
+                self.to_arm.add(slot, had);
+            }
+        }
+    }
+
+    /// Has the ring receive by a socket.
+    pub(crate) fn have_armed(&mut self, slot: u32) {
+        if let Some(socket) = self.get_mut(slot) {
+            socket.arm = Arm::Needed;
+            self.to_arm.add_new(slot);
+        }
+    }
+
+    /// The receive of a socket has ended, for want of buffers or not: it is armed again, now or after a rest.
+    pub(crate) fn receive_ended(&mut self, slot: u32, exhausted: bool) {
+        let Some(socket) = self.get_mut(slot) else { return };
+        if socket.failures > RECEIVE_FAILURES {
+            socket.arm = Arm::Resting;
+            self.resting.push_back((Instant::now() + REST, slot));
+        } else {
+            socket.arm = if exhausted { Arm::Starved } else { Arm::Needed };
+            let had = socket.had;
+            self.to_arm.add(slot, had);
+        }
+    }
+
+    /// How many receives have to be armed.
+    pub(crate) fn to_arm(&self) -> usize {
+        self.to_arm.len()
+    }
+
+    /// When the first of those that rest is tried again.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        self.resting.front().map(|(until, _)| *until)
+    }
+
+    /// How many are received from without the ring; `None` where that is not done.
+    pub(crate) fn asked(&self) -> Option<usize> {
+        self.asked.as_ref().map(Vec::len)
+    }
+
+    /// One of those that are received from without the ring, by its number among them.
+    pub(crate) fn asked_at(&mut self, at: usize) -> Option<(&mut Member, &Socket)> {
+        let member = self.asked.as_mut()?.get_mut(at)?;
+        let socket = self.slots.get(member.slot as usize)?.as_ref()?;
+        (socket.arm == Arm::Direct).then_some((member, socket))
+    }
+
+    /// Those that have become the ring's are not asked any more.
+    pub(crate) fn ask_no_others(&mut self) {
+        let Self { asked, slots, .. } = self;
+        let is_asked = |slot: u32| matches!(slots.get(slot as usize), Some(Some(s)) if s.arm == Arm::Direct);
+        if let Some(asked) = asked {
+            asked.retain(|member| is_asked(member.slot));
+        }
+    }
+
+    /// Asks the kernel whether a socket takes so much, and has the ring watch for room if not.
+    pub(crate) fn ask_for_room(&mut self, engine: &mut Engine, slot: u32, cost: u64) -> bool {
+        let Some(socket) = self.get_mut(slot) else { return false };
+        let room = socket.credit.ask(&socket.socket, cost);
+        if !room {
+            self.is_now_full(engine, slot);
+        }
+        room
+    }
+
+    /// A socket's send buffer is full: nothing is sent by it until the ring says that there is room.
+    pub(crate) fn is_now_full(&mut self, engine: &mut Engine, slot: u32) {
+        let Some(socket) = self.get_mut(slot) else { return };
+        if !socket.credit.blocked {
+            socket.credit.block();
+            self.watch_for_room(engine, slot);
+        }
+    }
+
+    /// Watches a full socket for room.
+    fn watch_for_room(&mut self, engine: &mut Engine, slot: u32) {
+        let name = UserData::on_slot(Kind::Writable, slot, self.generation(slot));
+        let Some(socket) = self.get(slot) else { return };
+        let Engine { ring, operands, .. } = engine;
+        if let Err(NoRoom) = operands.push_poll(ring, socket.target, libc::POLLOUT, name) {
+            self.to_watch.push(slot);
+        }
+    }
+
+    /// Whether a full socket is not watched, as that found no room: the turn is not to wait.
+    pub(crate) fn any_unwatched(&self) -> bool {
+        !self.to_watch.is_empty()
+    }
+
+    /// The watch for room ended that has this name; whether it was of a socket that is open.
+    pub(crate) fn watch_ended(&mut self, name: UserData) -> bool {
+        let Some(socket) = self.current(name.index, name.generation) else { return false };
+        socket.credit.blocked = false;
+        true
+    }
+
+    /// All watches for room are over.
+    #[cold]
+    pub(crate) fn forget_watches(&mut self) {
+        self.slots.iter_mut().flatten().for_each(|socket| socket.credit.blocked = false);
+    }
+
+    /// Does again what there was no room or no memory for.
+    #[inline]
+    pub(crate) fn catch_up(&mut self, engine: &mut Engine) {
+        if !self.to_watch.is_empty() || !self.to_clear.is_empty() {
+            self.try_again(engine);
+        }
+    }
+
+    #[cold]
+    fn try_again(&mut self, engine: &mut Engine) {
+        for slot in std::mem::take(&mut self.to_watch) {
+            if self.get(slot).is_some_and(|socket| socket.credit.blocked) {
+                self.watch_for_room(engine, slot);
+            }
+        }
+        for slot in std::mem::take(&mut self.to_clear) {
+            if self.get(slot).is_none() {
+                self.clear_file(&engine.ring, slot);
+            }
+        }
+    }
+
+    /// The names of all receives and watches for arrivals that are armed.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = UserData> {
+        let named = |(slot, socket): (usize, &Option<Socket>)| {
+            let (slot, socket) = (slot as u32, socket.as_ref()?);
+            let generation = self.generation(slot);
+            let watched = socket.own.is_some_and(|own| own.stage == Stage::Watched);
+            let receive = (socket.arm == Arm::Armed).then(|| UserData::receive(slot, generation));
+            let watch = watched.then(|| UserData::on_slot(Kind::Watch, slot, generation));
+            Some(receive.into_iter().chain(watch))
+        };
+        self.slots.iter().enumerate().filter_map(named).flatten()
     }
 }

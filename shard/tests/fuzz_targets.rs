@@ -8,7 +8,7 @@ mod targets;
 
 /// How many inputs each target gets.
 const INPUTS: usize = if cfg!(miri) { 30 } else { 20_000 };
-const LONGEST: usize = 300;
+const LONGEST: usize = 900;
 
 /// A small generator (xorshift64*), seeded by the clock or by `SHARDGRAM_SEED`.
 struct Random(u64);

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
+use crate::errno::{IN_USE, NOT_LOCAL};
+
 /// Ports handed out where port 0 was asked for: those Linux hands out (`ip_local_port_range`, ip(7)).
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// In a group: the place of a shard whose socket is closed.
@@ -22,11 +24,11 @@ pub(crate) enum BindFault {
 }
 
 impl BindFault {
-    /// The number Linux gives for it: EADDRINUSE or EADDRNOTAVAIL (bind(2)).
+    /// The number Linux gives for it (bind(2)).
     pub(crate) fn errno(self) -> i32 {
         match self {
-            Self::InUse => 98,
-            Self::NotLocal => 99,
+            Self::InUse => IN_USE,
+            Self::NotLocal => NOT_LOCAL,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! shard wants to sleep and says [`Turned::Asleep`]; the simulation gives the shard its next turn when
 //! there is a reason. So callbacks run exactly as often as under a real driver.
 
+mod send;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,15 +21,13 @@ use shardgram_core::outbox::{Outbox, TrainLimits};
 use shardgram_core::{Capability, Config, Ecn, Endpoint, JoinError, Membership, Meta, PathMtu};
 
 use crate::buffers::Buffers;
+use crate::errno::{NO_INTERFACE, NOT_OPEN};
 use crate::network::Network;
 use crate::own::OwnSockets;
-use crate::send::NOT_OPEN;
 use crate::socket::{News, Owner};
 
 /// Peers with sockets of their own in a whole server, and at one address, unless told otherwise.
 const CONNECTED: u32 = 4_096;
-/// What Linux gives for an interface that is not there (ENODEV, errno(3)); hosts here have none that a socket can be bound to.
-const NO_INTERFACE: i32 = 19;
 
 /// Where a shard stands in the simulation.
 #[derive(Clone, Copy, Debug)]
@@ -59,24 +59,24 @@ pub(crate) type Host = Rc<RefCell<Vec<IpAddr>>>;
 
 pub(crate) struct SimDriver {
     network: Rc<RefCell<Network>>,
-    pub(crate) position: Position,
-    pub(crate) host: Host,
+    position: Position,
+    host: Host,
     trains: TrainLimits,
     connected: ConnectedLimits,
-    pub(crate) path_mtu: PathMtu,
-    pub(crate) listeners: Vec<Local>,
-    pub(crate) endpoints: Vec<Option<Local>>,
-    pub(crate) own: OwnSockets,
-    pub(crate) buffers: Buffers,
+    path_mtu: PathMtu,
+    listeners: Vec<Local>,
+    endpoints: Vec<Option<Local>>,
+    own: OwnSockets,
+    buffers: Buffers,
     /// Of a socket's receive and send buffer.
     socket_bytes: (u64, u64),
     /// Whether arrivals say how they are marked, and when they came.
     reports: (bool, bool),
-    pub(crate) failures: Vec<SendFailure>,
+    failures: Vec<SendFailure>,
     /// Whether the last turn found something to tell beside arrivals.
     has_reports: bool,
     /// Whether it may send broadcasts.
-    pub(crate) broadcasts: bool,
+    broadcasts: bool,
 }
 
 impl SimDriver {
@@ -87,31 +87,44 @@ impl SimDriver {
         config: &Config,
         trains: TrainLimits,
     ) -> Self {
-        let (total, per_address) = config.connected_limits();
+        let settings = config.settings();
         let share = |all: Option<u32>| position.share(all.unwrap_or(CONNECTED));
-        let (receive_bytes, send_bytes) = config.socket_bytes();
         Self {
             network,
             position,
             host,
             trains,
-            connected: ConnectedLimits { total: share(total), per_address: share(per_address) },
-            path_mtu: config.path_mtu_mode(),
+            connected: ConnectedLimits {
+                total: share(settings.max_connected),
+                per_address: share(settings.max_connected_per_address),
+            },
+            path_mtu: settings.path_mtu,
             listeners: Vec::new(),
             endpoints: Vec::new(),
             own: OwnSockets::default(),
-            buffers: Buffers::new(config.buffer_count()),
-            socket_bytes: (receive_bytes as u64, send_bytes as u64),
-            reports: (config.reports_ecn(), config.reports_time()),
+            buffers: Buffers::new(settings.receive_buffers),
+            socket_bytes: (settings.receive_socket_bytes.into(), settings.send_socket_bytes.into()),
+            reports: (settings.ecn, settings.receive_timestamps),
             failures: Vec::new(),
             has_reports: false,
-            broadcasts: config.sends_broadcasts(),
+            broadcasts: settings.broadcast,
         }
     }
 
     /// Gives it the socket of its next listener.
     pub(crate) fn listens(&mut self, socket: u32, address: SocketAddr) {
         self.listeners.push(Local { socket, address });
+    }
+
+    /// The socket of this name, in the network.
+    fn socket(&self, id: SocketId) -> Option<u32> {
+        if let Some(index) = id.as_listener() {
+            return self.listeners.get(usize::from(index)).map(|local| local.socket);
+        }
+        match id.as_endpoint() {
+            Some(slot) => self.endpoints.get(slot as usize).copied().flatten().map(|local| local.socket),
+            None => self.own.socket(id),
+        }
     }
 
     /// How many receive buffers queued sends refer to.
@@ -148,6 +161,7 @@ impl Driver for SimDriver {
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         let slot = socket.as_endpoint().ok_or(NOT_OPEN)? as usize;
+        // Hosts here have none that a socket can be bound to.
         if endpoint.interface().is_some() {
             return Err(NO_INTERFACE);
         }
@@ -174,8 +188,13 @@ impl Driver for SimDriver {
     }
 
     fn connect(&mut self, socket: SocketId, path: &Path) -> Result<(), ConnectFault> {
-        let network = Rc::clone(&self.network);
-        self.connect_peer(&mut network.borrow_mut(), socket, path, self.socket_bytes)
+        let listener = path.socket.as_listener().ok_or(ConnectFault::Unsupported)?;
+        let there = self.listeners.get(usize::from(listener)).is_some();
+        if !there || !self.host.borrow().contains(&path.local.ip()) {
+            return Err(ConnectFault::Unsupported);
+        }
+        let mut network = self.network.borrow_mut();
+        self.own.connect(&mut network, self.position.shard, (socket, path), self.socket_bytes)
     }
 
     fn retire(&mut self, socket: SocketId) {
@@ -210,16 +229,20 @@ impl Driver for SimDriver {
         self.own.tend(&mut network);
         let shard = self.position.shard;
         self.has_reports = !self.failures.is_empty() || self.own.has_closed() || network.has_news(shard);
-        let Wait::Until(deadline) = wait else { return Ok(Turned::Awake) };
+        let deadline = match wait {
+            Wait::Poll => return Ok(Turned::Awake),
+            Wait::Until(deadline) => deadline,
+            Wait::Rest(until) => Some(until),
+        };
         let mut until_ns = deadline.map(|at| network.ns_of(at));
         if !backlog.is_empty() || !self.own.is_idle() {
             let room = self.room_at(&network, backlog);
             until_ns = [until_ns, room, self.own.deadline()].into_iter().flatten().min();
         }
         // Where there is room again handlers may want to know.
+        let to_tell = self.has_reports || network.has_waiting(shard);
         let awake = flushed
-            || self.has_reports
-            || network.has_waiting(shard)
+            || (to_tell && !matches!(wait, Wait::Rest(_)))
             || until_ns.is_some_and(|at| at <= network.now_ns());
         if awake {
             return Ok(Turned::Awake);
@@ -228,20 +251,22 @@ impl Driver for SimDriver {
         Ok(Turned::Asleep)
     }
 
-    fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
+    fn receive(&mut self, budget: usize, _: usize, sink: &mut impl Sink) -> usize {
         if self.has_reports {
             self.report(sink);
         }
-        for _ in 0..budget {
+        for handed_over in 0..budget {
             let Some(buffer) = self.buffers.free.last().copied() else {
                 if self.has_more() {
                     sink.rearmed(true);
                 }
-                return;
+                return handed_over;
             };
             let bytes = &mut self.buffers.all[buffer as usize].bytes;
             // Nothing of the network is held while the handler runs.
-            let Some(taken) = self.network.borrow_mut().take(self.position.shard, bytes) else { return };
+            let Some(taken) = self.network.borrow_mut().take(self.position.shard, bytes) else {
+                return handed_over;
+            };
             let mut meta = Meta::default();
             meta.ecn = if self.reports.0 { taken.ecn } else { Ecn::NotEct };
             meta.to_many = taken.group.is_some();
@@ -263,9 +288,10 @@ impl Driver for SimDriver {
                 self.buffers.keep_last(fate.kept);
             }
             if fate.stop {
-                return;
+                return handed_over + 1;
             }
         }
+        budget
     }
 
     fn has_more(&self) -> bool {

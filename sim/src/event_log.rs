@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
-use crate::flight::NOWHERE;
+use crate::wire::NOWHERE;
 
 /// Keys of the hash. Any will do, as long as they never change.
 const KEYS: (u64, u64) = (0x7368_6172_6467_7261, 0x6d20_7369_6d20_6c67);

@@ -1,14 +1,11 @@
 //! Datagrams and trains on their way, in numbered places that are used again with their memory.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use shardgram_core::Ecn;
 use shardgram_core::datagram::datagrams_in;
 
-use crate::network::headers;
-
-/// No address.
-pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+use crate::wire::{NOWHERE, headers};
 
 /// A datagram, or a train of them.
 #[derive(Debug)]

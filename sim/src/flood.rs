@@ -2,12 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use shardgram_core::Ecn;
-
 use crate::error::RangeError;
-use crate::plan::Task;
-use crate::seed::Dice;
-use crate::sim::{Sim, check_length};
+use crate::seed::{Dice, Stream};
 
 /// Addresses that are for measurements and for examples, so that no answer reaches anybody: 198.18.0.0/15 (RFC 2544)
 /// and 2001:db8::/32 (RFC 3849).
@@ -15,10 +11,13 @@ const NOBODYS_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 const NOBODYS_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
 /// More than that in a second would have several at one nanosecond.
 const MAX_RATE: u64 = 1_000_000_000;
+/// Most sources that may be told apart.
+const MAX_FEW: u64 = 1 << 32;
 /// Bytes of a datagram, unless told otherwise.
 const LEN: usize = 32;
 
-/// What a flood is made of, for [`Sim::flood`]: each datagram has a source of its own, random in a network.
+/// What a flood is made of, for [`crate::Sim::flood`]: each datagram has a source of its own, random in a network, unless sources
+/// repeat ([`Flood::repeating`]).
 ///
 /// ```
 /// use shardgram_sim::{Flood, RangeError};
@@ -33,6 +32,8 @@ pub struct Flood {
     per_second: u64,
     count: u64,
     network: (IpAddr, u8),
+    /// How many sources there are, if they repeat, and what they are drawn from.
+    few: Option<(u64, u64)>,
     payload: Option<Box<dyn FnMut(u64) -> Vec<u8>>>,
 }
 
@@ -58,7 +59,7 @@ impl Flood {
             SocketAddr::V4(_) => (IpAddr::V4(NOBODYS_V4.0), NOBODYS_V4.1),
             SocketAddr::V6(_) => (IpAddr::V6(NOBODYS_V6.0), NOBODYS_V6.1),
         };
-        Ok(Self { to, per_second, count: u64::MAX, network, payload: None })
+        Ok(Self { to, per_second, count: u64::MAX, network, few: None, payload: None })
     }
 
     /// It ends after so many.
@@ -85,6 +86,26 @@ impl Flood {
         Ok(self)
     }
 
+    /// There are so many sources, at random ports, which send again and again, in random order. Range 1 to 2^32.
+    ///
+    /// # Errors
+    /// If it is out of range.
+    ///
+    /// ```
+    /// use shardgram_sim::{Flood, RangeError};
+    /// fn crowd() -> Result<Flood, RangeError> {
+    ///     Flood::new("192.0.2.1:9000".parse().unwrap(), 1_000)?.repeating(100)
+    /// }
+    /// # assert!(crowd().is_ok());
+    /// ```
+    pub fn repeating(mut self, sources: u64) -> Result<Self, RangeError> {
+        if sources == 0 || sources > MAX_FEW {
+            return Err(RangeError { field: "repeating", range: "1 to 4,294,967,296" });
+        }
+        self.few = Some((sources, 0));
+        Ok(self)
+    }
+
     /// The bytes of each datagram, by its number from 0.
     #[must_use]
     pub fn payload(mut self, payload: impl FnMut(u64) -> Vec<u8> + 'static) -> Self {
@@ -93,6 +114,16 @@ impl Flood {
     }
 
     fn source(&self, dice: &mut Dice) -> SocketAddr {
+        match self.few {
+            // The same numbers for the same source each time.
+            Some((sources, key)) => {
+                self.draw(&mut Dice::new(key.wrapping_add(dice.below(sources)), Stream::Floods))
+            }
+            None => self.draw(dice),
+        }
+    }
+
+    fn draw(&self, dice: &mut Dice) -> SocketAddr {
         let random = u128::from(dice.number()) << 64 | u128::from(dice.number());
         let (network, bits) = self.network;
         let ip = match network {
@@ -116,7 +147,7 @@ impl Flood {
     }
 }
 
-/// Names a flood of a simulation ([`Sim::flood`]).
+/// Names a flood of a simulation ([`crate::Sim::flood`]).
 ///
 /// ```
 /// use shardgram_sim::{FloodId, Sim};
@@ -125,9 +156,19 @@ impl Flood {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FloodId(u32);
 
+/// What a flood sends next.
+#[derive(Debug)]
+pub(crate) struct Shot {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+    /// When the one after it is to be sent, if there is one.
+    pub(crate) next_ns: Option<u64>,
+}
+
 /// A flood that goes on, or has ended.
 #[derive(Debug)]
-pub(crate) struct Running {
+struct Running {
     flood: Flood,
     began_ns: u64,
     sent: u64,
@@ -141,56 +182,45 @@ impl Running {
     }
 }
 
-/// Floods. Those of another simulation may panic.
-impl Sim {
-    /// Begins a flood. It is part of what the seed decides, and does not keep the simulation from being
-    /// quiet between two of its datagrams.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use shardgram_sim::{Flood, Sim};
-    /// let mut sim = Sim::new(1);
-    /// let victim = sim.socket("192.0.2.1:9000".parse().unwrap());
-    /// let flood = sim.flood(Flood::new("192.0.2.1:9000".parse().unwrap(), 1_000).unwrap());
-    /// sim.run_for(Duration::from_secs(1));
-    /// assert_eq!(sim.flood_sent(flood), 1_001); // the first one at once
-    /// sim.end_flood(flood);
-    /// let sources = std::iter::from_fn(|| sim.receive(victim).map(|received| received.from));
-    /// assert_eq!(sources.collect::<std::collections::BTreeSet<_>>().len(), 1_000); // one is on its way
-    /// ```
-    pub fn flood(&mut self, flood: Flood) -> FloodId {
-        let began_ns = self.network.borrow().now_ns();
-        let id = FloodId(self.floods.len() as u32);
-        self.floods.push(Running { flood, began_ns, sent: 0 });
-        self.plan.add(began_ns, Task::Flood(id));
-        id
+/// All floods of a simulation.
+#[derive(Debug)]
+pub(crate) struct Floods {
+    all: Vec<Running>,
+    dice: Dice,
+}
+
+impl Floods {
+    pub(crate) fn new(dice: Dice) -> Self {
+        Self { all: Vec::new(), dice }
     }
 
-    /// How many datagrams a flood has sent.
-    pub fn flood_sent(&self, flood: FloodId) -> u64 {
-        self.floods[flood.0 as usize].sent
+    pub(crate) fn begin(&mut self, mut flood: Flood, began_ns: u64) -> FloodId {
+        if let Some((_, key)) = &mut flood.few {
+            *key = self.dice.number();
+        }
+        self.all.push(Running { flood, began_ns, sent: 0 });
+        FloodId(self.all.len() as u32 - 1)
     }
 
-    /// Ends a flood.
-    pub fn end_flood(&mut self, flood: FloodId) {
-        let running = &mut self.floods[flood.0 as usize];
-        running.flood.count = running.sent;
-    }
-
-    /// Sends the next datagram of a flood.
-    pub(crate) fn flood_goes_on(&mut self, id: FloodId) {
-        let running = &mut self.floods[id.0 as usize];
+    /// The next datagram of a flood, if it goes on.
+    pub(crate) fn next(&mut self, id: FloodId) -> Option<Shot> {
+        let running = &mut self.all[id.0 as usize];
         if running.sent >= running.flood.count {
-            return;
+            return None;
         }
-        let from = running.flood.source(&mut self.flood_dice);
-        let bytes = running.flood.bytes(running.sent, &mut self.flood_dice);
-        let to = running.flood.to;
+        let from = running.flood.source(&mut self.dice);
+        let bytes = running.flood.bytes(running.sent, &mut self.dice);
         running.sent += 1;
-        if running.sent < running.flood.count {
-            self.plan.add(running.next_ns(), Task::Flood(id));
-        }
-        check_length(to, bytes.len());
-        self.launch((from, to), &bytes, 0, Ecn::NotEct);
+        let next_ns = (running.sent < running.flood.count).then(|| running.next_ns());
+        Some(Shot { from, to: running.flood.to, bytes, next_ns })
+    }
+
+    pub(crate) fn sent(&self, id: FloodId) -> u64 {
+        self.all[id.0 as usize].sent
+    }
+
+    pub(crate) fn end(&mut self, id: FloodId) {
+        let running = &mut self.all[id.0 as usize];
+        running.flood.count = running.sent;
     }
 }

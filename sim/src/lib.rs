@@ -43,24 +43,25 @@
 //! [`guide`] shows how a bug is found by a seed and replayed, what can be made to go wrong, and what the simulator
 //! cannot tell.
 //!
-//! Where things are: [`Sim`] is the public face and says who runs when; `driver` keeps the contract of
-//! [`shardgram_core::driver`], with `send` for what leaves and `own` for sockets of peers' own; `network` carries
-//! datagrams, which `launch` gives to it, `link` says how badly, `pipe` how fast, `nat` under which address, `partition` whether at all, and
-//! `notice` who is told; `bindings` maps addresses to sockets, `groups` those that stand for many, `own_sockets` those of
-//! peers; `schedule` knows who sleeps until when, `plan` what is to happen at which time; `event_log` hashes what happened.
+//! Where things are: [`Sim`] is the public face and says who runs when (`sim/clock`, `sim/nodes`); `driver` keeps the
+//! contract of [`shardgram_core::driver`], with `driver/send` for what leaves and `own` for sockets of peers' own; `network`
+//! carries datagrams: `network/launch` takes them, `network/arrive` finds the socket, `network/notices` says who is told,
+//! `network/own_sockets` what peers' own hold back. These are handed their parts: `link` says how badly something is
+//! carried, `pipe` how fast, `nat` under which address, `partition` whether at all; `bindings` maps addresses to sockets,
+//! `groups` those that stand for many; `schedule` knows who sleeps until when, `plan` what is to happen at which time;
+//! `event_log` hashes what happened.
 #![forbid(unsafe_code)]
 
-mod addresses;
 mod bindings;
 mod buffers;
+mod counts;
 mod driver;
+mod errno;
 mod error;
 mod event_log;
-mod faults;
 mod flight;
 mod flood;
 mod groups;
-mod launch;
 mod link;
 mod names;
 mod nat;
@@ -68,27 +69,28 @@ mod network;
 mod node;
 mod notice;
 mod own;
-mod own_sockets;
 mod partition;
 mod pipe;
 mod plan;
+mod raw_socket;
 mod schedule;
 mod seed;
 mod seeds;
-mod send;
 mod sim;
 mod socket;
+mod wire;
 
 /// How handlers are tested: a bug that a seed finds, what can go wrong, and what the simulator cannot tell.
 #[doc = include_str!("../guide.md")]
 pub mod guide {}
 
+pub use counts::Counts;
 pub use error::{RangeError, SimError};
 pub use flood::{Flood, FloodId};
 pub use link::LinkConfig;
 pub use nat::{NatBehaviour, NatConfig, NatId};
-pub use network::{Counts, Received, SocketKey};
 pub use node::NodeId;
 pub use partition::PartitionId;
+pub use raw_socket::{Received, SocketKey};
 pub use seeds::seeds;
 pub use sim::Sim;

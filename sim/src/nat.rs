@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::error::RangeError;
 use crate::seed::Dice;
-use crate::sim::Sim;
 
 /// Ports a translator gives out: all but the well-known ones.
 const PORTS: std::ops::RangeInclusive<u16> = 1_024..=65_535;
@@ -53,7 +52,7 @@ impl NatBehaviour {
     }
 }
 
-/// A translator, for [`Sim::nat`].
+/// A translator, for [`crate::Sim::nat`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -117,7 +116,7 @@ impl NatConfig {
     }
 }
 
-/// Names a translator of a simulation ([`Sim::nat`]).
+/// Names a translator of a simulation ([`crate::Sim::nat`]).
 ///
 /// ```
 /// use shardgram_sim::{NatId, Sim};
@@ -126,61 +125,6 @@ impl NatConfig {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NatId(u32);
-
-/// Translators. Those of another simulation may panic.
-impl Sim {
-    /// Puts hosts behind a translator. They reach each other without it, and what they send elsewhere is sent
-    /// from its address and a port of its own. Links, partitions and uplinks of others know that address; uplinks
-    /// of the hosts inside and ICMP errors for them work as without it.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// use shardgram_sim::{NatConfig, Sim};
-    /// let mut sim = Sim::new(1);
-    /// let (outside, inside) = ("203.0.113.1".parse().unwrap(), "192.168.0.2".parse().unwrap());
-    /// let router = sim.nat(NatConfig::new(outside, &[inside]));
-    /// let client = sim.socket("192.168.0.2:5000".parse().unwrap());
-    /// let server = sim.socket("198.51.100.1:7".parse().unwrap());
-    /// let mut seen = Vec::new();
-    /// for _ in 0..2 {
-    ///     sim.send(client, "198.51.100.1:7".parse().unwrap(), b"hello");
-    ///     sim.run_for(Duration::from_secs(1));
-    ///     let received = sim.receive(server).expect("it arrived");
-    ///     assert_eq!(received.from.ip(), outside);
-    ///     sim.send(server, received.from, b"welcome");
-    ///     sim.run_for(Duration::from_secs(1));
-    ///     assert!(sim.receive(client).is_some());
-    ///     seen.push(received.from);
-    ///     sim.nat_rebind(router);
-    /// }
-    /// assert_ne!(seen[0], seen[1]);
-    /// ```
-    ///
-    /// # Panics
-    /// If an address inside is behind another one, or the address outside is another one's.
-    pub fn nat(&mut self, config: NatConfig) -> NatId {
-        self.network.borrow_mut().nats.add(config)
-    }
-
-    /// A translator forgets all it knew: who writes again from inside has another port.
-    pub fn nat_rebind(&mut self, nat: NatId) {
-        self.network.borrow_mut().nats.all[nat.0 as usize].forget();
-    }
-
-    /// A translator forgets all it knew and gets another address: as when a phone goes from one network to another.
-    ///
-    /// # Panics
-    /// If it is another translator's.
-    pub fn nat_move(&mut self, nat: NatId, external: IpAddr) {
-        self.network.borrow_mut().nats.move_to(nat, external);
-    }
-
-    /// Under which address a host inside is known to somebody outside, as far as it is. What a STUN server tells.
-    pub fn nat_external(&self, nat: NatId, inside: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
-        let network = self.network.borrow();
-        network.nats.all[nat.0 as usize].external_of(inside, remote, network.now_ns())
-    }
-}
 
 #[derive(Debug)]
 struct Mapping {
@@ -305,7 +249,7 @@ impl Nats {
         !self.all.is_empty()
     }
 
-    fn add(&mut self, config: NatConfig) -> NatId {
+    pub(crate) fn add(&mut self, config: NatConfig) -> NatId {
         let id = self.all.len() as u32;
         for ip in &config.inside {
             assert!(self.inside.insert(*ip, id).is_none(), "{ip} is behind another translator");
@@ -316,7 +260,11 @@ impl Nats {
         NatId(id)
     }
 
-    fn move_to(&mut self, nat: NatId, external: IpAddr) {
+    pub(crate) fn forget(&mut self, nat: NatId) {
+        self.all[nat.0 as usize].forget();
+    }
+
+    pub(crate) fn move_to(&mut self, nat: NatId, external: IpAddr) {
         let Self { all, external: externals, .. } = self;
         let nat_of = &mut all[nat.0 as usize];
         externals.remove(&nat_of.config.external);
@@ -334,6 +282,17 @@ impl Nats {
     /// Under which address a host is known to another.
     pub(crate) fn seen_as(&self, from: IpAddr, to: IpAddr) -> IpAddr {
         self.between(from, to).map_or(from, |nat| self.all[nat as usize].config.external)
+    }
+
+    /// Under which address a host inside is known to somebody outside, as far as it is.
+    pub(crate) fn external_of(
+        &self,
+        nat: NatId,
+        inside: SocketAddr,
+        remote: SocketAddr,
+        now_ns: u64,
+    ) -> Option<SocketAddr> {
+        self.all[nat.0 as usize].external_of(inside, remote, now_ns)
     }
 
     /// From where something sent seems to come.

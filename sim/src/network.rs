@@ -1,115 +1,36 @@
 //! The network: what is sent arrives later, or twice, or never, as the links and the seed have it.
 
+mod addresses;
+mod arrive;
+mod launch;
+mod notices;
+mod own_sockets;
+mod raw_sockets;
+mod sockets;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use shardgram_core::Ecn;
 use shardgram_core::datagram::SocketId;
-use shardgram_core::flow::flow_shard;
-use shardgram_core::{Ecn, PeerError};
 use siphasher::sip::SipHasher13;
 
-use crate::bindings::{BindFault, Bindings, Place};
-use crate::event_log::{Event, EventLog, Kind, NO_SHARD, digest};
+use crate::bindings::Bindings;
+use crate::counts::Counts;
+use crate::event_log::{Event, EventLog, Kind};
 use crate::flight::{Flight, Flights};
-use crate::groups::{Groups, is_broadcast, is_for_many};
+use crate::groups::{Groups, is_for_many};
 use crate::link::Links;
 use crate::nat::Nats;
-use crate::notice::{NOTICE, Notice, Notices};
+use crate::notice::{NOTICE, Notices};
 use crate::partition::Partitions;
-use crate::pipe::{Pipes, SendBuffer, Uplinks};
-use crate::schedule::{Ringer, Schedule};
+use crate::pipe::{Pipes, Uplinks};
+use crate::schedule::Schedule;
 use crate::seed::{Dice, Probability, Stream};
 use crate::socket::{Inbox, News, Owner, Socket};
-
-/// Bytes of a UDP header (RFC 768).
-const UDP_HEADER: usize = 8;
-/// Bytes of an IPv4 header without options (RFC 791) and of an IPv6 header (RFC 8200).
-const IP_HEADERS: (usize, usize) = (20, 40);
-
-/// Bytes of the headers of a datagram for this address.
-pub(crate) fn headers(to: SocketAddr) -> usize {
-    UDP_HEADER + if to.is_ipv4() { IP_HEADERS.0 } else { IP_HEADERS.1 }
-}
-
-/// Names a raw socket of a test ([`crate::Sim::socket`]).
-///
-/// ```
-/// let mut sim = shardgram_sim::Sim::new(1);
-/// let socket = sim.socket("10.0.0.2:5000".parse().unwrap());
-/// assert!(sim.receive(socket).is_none());
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SocketKey(pub(crate) u32);
-
-/// A datagram that reached a raw socket.
-///
-/// ```
-/// fn answered(received: &shardgram_sim::Received, server: std::net::SocketAddr) -> bool {
-///     received.from == server && !received.bytes.is_empty()
-/// }
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Received {
-    /// Who sent it.
-    pub from: SocketAddr,
-    /// The address it was sent to.
-    pub to: SocketAddr,
-    /// How it is marked.
-    pub ecn: Ecn,
-    /// Bytes of each datagram but the last, if it is a train, which comes only where
-    /// [`Sim::receive_trains`](crate::Sim::receive_trains) asked for that.
-    pub segment: Option<usize>,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
-
-/// What became of the datagrams the network was given. A train counts as the datagrams it is made of.
-///
-/// ```
-/// let sim = shardgram_sim::Sim::new(1);
-/// assert_eq!(sim.counts().unaccounted(), 0);
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Given to the network.
-    pub sent: u64,
-    /// Made by it, in addition.
-    pub duplicated: u64,
-    /// Lost by it.
-    pub lost: u64,
-    /// Lost because the queue of a link was full ([`crate::LinkConfig::bandwidth`]).
-    pub tail_dropped: u64,
-    /// Not let pass by a translator ([`crate::Sim::nat`]).
-    pub filtered: u64,
-    /// Held back by it, so that others overtook them.
-    pub held_back: u64,
-    /// On their way.
-    pub in_flight: u64,
-    /// Arrived where no socket is bound.
-    pub unclaimed: u64,
-    /// Arrived at a socket whose receive buffer was full.
-    pub overflowed: u64,
-    /// Arrived in a socket.
-    pub delivered: u64,
-    /// Of those delivered: still unread when the socket was closed.
-    pub discarded: u64,
-    /// ICMP errors that hosts and routers have sent. They are no datagrams.
-    pub errors_sent: u64,
-}
-
-impl Counts {
-    /// Datagrams that are in none of the outcomes: always nought.
-    pub fn unaccounted(&self) -> i64 {
-        let made = self.sent + self.duplicated;
-        let lost = self.lost + self.tail_dropped + self.filtered;
-        let outcomes = lost + self.in_flight + self.unclaimed + self.overflowed + self.delivered;
-        made.wrapping_sub(outcomes) as i64
-    }
-}
 
 /// An arrival that was taken out of its inbox; the bytes are in the buffer it was taken into.
 #[derive(Debug)]
@@ -140,26 +61,26 @@ pub(crate) struct Network {
     pub(crate) hosts: BTreeSet<IpAddr>,
     epoch: Instant,
     now_ns: u64,
-    pub(crate) faults: Dice,
-    pub(crate) steering: Dice,
+    faults: Dice,
+    steering: Dice,
     /// For what the systems of hosts do.
     pub(crate) order: Dice,
-    pub(crate) pipes: Pipes,
+    pipes: Pipes,
     /// Arrivals to come: when, in which order among those of the same time, and what.
-    pub(crate) arrivals: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    arrivals: BinaryHeap<Reverse<(u64, u64, u32)>>,
     launched: u64,
-    pub(crate) flights: Flights,
-    pub(crate) bindings: Bindings,
+    flights: Flights,
+    bindings: Bindings,
     pub(crate) groups: Groups,
-    pub(crate) sockets: Vec<Socket>,
-    pub(crate) free_sockets: Vec<u32>,
+    sockets: Vec<Socket>,
+    free_sockets: Vec<u32>,
     /// Sockets of peers' own by their two addresses. Never walked.
-    pub(crate) own: HashMap<(SocketAddr, SocketAddr), u32, BuildHasherDefault<SipHasher13>>,
-    pub(crate) inboxes: Vec<Inbox>,
-    pub(crate) counts: Counts,
+    own: HashMap<(SocketAddr, SocketAddr), u32, BuildHasherDefault<SipHasher13>>,
+    inboxes: Vec<Inbox>,
+    counts: Counts,
 }
 
-/// Time.
+/// Time, and what happens in it.
 impl Network {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
@@ -234,128 +155,16 @@ impl Network {
         self.counts
     }
 
-    pub(crate) fn counts_mut(&mut self) -> &mut Counts {
-        &mut self.counts
+    fn note(&mut self, kind: Kind, flight: u32, at_ns: u64, shard: u32) {
+        let Flight { from, to, digest, ref bytes, .. } = *self.flights.get(flight);
+        let len = bytes.len() as u32;
+        self.log.add(&Event { at_ns, kind, from, to, len, digest, shard });
     }
 
     /// A number for what is to arrive: what arrives at the same time does so in the order of these.
-    pub(crate) fn next_order(&mut self) -> u64 {
+    fn next_order(&mut self) -> u64 {
         self.launched += 1;
         self.launched - 1
-    }
-}
-
-/// Sockets.
-impl Network {
-    /// A place for a shard, and the way to wake it.
-    pub(crate) fn add_shard(&mut self, trains: bool) -> (u32, Ringer) {
-        self.inboxes.push(Inbox { trains, ..Inbox::default() });
-        (self.inboxes.len() as u32 - 1, self.schedule.add())
-    }
-
-    /// Binds sockets to one address, one for each of the `owners`, and says which port it is.
-    pub(crate) fn bind(
-        &mut self,
-        bind: SocketAddr,
-        own: &[IpAddr],
-        bytes: (u64, u64),
-        owners: impl Iterator<Item = Owner>,
-    ) -> Result<(u16, Vec<u32>), BindFault> {
-        let place = self.bindings.place(bind, own)?;
-        let sockets: Vec<u32> = owners.map(|o| self.add_socket(o, place.clone(), bytes)).collect();
-        self.bindings.bind(&place, &sockets);
-        Ok((place.port, sockets))
-    }
-
-    /// A socket with receive and send buffers of so many bytes.
-    pub(crate) fn add_socket(&mut self, owner: Owner, place: Place, bytes: (u64, u64)) -> u32 {
-        let (limit_bytes, send_limit_bytes) = bytes;
-        let send_buffer = SendBuffer::default();
-        let socket = Socket { owner, place, charged_bytes: 0, limit_bytes, send_buffer, send_limit_bytes };
-        match self.free_sockets.pop() {
-            Some(at) => {
-                self.sockets[at as usize] = socket;
-                at
-            }
-            None => {
-                self.sockets.push(socket);
-                self.sockets.len() as u32 - 1
-            }
-        }
-    }
-
-    /// Closes a shard's socket. What waits in it is discarded.
-    pub(crate) fn close(&mut self, at: u32) {
-        let socket = &mut self.sockets[at as usize];
-        let Owner::Shard { shard, .. } = std::mem::replace(&mut socket.owner, Owner::Closed) else { return };
-        self.bindings.unbind(&socket.place, at);
-        self.groups.forget(at);
-        let Self { flights, counts, inboxes, .. } = self;
-        inboxes[shard as usize].waiting.retain(|&flight| {
-            let stays = flights.get(flight).socket != at;
-            if !stays {
-                counts.discarded += flights.get(flight).datagrams();
-                flights.free(flight);
-            }
-            stays
-        });
-        self.free_sockets.push(at);
-    }
-
-    /// A socket of a test.
-    pub(crate) fn bind_raw(&mut self, bind: SocketAddr) -> Result<SocketKey, BindFault> {
-        let owner = std::iter::once(Owner::Raw { waiting: VecDeque::new(), trains: false });
-        let (_, sockets) = self.bind(bind, &[bind.ip()], (u64::MAX, u64::MAX), owner)?;
-        self.hosts.insert(bind.ip());
-        Ok(SocketKey(sockets[0]))
-    }
-
-    /// The address of a test's socket.
-    pub(crate) fn raw_address(&self, key: SocketKey) -> SocketAddr {
-        let place = &self.sockets[key.0 as usize].place;
-        SocketAddr::new(place.addresses[0], place.port)
-    }
-
-    /// Closes a test's socket.
-    pub(crate) fn close_raw(&mut self, key: SocketKey) {
-        let socket = &mut self.sockets[key.0 as usize];
-        let Owner::Raw { waiting, .. } = &mut socket.owner else { return };
-        for flight in std::mem::take(waiting) {
-            self.counts.discarded += self.flights.get(flight).datagrams();
-            self.flights.free(flight);
-        }
-        socket.owner = Owner::Closed;
-        self.bindings.unbind(&socket.place, key.0);
-        self.groups.forget(key.0);
-        self.free_sockets.push(key.0);
-    }
-
-    /// Whether trains come to a test's socket as they are.
-    pub(crate) fn receive_trains_raw(&mut self, key: SocketKey, yes: bool) {
-        if let Owner::Raw { trains, .. } = &mut self.sockets[key.0 as usize].owner {
-            *trains = yes;
-        }
-    }
-
-    pub(crate) fn join_raw(&mut self, key: SocketKey, group: IpAddr) -> bool {
-        self.groups.add(key.0, group, None).is_ok()
-    }
-
-    pub(crate) fn leave_raw(&mut self, key: SocketKey, group: IpAddr) -> bool {
-        self.groups.leave(key.0, group, None).is_ok()
-    }
-
-    /// The next datagram that waits in a test's socket.
-    pub(crate) fn receive_raw(&mut self, key: SocketKey) -> Option<Received> {
-        let Owner::Raw { waiting, .. } = &mut self.sockets[key.0 as usize].owner else { return None };
-        let at = waiting.pop_front()?;
-        let flight = self.flights.get_mut(at);
-        let bytes = std::mem::take(&mut flight.bytes);
-        let segment = (flight.segment as usize > 0 && bytes.len() > flight.segment as usize)
-            .then_some(flight.segment as usize);
-        let received = Received { from: flight.from, to: flight.to, ecn: flight.ecn, segment, bytes };
-        self.flights.free(at);
-        Some(received)
     }
 }
 
@@ -418,151 +227,5 @@ impl Network {
             if group.is_some() { socket.place.addresses.first().copied() } else { Some(to.ip()) };
         let local = written_to.filter(|_| reports_local);
         Some(Taken { socket: id, remote, local, group, segment, ecn, arrived_ns })
-    }
-}
-
-/// Arriving.
-impl Network {
-    fn arrive(&mut self, flight: u32, at_ns: u64) {
-        let arrived = self.flights.get(flight);
-        let (count, sent_to) = (arrived.datagrams(), arrived.to);
-        self.counts.in_flight -= count;
-        if self.nats.any() && !self.translate_in(flight, at_ns) {
-            self.counts.filtered += count;
-            self.note(Kind::Filtered, flight, at_ns, NO_SHARD);
-            self.flights.free(flight);
-            return;
-        }
-        let arrived = self.flights.get(flight);
-        let (from, to) = (arrived.from, arrived.to);
-        if is_for_many(to.ip()) {
-            return self.arrive_at_many(flight, at_ns);
-        }
-        match self.steer(from, to) {
-            Some(socket) => self.hand_over(flight, socket, at_ns),
-            None => self.unclaimed(flight, at_ns, sent_to),
-        }
-    }
-
-    /// Nobody listens where it arrived. The host says so, if there is one; `sent_to` is the address its sender knows.
-    fn unclaimed(&mut self, flight: u32, at_ns: u64, sent_to: SocketAddr) {
-        let arrived = self.flights.get(flight);
-        let (from, to, count) = (arrived.from, arrived.to, arrived.datagrams());
-        self.counts.unclaimed += count;
-        self.note(Kind::Unclaimed, flight, at_ns, NO_SHARD);
-        self.flights.free(flight);
-        if self.hosts.contains(&to.ip()) && from.port() != 0 {
-            let error = PeerError::Refused;
-            self.host_tells(Notice { to: from, about: sent_to, error }, at_ns);
-        }
-    }
-
-    /// A copy for each socket that hears it.
-    fn arrive_at_many(&mut self, flight: u32, at_ns: u64) {
-        let (from, to, count) = {
-            let arrived = self.flights.get(flight);
-            (arrived.from, arrived.to, arrived.datagrams())
-        };
-        let mut hearers: Vec<u32> = self.groups.hearers(to.ip(), from.ip()).collect();
-        hearers.retain(|at| self.sockets[*at as usize].place.port == to.port());
-        if is_broadcast(to.ip()) {
-            let hears = |socket: &Socket| {
-                let own = matches!(socket.owner, Owner::Shard { .. });
-                let place = &socket.place;
-                own && place.wildcard
-                    && place.port == to.port()
-                    && place.addresses.iter().any(IpAddr::is_ipv4)
-            };
-            let listening = (0..).zip(&self.sockets).filter(|(_, socket)| hears(socket));
-            hearers.extend(listening.map(|(at, _): (u32, _)| at));
-        }
-        let Some(last) = hearers.pop() else { return self.unclaimed(flight, at_ns, to) };
-        for socket in hearers {
-            self.counts.duplicated += count;
-            self.note(Kind::Duplicated, flight, at_ns, NO_SHARD);
-            let copy = self.flights.copy(flight);
-            self.hand_over(copy, socket, at_ns);
-        }
-        self.hand_over(flight, last, at_ns);
-    }
-
-    /// The socket for a datagram: among the shards that share an address the owner's, or, as it happens
-    /// with real steering too, another one's.
-    fn steer(&mut self, from: SocketAddr, to: SocketAddr) -> Option<u32> {
-        if !self.own.is_empty()
-            && let Some(&own) = self.own.get(&(to, from))
-        {
-            return Some(own);
-        }
-        let group = self.bindings.group(to)?;
-        let shards = group.shards();
-        let mut shard = flow_shard(from, shards);
-        if shards > 1 && self.steering.happens(self.mis_steer) {
-            let further = 1 + self.steering.below(u64::from(shards) - 1);
-            shard = ((u64::from(shard) + further) % u64::from(shards)) as u16;
-        }
-        let socket = group.socket(shard)?;
-        Some(self.stray(to).unwrap_or(socket))
-    }
-
-    fn hand_over(&mut self, flight: u32, at: u32, at_ns: u64) {
-        let Self { flights, sockets, inboxes, .. } = self;
-        let arrived = flights.get_mut(flight);
-        let (len, count) = (arrived.bytes.len(), arrived.datagrams());
-        (arrived.socket, arrived.arrived_ns) = (at, at_ns);
-        let socket = &mut sockets[at as usize];
-        match &mut socket.owner {
-            Owner::Raw { trains: false, .. } if count > 1 => self.cut(flight, at, at_ns),
-            Owner::Raw { waiting, .. } => {
-                waiting.push_back(flight);
-                self.counts.delivered += count;
-                self.note(Kind::Delivered, flight, at_ns, NO_SHARD);
-            }
-            Owner::Shard { .. } | Owner::Own(_) => {
-                let shard = match socket.owner {
-                    Owner::Own(ref own) => own.shard,
-                    Owner::Shard { shard, .. } => shard,
-                    Owner::Raw { .. } | Owner::Closed => return,
-                };
-                let inbox = &mut inboxes[shard as usize];
-                if count > 1 && !inbox.trains {
-                    self.cut(flight, at, at_ns);
-                } else if socket.charge(len) {
-                    match &mut socket.owner {
-                        Owner::Own(own) => Self::put_own(own, inbox, at, flight),
-                        _ => inbox.waiting.push_back(flight),
-                    }
-                    self.counts.delivered += count;
-                    self.note(Kind::Delivered, flight, at_ns, shard);
-                    self.schedule.run(shard);
-                } else {
-                    inbox.overflowed += count;
-                    self.counts.overflowed += count;
-                    self.note(Kind::Overflowed, flight, at_ns, shard);
-                    self.flights.free(flight);
-                }
-            }
-            Owner::Closed => debug_assert!(false, "a closed socket is not bound"),
-        }
-    }
-
-    /// Hands over the datagrams of a train one by one.
-    fn cut(&mut self, flight: u32, socket: u32, at_ns: u64) {
-        let train = self.flights.get(flight);
-        let (len, segment) = (train.bytes.len(), train.segment as usize);
-        for start in (0..len).step_by(segment) {
-            let part = self.flights.copy_part(flight, start..len.min(start + segment));
-            let datagram = self.flights.get_mut(part);
-            datagram.segment = 0;
-            datagram.digest = digest(&datagram.bytes);
-            self.hand_over(part, socket, at_ns);
-        }
-        self.flights.free(flight);
-    }
-
-    pub(crate) fn note(&mut self, kind: Kind, flight: u32, at_ns: u64, shard: u32) {
-        let Flight { from, to, digest, ref bytes, .. } = *self.flights.get(flight);
-        let len = bytes.len() as u32;
-        self.log.add(&Event { at_ns, kind, from, to, len, digest, shard });
     }
 }

@@ -1,7 +1,7 @@
 //! A server or a client: its shards, and what is known of it from outside.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::Driver;
 use shardgram_core::mailbox::{Postbox, mailboxes};
 use shardgram_core::outbox::TrainLimits;
+use shardgram_core::own_addresses::{HostAddresses, OwnAddresses};
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop, Turn};
 use shardgram_core::{Config, ConfigError, Full, Handler, Resolver, ShardInfo, Stats};
 
@@ -85,6 +86,8 @@ pub(crate) struct Node {
     /// Its shards, by their numbers in the simulation.
     pub(crate) shards: Range<u32>,
     pub(crate) host: Host,
+    /// What its shards know of it: a node is a process of its own.
+    pub(crate) own: Arc<OwnAddresses>,
     /// How each shard ended.
     pub(crate) endings: Vec<Option<Ending>>,
 }
@@ -123,12 +126,16 @@ impl Site<'_> {
         F: Fn(ShardInfo) -> H + Clone + 'static,
     {
         let (drivers, listeners) = self.listen()?;
-        let (postboxes, mailboxes) = mailboxes(self.ringers.len() as u16, self.config.mailbox_capacity());
+        let (postboxes, mailboxes) =
+            mailboxes(self.ringers.len() as u16, self.config.settings().mailbox_len as usize);
         for (postbox, ringer) in postboxes.iter().zip(&self.ringers) {
             let ringer = ringer.clone();
             postbox.bell().connect(Box::new(move || ringer.ring()));
         }
         let control = Arc::new(Control::default());
+        let own = Arc::new(OwnAddresses::default());
+        own.listen(&listeners);
+        own.host_has(addresses_of(&self.host.borrow()));
         let start = self.network.borrow().now();
         let count = drivers.len() as u16;
         let cookies = self.keys();
@@ -144,6 +151,7 @@ impl Site<'_> {
                 stats: Arc::default(),
                 secrets: Secrets { table: self.keys(), cookies },
                 resolver: Some(Arc::clone(&self.resolver)),
+                own: Arc::clone(&own),
                 start,
             };
             stats.push(Arc::clone(&setup.stats));
@@ -152,7 +160,7 @@ impl Site<'_> {
             runners.push(Box::new(shard_loop));
         }
         let endings = runners.iter().map(|_| None).collect();
-        let node = Node { control, stats, listeners, shards: self.shards, host: self.host, endings };
+        let node = Node { control, stats, listeners, own, shards: self.shards, host: self.host, endings };
         Ok(Built { node, runners, postboxes })
     }
 
@@ -166,12 +174,12 @@ impl Site<'_> {
         };
         let mut drivers: Vec<SimDriver> = self.shards.clone().map(driver).collect();
         let mut listeners = Vec::new();
-        for (index, &address) in self.config.listen_addrs().iter().enumerate() {
+        for (index, &address) in self.config.settings().listen.iter().enumerate() {
             let id = SocketId::listener(index as u16);
             let reports_local = address.ip().is_unspecified();
             let owners = self.shards.clone().map(|shard| Owner::Shard { shard, id, reports_local });
-            let (receive, send) = self.config.socket_bytes();
-            let bytes = (receive as u64, send as u64);
+            let settings = self.config.settings();
+            let bytes = (settings.receive_socket_bytes.into(), settings.send_socket_bytes.into());
             let bound = self.network.borrow_mut().bind(address, &self.host.borrow(), bytes, owners);
             let (port, sockets) = bound.map_err(|fault| match fault {
                 BindFault::InUse => SimError::InUse(address),
@@ -189,7 +197,7 @@ impl Site<'_> {
 
     /// Each group with every wildcard listener of its family, on the shards that are to hear it.
     fn join_groups(&self, drivers: &mut [SimDriver]) -> Result<(), SimError> {
-        for membership in self.config.memberships() {
+        for membership in &self.config.settings().memberships {
             let hears = |shard: usize| match membership.hearers() {
                 Hearers::Shard(one) => shard == usize::from(one),
                 Hearers::EveryShard => true,
@@ -197,7 +205,8 @@ impl Site<'_> {
             let takes = |address: &SocketAddr| {
                 address.ip().is_unspecified() && address.is_ipv4() == membership.group().is_ipv4()
             };
-            let listen = self.config.listen_addrs().iter().enumerate().filter(|(_, address)| takes(address));
+            let listen =
+                self.config.settings().listen.iter().enumerate().filter(|(_, address)| takes(address));
             for (index, _) in listen {
                 for (_, driver) in drivers.iter_mut().enumerate().filter(|(shard, _)| hears(*shard)) {
                     let joined = driver.join(SocketId::listener(index as u16), membership);
@@ -211,4 +220,9 @@ impl Site<'_> {
     fn keys(&mut self) -> (u64, u64) {
         (self.secrets.number(), self.secrets.number())
     }
+}
+
+/// The addresses of a node. Networks here have no broadcast address but the limited one.
+pub(crate) fn addresses_of(host: &[IpAddr]) -> HostAddresses {
+    HostAddresses::new(host.iter().map(|ip| (*ip, 0)))
 }

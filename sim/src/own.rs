@@ -1,6 +1,6 @@
 //! Sockets of peers' own, as a shard's driver has them: how they come, and how they go without losing anything.
 //!
-//! As on a real system: what the listener holds of a peer is handed over first (`own_sockets` holds the socket
+//! As on a real system: what the listener holds of a peer is handed over first (`network/own_sockets` holds the socket
 //! back so long); a socket that goes stays in service until it is empty, and is closed a while later.
 
 use std::collections::VecDeque;
@@ -9,16 +9,13 @@ use shardgram_core::Path;
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{ConnectFault, Sink};
 
-use crate::driver::SimDriver;
+use crate::errno::{IN_USE, NO_DESCRIPTOR};
 use crate::network::Network;
 
 /// How long after a socket was taken out of service it is closed: as long as the io_uring driver gives the kernel.
 const SETTLES_NS: u64 = 500_000;
 /// How long a socket that holds datagrams of its peer may stay in service after it was to go.
 const LEAVES_NS: u64 = 250_000_000;
-/// What Linux gives where no descriptor is left, and for an address in use (EMFILE, EADDRINUSE; errno(3)).
-const NO_DESCRIPTOR: i32 = 24;
-const IN_USE: i32 = 98;
 
 #[derive(Debug, Default)]
 pub(crate) struct OwnSockets {
@@ -35,6 +32,27 @@ impl OwnSockets {
     /// The socket in a slot.
     pub(crate) fn socket(&self, id: SocketId) -> Option<u32> {
         self.all.get(id.as_connected()? as usize).copied().flatten()
+    }
+
+    /// Makes a peer's own socket, for what comes along this path.
+    pub(crate) fn connect(
+        &mut self,
+        network: &mut Network,
+        shard: u32,
+        (id, path): (SocketId, &Path),
+        bytes: (u64, u64),
+    ) -> Result<(), ConnectFault> {
+        let slot = id.as_connected().ok_or(ConnectFault::Unsupported)? as usize;
+        if network.order.happens(network.refused_sockets) {
+            return Err(ConnectFault::Exhausted { errno: NO_DESCRIPTOR });
+        }
+        let socket = network.connect(shard, id, path, bytes);
+        let socket = socket.ok_or(ConnectFault::Failed { errno: IN_USE })?;
+        if self.all.len() <= slot {
+            self.all.resize(slot + 1, None);
+        }
+        self.all[slot] = Some(socket);
+        Ok(())
     }
 
     /// Whether none is on its way out.
@@ -99,33 +117,5 @@ impl OwnSockets {
 
     pub(crate) fn close_all(&mut self, network: &mut Network) {
         self.all.drain(..).flatten().for_each(|socket| network.close_own(socket));
-    }
-}
-
-impl SimDriver {
-    /// Makes a peer's own socket.
-    pub(crate) fn connect_peer(
-        &mut self,
-        network: &mut Network,
-        id: SocketId,
-        path: &Path,
-        bytes: (u64, u64),
-    ) -> Result<(), ConnectFault> {
-        let slot = id.as_connected().ok_or(ConnectFault::Unsupported)? as usize;
-        let listener = path.socket.as_listener().ok_or(ConnectFault::Unsupported)?;
-        let there = self.listeners.get(usize::from(listener)).is_some();
-        if !there || !self.host.borrow().contains(&path.local.ip()) {
-            return Err(ConnectFault::Unsupported);
-        }
-        if network.order.happens(network.refused_sockets) {
-            return Err(ConnectFault::Exhausted { errno: NO_DESCRIPTOR });
-        }
-        let socket = network.connect(self.position.shard, id, path, bytes);
-        let socket = socket.ok_or(ConnectFault::Failed { errno: IN_USE })?;
-        if self.own.all.len() <= slot {
-            self.own.all.resize(slot + 1, None);
-        }
-        self.own.all[slot] = Some(socket);
-        Ok(())
     }
 }

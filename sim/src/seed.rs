@@ -1,4 +1,9 @@
 //! Everything that is left to chance comes from one number.
+//!
+//! A run is the same again because nothing else decides: time is a count of nanoseconds that moves only by the cost of
+//! turns and to the next event; what may run is a first-in first-out queue; maps that are walked are ordered; keys of
+//! hashes and cookies come from the seed. A handler keeps its part of it if it reads no clock, draws no randomness of
+//! its own, and walks no randomly keyed map.
 
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};

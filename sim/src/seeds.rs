@@ -1,16 +1,14 @@
 //! Seeds: many of them, one again, and the one of a run that failed.
 
 use std::env;
-use std::thread;
-
-use crate::sim::Sim;
+use std::time::Duration;
 
 /// Runs one seed again.
 const SEED: &str = "SHARDGRAM_SEED";
 /// Has all that happens kept, and the end of it printed when a test fails.
 const TRACE: &str = "SHARDGRAM_TRACE";
 /// How many lines are printed.
-const LINES: usize = 200;
+pub(crate) const LINES: usize = 200;
 
 /// So many seeds to try, from 0; or the one that stands in the environment as `SHARDGRAM_SEED`, alone.
 ///
@@ -47,21 +45,7 @@ pub(crate) fn lines_asked() -> Option<usize> {
     env::var_os(TRACE).map(|_| LINES)
 }
 
-/// Says which seed it was when a test fails.
-impl Drop for Sim {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            return;
-        }
-        let (seed, elapsed) = (self.seed(), self.elapsed());
-        eprintln!(
-            "simulation of seed {seed} at {elapsed:?}: {SEED}={seed} {TRACE}=1 runs it again and tells more"
-        );
-        // The panic may have come out of the network itself.
-        if let Ok(network) = self.network.try_borrow() {
-            let lines = network.log.lines();
-            let before = lines.len().saturating_sub(LINES);
-            lines.skip(before).for_each(|line| eprintln!("{line}"));
-        }
-    }
+/// What a test that fails is told: which simulation it was, and how it is run again.
+pub(crate) fn how_to_run_again(seed: u64, elapsed: Duration) -> String {
+    format!("simulation of seed {seed} at {elapsed:?}: {SEED}={seed} {TRACE}=1 runs it again and tells more")
 }

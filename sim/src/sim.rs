@@ -1,24 +1,32 @@
-//! The public face: nodes, raw sockets, and the passing of time.
+//! The public face: a simulation, and how its world is.
+
+mod addresses;
+mod clock;
+mod faults;
+mod floods;
+mod nats;
+mod nodes;
+mod raw_sockets;
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use shardgram_core::datagram::{MAX_PAYLOAD_V4, MAX_PAYLOAD_V6};
+use shardgram_core::LookupError;
 use shardgram_core::outbox::TrainLimits;
-use shardgram_core::shard_loop::{Ending, Turn};
-use shardgram_core::{Config, Ecn, Handler, LookupError, ShardInfo, Snapshot};
 
-use crate::error::{RangeError, SimError};
-use crate::flood::Running;
+use crate::counts::Counts;
+use crate::error::RangeError;
+use crate::flood::{FloodId, Floods};
 use crate::link::LinkConfig;
 use crate::names::Names;
-use crate::network::{Counts, Network, Received, SocketKey};
-use crate::node::{Node, NodeId, Runner, Site};
+use crate::network::Network;
+use crate::node::{Node, Runner};
 use crate::plan::Plan;
 use crate::seed::{Dice, Probability, Stream};
-use crate::seeds::lines_asked;
+use crate::seeds::{LINES, how_to_run_again, lines_asked};
 
 /// Trains as the kernel takes them: 64 datagrams and what fits below its own limit.
 const TRAINS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_000 };
@@ -34,13 +42,19 @@ struct Shard {
     runner: Option<Box<dyn Runner>>,
 }
 
+/// Something that is to be done at a time.
+enum Task {
+    Call(Box<dyn FnOnce(&mut Sim)>),
+    Flood(FloodId),
+}
+
 /// A simulation: servers, clients, the network between them, and the time.
 ///
 /// Time stands still while anything can run, but for the cost of turns, and then jumps to the next event.
 /// See the [crate's page](crate) for an example.
 pub struct Sim {
-    pub(crate) network: Rc<RefCell<Network>>,
-    pub(crate) nodes: Vec<Node>,
+    network: Rc<RefCell<Network>>,
+    nodes: Vec<Node>,
     shards: Vec<Shard>,
     names: Names,
     secrets: Dice,
@@ -49,14 +63,29 @@ pub struct Sim {
     turn_spread_ns: u64,
     trains: TrainLimits,
     seed: u64,
-    pub(crate) plan: Plan,
-    pub(crate) floods: Vec<Running>,
-    pub(crate) flood_dice: Dice,
+    plan: Plan<Task>,
+    floods: Floods,
 }
 
 impl std::fmt::Debug for Sim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sim").field("elapsed", &self.elapsed()).field("nodes", &self.nodes.len()).finish()
+    }
+}
+
+/// Says which seed it was when a test fails.
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        eprintln!("{}", how_to_run_again(self.seed(), self.elapsed()));
+        // The panic may have come out of the network itself.
+        if let Ok(network) = self.network.try_borrow() {
+            let lines = network.log.lines();
+            let before = lines.len().saturating_sub(LINES);
+            lines.skip(before).for_each(|line| eprintln!("{line}"));
+        }
     }
 }
 
@@ -78,8 +107,7 @@ impl Sim {
             trains: TRAINS,
             seed,
             plan: Plan::default(),
-            floods: Vec::new(),
-            flood_dice: Dice::new(seed, Stream::Floods),
+            floods: Floods::new(Dice::new(seed, Stream::Floods)),
         }
     }
 
@@ -185,383 +213,5 @@ impl Sim {
     /// ```
     pub fn lines(&self) -> Vec<String> {
         self.network.borrow().log.lines().cloned().collect()
-    }
-}
-
-/// Servers and clients. Node ids are good in the simulation that gave them; another one may panic.
-impl Sim {
-    /// Starts a server on a host with these addresses; a client is one whose configuration has no
-    /// listeners. Its keys come from the seed. Of the configuration, cores, backend, receivers, wait policy
-    /// and signals mean nothing here.
-    ///
-    /// # Errors
-    /// See [`SimError`].
-    pub fn server<H, F>(
-        &mut self,
-        addresses: &[IpAddr],
-        config: &Config,
-        make: F,
-    ) -> Result<NodeId<H::Message>, SimError>
-    where
-        H: Handler,
-        F: Fn(ShardInfo) -> H + Clone + 'static,
-    {
-        config.validate().map_err(SimError::Config)?;
-        self.network.borrow_mut().hosts.extend(addresses);
-        let first = self.shards.len() as u32;
-        let index = self.nodes.len();
-        let ringers: Vec<_> = (0..config.shard_count())
-            .map(|_| {
-                // A node that fails to start leaves its places behind; nothing ever runs in them.
-                self.shards.push(Shard { node: index, runner: None });
-                self.network.borrow_mut().add_shard(config.uses_trains()).1
-            })
-            .collect();
-        let site = Site {
-            network: &self.network,
-            secrets: &mut self.secrets,
-            host: Rc::new(RefCell::new(addresses.to_vec())),
-            config,
-            trains: self.trains,
-            resolver: self.names.resolver(),
-            shards: first..self.shards.len() as u32,
-            ringers,
-        };
-        let built = site.build(&make)?;
-        let id = built.id(index);
-        for (shard, runner) in built.node.shards.clone().zip(built.runners) {
-            self.shards[shard as usize].runner = Some(runner);
-            self.network.borrow_mut().schedule.run(shard);
-        }
-        self.nodes.push(built.node);
-        Ok(id)
-    }
-
-    /// The addresses a node listens on, in the order of [`Config::listen`], with their ports.
-    pub fn local_addrs<M>(&self, node: &NodeId<M>) -> Vec<SocketAddr> {
-        self.nodes[node.index].listeners.to_vec()
-    }
-
-    /// The counters of all shards of a node. `kernel_dropped` is as of the last [`Sim::refresh`], or the
-    /// shard's end.
-    pub fn stats<M>(&self, node: &NodeId<M>) -> Snapshot {
-        let mut total = Snapshot::default();
-        for stats in &self.nodes[node.index].stats {
-            total.add(&stats.snapshot());
-        }
-        total
-    }
-
-    /// The counters of one shard.
-    ///
-    /// # Panics
-    /// If the node has no such shard.
-    pub fn shard_stats<M>(&self, node: &NodeId<M>, shard: u16) -> Snapshot {
-        self.nodes[node.index].stats[usize::from(shard)].snapshot()
-    }
-
-    /// Has each shard of a node take a turn that reads what only its driver knows.
-    pub fn refresh<M>(&mut self, node: &NodeId<M>) {
-        self.nodes[node.index].control.refresh();
-        for shard in self.nodes[node.index].shards.clone() {
-            self.turn(shard);
-        }
-    }
-
-    /// Drains a node: each shard ends when all are quiet, or after `within` at the latest.
-    pub fn drain<M>(&mut self, node: &NodeId<M>, within: Duration) {
-        let deadline = self.now() + within;
-        self.nodes[node.index].control.drain(deadline);
-        self.ring_all(node.index);
-    }
-
-    /// Has each shard of a node end with its next turn.
-    pub fn stop<M>(&mut self, node: &NodeId<M>) {
-        self.nodes[node.index].control.stop();
-        self.ring_all(node.index);
-    }
-
-    /// Ends a node as if its process was killed: no callback is called, and nothing is sent any more. Its ports are
-    /// free at once, so another one can be started in its place.
-    pub fn kill<M>(&mut self, node: &NodeId<M>) {
-        let node = node.index;
-        for shard in self.nodes[node].shards.clone() {
-            // Dropped here, since it closes its sockets, for which the network must not be held.
-            let runner = self.shards[shard as usize].runner.take();
-            if runner.is_some() {
-                let first = self.nodes[node].shards.start;
-                self.nodes[node].endings[(shard - first) as usize] = Some(Ending::Stopped);
-                self.network.borrow_mut().schedule.sleep(shard, None);
-            }
-        }
-    }
-
-    /// How the shards of a node ended, in their order. `None` while one of them runs.
-    pub fn ended<M>(&self, node: &NodeId<M>) -> Option<Vec<&Ending>> {
-        self.nodes[node.index].endings.iter().map(Option::as_ref).collect()
-    }
-
-    /// How one shard of a node ended. `None` while it runs, and if there is none.
-    pub fn shard_ended<M>(&self, node: &NodeId<M>, shard: u16) -> Option<&Ending> {
-        self.nodes[node.index].endings.get(usize::from(shard))?.as_ref()
-    }
-
-    /// How many receive buffers of a node are kept by sends that have not left yet.
-    pub fn buffers_out<M>(&self, node: &NodeId<M>) -> usize {
-        let shards = self.nodes[node.index].shards.clone();
-        shards.filter_map(|s| self.shards[s as usize].runner.as_ref()).map(|r| r.buffers_out()).sum()
-    }
-
-    fn ring_all(&mut self, node: usize) {
-        for shard in self.nodes[node].shards.clone() {
-            self.network.borrow_mut().schedule.run(shard);
-        }
-    }
-}
-
-/// Raw sockets, for tests that write datagrams by hand.
-impl Sim {
-    /// A socket bound to this address; port 0 takes a free one. It keeps all that arrives until
-    /// [`Sim::receive`] takes it.
-    ///
-    /// # Panics
-    /// If the address is in use or unspecified.
-    pub fn socket(&mut self, address: SocketAddr) -> SocketKey {
-        assert!(!address.ip().is_unspecified(), "a raw socket needs an address of its own, not {address}");
-        let bound = self.network.borrow_mut().bind_raw(address);
-        bound.unwrap_or_else(|_| panic!("{address} is in use"))
-    }
-
-    /// The address of a raw socket.
-    pub fn socket_addr(&self, key: SocketKey) -> SocketAddr {
-        self.network.borrow().raw_address(key)
-    }
-
-    /// Sends a datagram from a raw socket.
-    ///
-    /// # Panics
-    /// If it is longer than UDP can carry.
-    pub fn send(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8]) {
-        let from = self.socket_addr(key);
-        self.send_from(from, to, bytes);
-    }
-
-    /// Sends a datagram from a raw socket with this mark, which it keeps on its way.
-    ///
-    /// # Panics
-    /// If it is longer than UDP can carry.
-    pub fn send_marked(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8], ecn: Ecn) {
-        check_length(to, bytes.len());
-        let from = self.socket_addr(key);
-        self.launch((from, to), bytes, 0, ecn);
-    }
-
-    /// Sends a datagram with any source address one likes, port 0 included.
-    ///
-    /// # Panics
-    /// If it is longer than UDP can carry.
-    pub fn send_from(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        check_length(to, bytes.len());
-        self.launch((from, to), bytes, 0, Ecn::NotEct);
-    }
-
-    /// Sends datagrams of `segment` bytes each, the last perhaps shorter, as one train. It stays whole
-    /// where [`LinkConfig::trains`] says so.
-    ///
-    /// # Panics
-    /// If `segment` is 0 or the train is longer than one send can carry.
-    pub fn send_train(&mut self, key: SocketKey, to: SocketAddr, bytes: &[u8], segment: usize) {
-        self.send_train_marked(key, to, bytes, segment, Ecn::NotEct);
-    }
-
-    /// The same with this mark on each datagram.
-    ///
-    /// # Panics
-    /// If `segment` is 0 or the train is longer than one send can carry.
-    pub fn send_train_marked(
-        &mut self,
-        key: SocketKey,
-        to: SocketAddr,
-        bytes: &[u8],
-        segment: usize,
-        ecn: Ecn,
-    ) {
-        assert!(segment > 0, "datagrams of a train are not empty");
-        check_length(to, bytes.len());
-        let from = self.socket_addr(key);
-        let whole = self.network.borrow().carries_trains(from, to);
-        if whole && bytes.len() > segment {
-            self.launch((from, to), bytes, segment as u32, ecn);
-        } else {
-            bytes.chunks(segment).for_each(|datagram| self.launch((from, to), datagram, 0, ecn));
-        }
-    }
-
-    /// Whether trains come to a raw socket as they are, from now on. Default: no, each of their datagrams comes by itself.
-    pub fn receive_trains(&mut self, key: SocketKey, yes: bool) {
-        self.network.borrow_mut().receive_trains_raw(key, yes);
-    }
-
-    /// A socket as [`Sim::socket`] makes it, or `None` if the address is in use.
-    pub fn try_socket(&mut self, address: SocketAddr) -> Option<SocketKey> {
-        let bound = self.network.borrow_mut().bind_raw(address);
-        bound.ok()
-    }
-
-    /// Closes a raw socket. Its address is free, what waits in it is discarded, and what comes for it later meets nobody:
-    /// the host answers with an ICMP error. The key is good for nothing more.
-    pub fn close(&mut self, key: SocketKey) {
-        self.network.borrow_mut().close_raw(key);
-    }
-
-    /// Has a raw socket hear what is sent to a multicast group and its port; of 255.255.255.255, broadcasts. False if it
-    /// hears that already. Nodes join by their configuration and by [`shardgram_core::Io::join`].
-    ///
-    /// ```
-    /// let mut sim = shardgram_sim::Sim::new(1);
-    /// let [one, two] = ["10.0.0.2:5353", "10.0.0.3:5353"].map(|at| sim.socket(at.parse().unwrap()));
-    /// assert!(sim.join(two, "224.0.0.251".parse().unwrap()));
-    /// sim.send(one, "224.0.0.251:5353".parse().unwrap(), b"anyone?");
-    /// sim.run_until_quiet(std::time::Duration::from_secs(1));
-    /// assert_eq!(sim.receive(two).map(|got| got.bytes), Some(b"anyone?".to_vec()));
-    /// ```
-    pub fn join(&mut self, key: SocketKey, group: IpAddr) -> bool {
-        self.network.borrow_mut().join_raw(key, group)
-    }
-
-    /// Has it hear that no more. False if it does not.
-    pub fn leave(&mut self, key: SocketKey, group: IpAddr) -> bool {
-        self.network.borrow_mut().leave_raw(key, group)
-    }
-
-    /// The next datagram that waits in a raw socket. Of a train each datagram comes by itself, unless
-    /// [`Sim::receive_trains`] said otherwise.
-    pub fn receive(&mut self, key: SocketKey) -> Option<Received> {
-        self.network.borrow_mut().receive_raw(key)
-    }
-
-    pub(crate) fn launch(&mut self, way: (SocketAddr, SocketAddr), bytes: &[u8], segment: u32, ecn: Ecn) {
-        let mut network = self.network.borrow_mut();
-        let flight = network.draft();
-        network.write(flight, bytes);
-        network.launch(flight, way, segment, ecn);
-    }
-}
-
-pub(crate) fn check_length(to: SocketAddr, len: usize) {
-    let max = if to.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 };
-    assert!(len <= max, "{len} bytes are more than the {max} that UDP can carry");
-}
-
-/// The passing of time.
-impl Sim {
-    /// Does the next thing: one turn of a shard that may run, or else the next event. False if there is
-    /// nothing left to do, ever.
-    pub fn step(&mut self) -> bool {
-        self.step_until(u64::MAX)
-    }
-
-    /// The same, if the next thing begins before `limit` has passed. False if there is nothing until then; the
-    /// clock then stands at that time.
-    pub fn step_within(&mut self, limit: Duration) -> bool {
-        let end_ns = self.end_of(limit);
-        let stepped = self.step_until(end_ns);
-        if !stepped {
-            self.network.borrow_mut().advance_to(end_ns);
-        }
-        stepped
-    }
-
-    /// Lets so much time pass.
-    pub fn run_for(&mut self, duration: Duration) {
-        let end_ns = self.end_of(duration);
-        while self.network.borrow().now_ns() <= end_ns && self.step_until(end_ns) {}
-        self.network.borrow_mut().advance_to(end_ns);
-    }
-
-    /// Runs until no datagram is on its way, no shard has anything to do, and no timer is due before
-    /// `limit` has passed; or until it has. True if it is quiet.
-    pub fn run_until_quiet(&mut self, limit: Duration) -> bool {
-        let end_ns = self.end_of(limit);
-        while self.network.borrow().now_ns() <= end_ns {
-            if !self.step_until(end_ns) {
-                return self.network.borrow().next_arrival().is_none() && self.names.next_answer().is_none();
-            }
-        }
-        false
-    }
-
-    pub(crate) fn end_of(&self, duration: Duration) -> u64 {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.network.borrow().now_ns().saturating_add(ns)
-    }
-
-    /// One step, if there is one that begins by `end_ns`.
-    pub(crate) fn step_until(&mut self, end_ns: u64) -> bool {
-        let mut network = self.network.borrow_mut();
-        let now_ns = network.now_ns();
-        // Before those who hear of it are looked for.
-        self.names.answer(now_ns);
-        network.advance_to(now_ns);
-        if self.plan.next().is_some_and(|at| at <= now_ns) {
-            drop(network);
-            return self.carry_out_due(now_ns);
-        }
-        if let Some(shard) = network.schedule.next() {
-            drop(network);
-            self.turn(shard);
-            return true;
-        }
-        let next = [
-            network.next_arrival(),
-            network.schedule.next_wake(),
-            self.plan.next(),
-            self.names.next_answer(),
-        ];
-        let next = next.into_iter().flatten().min();
-        match next {
-            Some(at) if at <= end_ns => {
-                network.advance_to(at);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// One turn of a shard, and what follows from it.
-    fn turn(&mut self, at: u32) {
-        let shard = &mut self.shards[at as usize];
-        let Some(runner) = &mut shard.runner else { return };
-        let outcome = runner.turn();
-        if matches!(outcome, Turn::Asleep) {
-            return;
-        }
-        let cost = self.turn_least_ns + self.turn_dice.below(self.turn_spread_ns);
-        {
-            let mut network = self.network.borrow_mut();
-            let now_ns = network.now_ns();
-            network.log.turn(now_ns, at);
-            let then_ns = now_ns + cost;
-            network.advance_to(then_ns);
-            network.schedule.run(at);
-        }
-        if let Turn::Ended(ending) = outcome {
-            self.end(at, ending);
-        }
-    }
-
-    fn end(&mut self, at: u32, ending: Ending) {
-        let shard = &mut self.shards[at as usize];
-        // Dropping it closes its sockets, for which the network must not be held.
-        shard.runner = None;
-        let index = shard.node;
-        if matches!(ending, Ending::TooManyRestarts | Ending::Failed(_)) {
-            // As in a running server: one shard that gives up takes the others along.
-            self.nodes[index].control.stop();
-            self.ring_all(index);
-        }
-        let node = &mut self.nodes[index];
-        node.endings[(at - node.shards.start) as usize] = Some(ending);
-        self.network.borrow_mut().schedule.sleep(at, None);
     }
 }

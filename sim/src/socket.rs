@@ -58,6 +58,26 @@ pub(crate) struct Own {
     pub(crate) turned_away: bool,
 }
 
+impl Own {
+    /// Something arrived at it.
+    pub(crate) fn put(&mut self, at: u32, flight: u32, inbox: &mut Inbox) {
+        self.waiting.push_back(flight);
+        if self.held == 0 && !self.ready {
+            self.ready = true;
+            inbox.make_ready(at);
+        }
+    }
+
+    /// Nothing older of this peer is left elsewhere.
+    pub(crate) fn is_let_in(&mut self, at: u32, inbox: &mut Inbox) {
+        inbox.held -= 1;
+        self.ready = !self.waiting.is_empty();
+        if self.ready {
+            inbox.make_ready(at);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) owner: Owner,
@@ -106,4 +126,12 @@ pub(crate) struct Inbox {
     pub(crate) overflowed: u64,
     /// Whether trains come as they are.
     pub(crate) trains: bool,
+}
+
+impl Inbox {
+    /// A socket of a peer's own has something for it.
+    pub(crate) fn make_ready(&mut self, socket: u32) {
+        self.ready.push_back(socket);
+        self.others += 1;
+    }
 }

@@ -2,9 +2,10 @@
 
 mod support;
 
+use shardgram_conformance::Echo;
 use shardgram_core::Config;
 use shardgram_sim::{LinkConfig, Sim};
-use support::{Echo, SECOND, addr, all, ip};
+use support::{SECOND, addr, all, ip};
 
 #[test]
 fn a_specific_listener_beside_a_wildcard_keeps_its_own() {

@@ -84,7 +84,7 @@ fn every_buffer_comes_back_whatever_the_handler_does() {
     let mut sim = Sim::new(seed);
     sim.mis_steer(0.3).expect("in range");
     sim.link(LinkConfig::new().trains(true).loss(0.1).expect("in range"));
-    // An outbox that small refuses replies as well.
+    // An outbox that small has the datagrams of a turn wait for the next.
     let config = listening("10.0.0.1:7").shards(2).receive_buffers(8).outbox_datagrams(5);
     let server = sim.server(&[ip("10.0.0.1")], &config, |_| Moody(0)).expect("starts");
     for i in 0..2000_u32 {
@@ -94,6 +94,6 @@ fn every_buffer_comes_back_whatever_the_handler_does() {
     assert!(sim.run_until_quiet(SECOND));
     assert_eq!(sim.buffers_out(&server), 0, "seed {seed}");
     let stats = sim.stats(&server);
-    assert!(stats.send_refused_full > 0 && stats.buffers_exhausted + stats.delivered > 0);
+    assert!(stats.send_refused_full == 0 && stats.delivered > 0, "{stats:?}");
     assert_eq!(stats.unaccounted(), 0, "seed {seed}");
 }

@@ -7,4 +7,4 @@ fn simulated() -> Option<bed::SimBed> {
     Some(bed::SimBed::new())
 }
 
-shardgram_core::conformance!(crate::simulated);
+shardgram_conformance::conformance!(crate::simulated);

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use shardgram_conformance::Echo;
 use shardgram_core::{
     Accept, AttemptFault, CloseReason, Config, Context, Datagram, Dial, DialError, Endpoint, Handler,
     LookupError, Origin, PeerError, PeerId, SendError,
@@ -143,7 +144,7 @@ fn round(seed: u64) {
     sim.link(link.expect("in range"));
     let four = echo(&mut sim, &listening("10.0.0.1:7").shards(2));
     let config = Config::new().listen(addr("[fd00::1]:7"));
-    let six = sim.server(&[ip("fd00::1")], &config, |_| support::Echo).expect("starts");
+    let six = sim.server(&[ip("fd00::1")], &config, |_| Echo).expect("starts");
     let limits = Config::new().max_peers(PEERS as u32).max_lookups(16).max_endpoints(2 * PEERS as u32);
     let filled = Rc::new(Cell::new(0));
     let kept = Rc::clone(&filled);

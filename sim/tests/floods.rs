@@ -47,6 +47,28 @@ fn one_can_be_ended_and_bad_ones_cannot_begin() {
     assert!(flood().sources(ip("fd00::7"), 128).is_ok() && flood().sources(ip("fd00::7"), 0).is_ok());
 }
 
+#[test]
+fn sources_may_send_again_and_again() {
+    let run = |seed| {
+        let mut sim = Sim::new(seed);
+        let victim = sim.socket(addr("10.0.0.1:7"));
+        for _ in 0..2 {
+            let flood = Flood::new(addr("10.0.0.1:7"), 10_000).and_then(|f| f.repeating(20));
+            sim.flood(flood.expect("in range").count(1_000));
+        }
+        assert!(sim.run_until_quiet(SECOND));
+        let got = all(&mut sim, victim);
+        assert_eq!(got.len(), 2_000);
+        got.iter().map(|received| received.from).collect::<BTreeSet<_>>()
+    };
+    let sources = run(1);
+    assert_eq!(sources.len(), 40, "20 of either flood: {sources:?}");
+    assert_eq!(sources, run(1));
+    assert_ne!(sources, run(2));
+    let flood = || Flood::new(addr("10.0.0.1:7"), 1).expect("in range");
+    assert!(flood().repeating(0).is_err() && flood().repeating((1 << 32) + 1).is_err());
+}
+
 /// Makes peers of those only who send back the cookie they were given.
 struct Careful;
 

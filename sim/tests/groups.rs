@@ -6,12 +6,13 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use shardgram_conformance::Echo;
 use shardgram_core::{
     Accept, Config, Context, Datagram, Endpoint, Handler, JoinError, Membership, Origin, PeerError, PeerId,
     ShardInfo, Via,
 };
 use shardgram_sim::{NodeId, Sim};
-use support::{Echo, SECOND, addr, all, ip};
+use support::{SECOND, addr, all, ip};
 
 const GROUP: &str = "239.1.2.3";
 const BROADCAST: &str = "255.255.255.255:7";
@@ -193,6 +194,15 @@ impl Noted {
 
 const NOTHING: [String; 0] = [];
 
+impl Noted {
+    /// Has the handler panic over what another says.
+    fn fail(&mut self) {
+        self.sim.send_from(addr("10.0.0.4:9"), addr("10.0.0.1:7"), b"boom");
+        assert!(self.sim.run_until_quiet(SECOND));
+        assert_eq!(self.notes.take(), NOTHING);
+    }
+}
+
 #[test]
 fn handlers_join_and_leave() {
     let mut noted = Noted::begin(&wildcard().shards(1));
@@ -224,7 +234,7 @@ fn a_fresh_handler_begins_with_the_groups_of_the_configuration() {
     let configured = Membership::any_source(ip("239.9.9.9"));
     let mut noted = Noted::begin(&wildcard().shards(1).join(configured.clone()));
     assert_eq!(noted.say(Say::Join(group())), NOTHING);
-    assert_eq!(noted.send(addr("10.0.0.1:7"), b"boom"), NOTHING);
+    noted.fail();
     assert_eq!(noted.sim.stats(&noted.server).restarts, 1);
     assert_eq!(noted.send(to_group(), b"x"), NOTHING, "the failed one had joined it");
     assert_eq!(noted.send(SocketAddr::new(configured.group(), 7), b"x"), ["heard 239.9.9.9"]);
@@ -244,7 +254,7 @@ fn also_if_the_failed_one_had_changed_them() {
         if let Some(joined) = joined {
             assert_eq!(noted.say(Say::Join(joined.clone())), NOTHING);
         }
-        assert_eq!(noted.send(addr("10.0.0.1:7"), b"boom"), NOTHING);
+        noted.fail();
         assert_eq!(noted.sim.stats(&noted.server).restarts, 1);
         assert_eq!(noted.send(to_it, b"x"), ["heard 239.9.9.9"], "{joined:?}");
         assert_eq!(noted.say(Say::Leave(configured.clone())), NOTHING, "{joined:?}");

@@ -5,11 +5,12 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shardgram_conformance::Echo;
 use shardgram_core::{
     Accept, CloseReason, Config, Context, Datagram, Endpoint, Full, Handler, Origin, PeerId, Via,
 };
 use shardgram_sim::{LinkConfig, Sim};
-use support::{Echo, SECOND, addr, ip, listening, payloads};
+use support::{SECOND, addr, ip, listening, payloads};
 
 /// Stateless: DNS or STUN makes no peers at all.
 struct Oracle {

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use shardgram_conformance::Echo;
 use shardgram_core::{Config, TierPolicy};
 use shardgram_sim::Sim;
 use support::{SECOND, addr, echo, ip, listening, payloads};
@@ -36,7 +37,7 @@ fn datagrams_that_stray_are_dispatched_and_counted() {
 fn what_a_socket_holds_is_handed_over_when_its_address_goes() {
     let mut sim = Sim::new(1);
     let config = listening("0.0.0.0:7").tier(TierPolicy::Connected).turn_budget(1);
-    let server = sim.server(&[ip("10.0.0.1"), ip("10.0.0.9")], &config, |_| support::Echo).expect("starts");
+    let server = sim.server(&[ip("10.0.0.1"), ip("10.0.0.9")], &config, |_| Echo).expect("starts");
     let client = sim.socket(addr("10.0.0.2:5000"));
     for pause in [10, 52] {
         (0..20).for_each(|_| sim.send(client, addr("10.0.0.1:7"), b"some"));

@@ -22,7 +22,7 @@ impl Source {
             bytes[..4].copy_from_slice(&next.to_be_bytes());
             match cx.io.send(to, &bytes) {
                 Ok(()) => *next += 1,
-                Err(SendError::Full) => {
+                Err(SendError::Full(_)) => {
                     self.refused += 1;
                     break;
                 }

@@ -114,28 +114,27 @@ impl Fleet {
 
     /// Makes a driver on the calling thread and hands it on.
     pub(crate) fn with_driver<T: Drive>(self, parts: Parts<'_>, then: T) -> io::Result<T::Outcome> {
-        let Parts { shard, ring, listeners, changes, config, options, bell, connected } = parts;
+        let Parts { shard, ring, listeners, changes, config, options, bell, accept, limits } = parts;
         let (fleet, listeners) = match (self, listeners) {
             (Self::Uring(fleet), Listeners::Uring(listeners)) => (fleet, listeners),
             (Self::Mio(fleet), Listeners::Mio(listeners)) => {
-                let gather = config.gather_time();
-                let parts = MioParts { shard, listeners, changes, options, gather, bell };
+                let settings = config.settings();
+                let parts = MioParts { shard, listeners, changes, settings, options, bell };
                 return with_mio(parts, fleet, then);
             }
             _ => return Err(io::Error::other("the listeners are for another driver")),
         };
         let none = || io::Error::other("no ring was made for this shard");
         let Ring { ring, fixed_files } = ring.ok_or_else(none)?;
-        let limits = connected.limits(shard, config.shard_count());
         let driver = shardgram_shard::UringDriver::new(shardgram_shard::Parts {
             shard,
-            shards: config.shard_count(),
+            shards: config.settings().shards,
             ring,
             listeners,
             changes: changes.map(|(changes, unknown)| shardgram_shard::Changes { changes, unknown }),
             config,
             options,
-            connected: connected.way.map(|way| (way.0, limits)),
+            connected: accept.map(|way| (way.0, limits)),
             fixed_files,
             bell,
             fleet,

@@ -9,16 +9,13 @@ mod other;
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use shardgram_core::Config;
-use shardgram_core::driver::Driver;
+use shardgram_core::driver::{ConnectedLimits, Driver};
 use shardgram_core::mailbox::Bell;
+use shardgram_core::{Config, Settings};
 use shardgram_fallback::Listener;
 use shardgram_sys::{ListenerChange, ListenerSocket, Sharing, SocketOptions};
-
-use crate::connected::Connected;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
@@ -61,8 +58,11 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) options: SocketOptions,
     pub(crate) bell: &'a Bell,
+    /// How peers get sockets of their own, and how many of this shard may have one.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
-    pub(crate) connected: Connected,
+    pub(crate) accept: Option<AcceptWay>,
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring gives peers sockets"))]
+    pub(crate) limits: ConnectedLimits,
 }
 
 /// What is to be done with a driver, whichever it is.
@@ -77,8 +77,7 @@ struct MioParts<'a> {
     listeners: Vec<Listener>,
     changes: Option<Changes>,
     options: SocketOptions,
-    /// What peers that send many datagrams in a row are given to send more.
-    gather: Option<Duration>,
+    settings: &'a Settings,
     bell: &'a Bell,
 }
 
@@ -88,9 +87,9 @@ fn with_mio<T: Drive>(
     fleet: std::sync::Arc<shardgram_fallback::Fleet>,
     then: T,
 ) -> io::Result<T::Outcome> {
-    let MioParts { shard, listeners, changes, options, gather, bell } = parts;
+    let MioParts { shard, listeners, changes, settings, options, bell } = parts;
     debug_assert!(changes.is_none(), "nothing is bound beside a wildcard's listeners for this driver");
-    let driver = shardgram_fallback::MioDriver::new(shard, listeners, &options, gather, bell, fleet)?;
+    let driver = shardgram_fallback::MioDriver::new(shard, listeners, &options, settings, bell, fleet)?;
     Ok(then.drive(driver))
 }
 

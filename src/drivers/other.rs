@@ -69,7 +69,7 @@ impl Fleet {
     pub(crate) fn with_driver<T: Drive>(self, parts: Parts<'_>, then: T) -> io::Result<T::Outcome> {
         let Parts { shard, ring, listeners, changes, config, options, bell, .. } = parts;
         debug_assert!(ring.is_none(), "no value of the type exists");
-        let gather = config.gather_time();
-        with_mio(MioParts { shard, listeners, changes, options, gather, bell }, self.0, then)
+        let settings = config.settings();
+        with_mio(MioParts { shard, listeners, changes, settings, options, bell }, self.0, then)
     }
 }

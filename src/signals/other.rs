@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::handle::Remote;
+use crate::remote::Remote;
 
 /// How often the flags are looked at.
 const LOOK: Duration = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::handle::Remote;
+use crate::remote::Remote;
 
 /// Watches for signals until it is dropped.
 #[derive(Debug)]

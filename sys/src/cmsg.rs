@@ -9,6 +9,8 @@ use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use shardgram_core::Settings;
+
 /// `struct cmsghdr` of the kernel: a native `size_t` length, then level and type as `int`.
 const HEADER: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
 
@@ -29,6 +31,28 @@ const PKTINFO_V6: usize = size_of::<libc::in6_pktinfo>();
 /// `MSG_CTRUNC`. It is a multiple of the native word, 120 bytes on 64-bit.
 pub const RECV_CONTROL_SPACE: usize =
     space(PKTINFO_V6) + space(INT) + space(INT) + space(size_of::<libc::timespec>());
+
+/// Room in bytes to ask for beside that of one's own reports, for whatever of fixed size a socket hook may have turned on
+/// too, all at once. The kernel writes several of these before the segment size of a train and before packet info
+/// (`udp_recvmsg` in net/ipv4/udp.c: `sock_recv_cmsgs`, then UDP_GRO, then `ip_cmsg_recv`), so without room for them those
+/// two are what is missing.
+///
+/// Not in it is what may be of any length, such as extension headers of IPv6 (`IPV6_RECVHOPOPTS` and the like) and
+/// security contexts (`IP_PASSSEC`).
+pub const RECV_CONTROL_SLACK: usize = {
+    const TIMESPEC: usize = size_of::<libc::timespec>();
+    // SO_TIMESTAMP or SO_TIMESTAMPNS; SO_TIMESTAMPING (three times) with SOF_TIMESTAMPING_OPT_PKTINFO (four words).
+    let times = space(TIMESPEC) + space(3 * TIMESPEC) + space(4 * INT);
+    // SO_RXQ_OVFL, SO_RCVMARK, SO_RCVPRIORITY, SO_WIFI_STATUS.
+    let of_sockets = times + 4 * space(INT);
+    // IP_RECVTTL, IP_RECVTOS, IP_CHECKSUM, IP_RECVFRAGSIZE, IP_RECVOPTS and IP_RETOPTS (40 bytes of options at most,
+    // RFC 791 section 3.1), IP_RECVORIGDSTADDR, IP_PKTINFO.
+    let v4 = 4 * space(INT) + 2 * space(40) + space(size_of::<libc::sockaddr_in>()) + space(PKTINFO_V4);
+    // IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_FLOWINFO, IPV6_RECVFRAGSIZE, IPV6_2292HOPLIMIT, IPV6_RECVORIGDSTADDR,
+    // IPV6_RECVPKTINFO and IPV6_2292PKTINFO.
+    let v6 = 5 * space(INT) + space(size_of::<libc::sockaddr_in6>()) + 2 * space(PKTINFO_V6);
+    of_sockets + if v4 > v6 { v4 } else { v6 }
+};
 
 /// What a socket reports with each receive, and nothing else.
 ///
@@ -51,6 +75,24 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// What a configuration has every socket report. Packet info is for those that are bound to a wildcard address.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// use shardgram_sys::cmsg::Reports;
+    /// let reports = Reports::of(Config::new().ecn(true).settings());
+    /// assert!(reports.ecn && !reports.times && !reports.packet_info);
+    /// ```
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            packet_info: false,
+            trains: settings.trains,
+            ecn: settings.ecn,
+            times: settings.receive_timestamps,
+        }
+    }
+
     /// Control length to ask for in `recvmsg`, in bytes.
     #[must_use]
     pub const fn control_space(self) -> usize {
@@ -73,6 +115,7 @@ const _: () = assert!(PKTINFO_V4 <= PKTINFO_V6);
 const _: () = assert!(SEND_CONTROL_SPACE.is_multiple_of(ALIGN));
 const _: () = assert!(align_of::<ControlSpace>() >= ALIGN);
 const _: () = assert!(RECV_CONTROL_SPACE.is_multiple_of(ALIGN));
+const _: () = assert!(RECV_CONTROL_SLACK.is_multiple_of(ALIGN));
 
 /// What the control messages of one received datagram or train said.
 ///
@@ -116,6 +159,27 @@ impl Control {
             rest = next;
         }
         control
+    }
+
+    /// Of a receive whose control data was cut (`MSG_CTRUNC`, recvmsg(2)): whether what is missing may be the segment size
+    /// of a train, or packet info where that is needed. Then nobody can say what was received, or where it was sent to.
+    ///
+    /// The kernel writes packet info after the segment size, and nothing after a message that did not fit. So with packet
+    /// info nothing is missing that matters.
+    ///
+    /// ```
+    /// use shardgram_sys::Control;
+    /// let nothing = Control::default();
+    /// assert!(nothing.may_lack(false)); // it may have been a train
+    /// let train = Control { segment_size: Some(100), ..nothing };
+    /// assert!(!train.may_lack(false) && train.may_lack(true));
+    /// let told = Control { destination: Some([127, 0, 0, 1].into()), ..nothing };
+    /// assert!(!told.may_lack(true)); // it was no train
+    /// ```
+    #[cold]
+    #[must_use]
+    pub fn may_lack(&self, needs_packet_info: bool) -> bool {
+        self.destination.is_none() && (needs_packet_info || self.segment_size.is_none())
     }
 
     #[inline]

@@ -16,16 +16,18 @@
 //! | `addr` | socket addresses as the kernel lays them out | Linux |
 //! | `grace` | when no delivery of the kernel is under way any more that was | Linux |
 //! | `train` | several datagrams in one system call | Linux |
+//! | `receive` | several datagrams received by one system call, with all that is reported of them | Linux |
 //! | `cmsg` | control messages, read and written without unsafe code | Linux |
 //! | [`interfaces`] | the addresses of this host, which of them answers what was sent to many, and on Linux a watch of them | all |
 //! | [`multicast`] | groups: joined, left, and sent to | all |
 //! | [`errno`] | the system's error numbers that have no [`std::io::ErrorKind`], one file a system | all |
+//! | [`errors`] | what error numbers mean for a send and for a peer | all |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
 //!
-//! Unsafe code lives in six files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need), `train.rs` (`sendmsg`), `grace.rs` (`membarrier`), `limits.rs` (`getrlimit` and
+//! Unsafe code lives in seven files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `limits.rs` (`getrlimit` and
 //! `setrlimit`) and `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
 //! denied the keyword.
 
@@ -43,6 +45,7 @@ pub mod cmsg;
 #[cfg_attr(unix, path = "errno/unix.rs")]
 #[cfg_attr(windows, path = "errno/windows.rs")]
 pub mod errno;
+pub mod errors;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod grace;
@@ -54,6 +57,9 @@ pub mod listener_group;
 mod local_listeners;
 pub mod multicast;
 pub mod plan;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod receive;
 pub mod socket;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
@@ -74,13 +80,16 @@ pub use addr::RawAddr;
 pub use affinity::AffinityError;
 pub use bind_error::BindError;
 #[cfg(target_os = "linux")]
-pub use cmsg::{Control, ControlBuilder, ControlSpace, ErrorOrigin, NetworkError, RECV_CONTROL_SPACE};
+pub use cmsg::{
+    Control, ControlBuilder, ControlSpace, ErrorOrigin, NetworkError, RECV_CONTROL_SLACK, RECV_CONTROL_SPACE,
+};
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};
-pub use multicast::SendToMany;
 pub use plan::{Os, Sharing, Unsupported};
+#[cfg(target_os = "linux")]
+pub use receive::{Incoming, RECEIVE_BATCH, Receiver};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};
 #[cfg(target_os = "linux")]
-pub use train::{Heading, TRAIN_LIMITS, is_about_trains, send_message, send_train};
+pub use train::{Heading, TRAIN_LIMITS, send_message, send_train};

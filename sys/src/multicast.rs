@@ -98,69 +98,47 @@ fn meaning(error: &io::Error, membership: &Membership, joins: bool) -> JoinError
     }
 }
 
-/// How datagrams to many hosts leave a socket. What is as the system has it costs no call.
-///
-/// ```
-/// use shardgram_sys::SendToMany;
-/// let default = SendToMany::default();
-/// assert_eq!((default.hops, default.looped, default.broadcast), (1, true, false));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendToMany {
-    /// Routers on the way of a datagram to a group, and one (`IP_MULTICAST_TTL` in ip(7), `IPV6_MULTICAST_HOPS` in
-    /// ipv6(7)). Default 1.
-    pub hops: u8,
-    /// Whether this host hears what it sends to a group (`IP_MULTICAST_LOOP`, `IPV6_MULTICAST_LOOP`). Default true. On
-    /// Windows it cannot be turned off: there that is for the socket to say that receives.
-    pub looped: bool,
-    /// By which interface datagrams to groups leave (`IP_MULTICAST_IF`, `IPV6_MULTICAST_IF`). Looked up whenever a
-    /// socket is opened. Default: that of the route.
-    pub interface: Option<Interface>,
-    /// Whether broadcasts may be sent (`SO_BROADCAST` in socket(7)). Default false.
-    pub broadcast: bool,
+/// Sets how datagrams to groups leave a socket of the family of `address`. What is as the system has it costs no call.
+pub(crate) fn set_sending(
+    socket: &Socket,
+    address: SocketAddr,
+    hops: u8,
+    looped: bool,
+    interface: Option<Interface>,
+) -> Result<(), BindError> {
+    let option = |operation| move |source| BindError::from_option(operation, address, source);
+    let ipv6 = address.is_ipv6();
+    if hops != 1 {
+        let hops = hops.into();
+        let set = if ipv6 { socket.set_multicast_hops_v6(hops) } else { socket.set_multicast_ttl_v4(hops) };
+        set.map_err(option("set the hop limit of multicasts"))?;
+    }
+    if !looped {
+        let set = if ipv6 { Socket::set_multicast_loop_v6 } else { Socket::set_multicast_loop_v4 };
+        set(socket, false).map_err(option("turn the loop of multicasts off"))?;
+    }
+    interface.map_or(Ok(()), |interface| set_interface(socket, address, interface))
 }
 
-impl Default for SendToMany {
-    fn default() -> Self {
-        Self { hops: 1, looped: true, interface: None, broadcast: false }
-    }
-}
-
-impl SendToMany {
-    /// Sets it on a socket of the family of `address`.
-    pub(crate) fn set_on(&self, socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
-        let option = |operation| move |source| BindError::from_option(operation, address, source);
-        if self.broadcast {
-            socket.set_broadcast(true).map_err(option("set SO_BROADCAST"))?;
+/// Sets by which interface datagrams to groups leave.
+fn set_interface(socket: &Socket, address: SocketAddr, interface: Interface) -> Result<(), BindError> {
+    let to_groups = |source| BindError::ToGroups { address, source };
+    let index = index_of(interface).map_err(to_groups)?;
+    let outcome = match address {
+        SocketAddr::V6(_) => socket.set_multicast_if_v6(index),
+        SocketAddr::V4(_) => platform::set_interface_v4(socket, index),
+    };
+    outcome.map_err(|error| match error.raw_os_error() {
+        // No such interface: ENODEV on Linux, EADDRNOTAVAIL with an address, ENXIO elsewhere.
+        Some(errno::ENODEV | errno::EADDRNOTAVAIL | errno::ENXIO) => {
+            to_groups(JoinError::UnknownInterface(interface))
         }
-        let ipv6 = address.is_ipv6();
-        if self.hops != 1 {
-            let hops = self.hops.into();
-            let set =
-                if ipv6 { socket.set_multicast_hops_v6(hops) } else { socket.set_multicast_ttl_v4(hops) };
-            set.map_err(option("set the hop limit of multicasts"))?;
+        // Found out without asking the system.
+        None if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            to_groups(JoinError::UnknownInterface(interface))
         }
-        if !self.looped {
-            let set = if ipv6 { Socket::set_multicast_loop_v6 } else { Socket::set_multicast_loop_v4 };
-            set(socket, false).map_err(option("turn the loop of multicasts off"))?;
-        }
-        let Some(interface) = self.interface else { return Ok(()) };
-        let to_groups = |source| BindError::ToGroups { address, source };
-        let index = index_of(interface).map_err(to_groups)?;
-        let outcome =
-            if ipv6 { socket.set_multicast_if_v6(index) } else { platform::set_interface_v4(socket, index) };
-        outcome.map_err(|error| match error.raw_os_error() {
-            // No such interface: ENODEV on Linux, EADDRNOTAVAIL with an address, ENXIO elsewhere.
-            Some(errno::ENODEV | errno::EADDRNOTAVAIL | errno::ENXIO) => {
-                to_groups(JoinError::UnknownInterface(interface))
-            }
-            // Found out without asking the system.
-            None if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                to_groups(JoinError::UnknownInterface(interface))
-            }
-            _ => option("set the interface of multicasts")(error),
-        })
-    }
+        _ => BindError::from_option("set the interface of multicasts", address, error),
+    })
 }
 
 /// A group and a source as socket addresses, which is how the system wants them. Ports mean nothing there.

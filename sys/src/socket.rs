@@ -15,11 +15,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use shardgram_core::{Endpoint, PathMtu};
+use shardgram_core::{Endpoint, Interface, PathMtu, Settings};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::multicast::{self, SendToMany};
-use crate::{BindError, winsock};
+use crate::{BindError, multicast, winsock};
 
 pub use platform::{
     drop_count, keeping_options, set_packet_info, set_path_mtu, set_receive_ecn, set_receive_timestamps,
@@ -41,20 +40,21 @@ pub use platform::{set_traffic_class, traffic_class};
 /// `ipv6(7)` do not stay. So choose options by the family of the address, not of the socket.
 pub type SocketHook = Arc<dyn Fn(&Socket, SocketAddr) -> io::Result<()> + Send + Sync>;
 
-/// What every socket is opened with.
+/// What every socket is opened with. What a configuration says of it has the names of its setters; [`SocketOptions::of`]
+/// takes it over.
 ///
 /// ```
 /// use std::sync::Arc;
+/// use shardgram_core::Config;
 /// use shardgram_sys::SocketOptions;
 ///
 /// let options = SocketOptions {
-///     receive_buffer: 1 << 20,
 ///     hook: Some(Arc::new(|socket, _address| socket.set_tos_v4(0xb8))),
-///     ..SocketOptions::default()
+///     ..SocketOptions::of(Config::new().ecn(true).settings())
 /// };
-/// assert!(!options.packet_info);
+/// assert!(options.ecn && !options.packet_info);
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SocketOptions {
     /// Receive buffer in bytes of payload and kernel overhead (`SO_RCVBUF`); 0, the default,
     /// leaves the system's. A small datagram takes about 400 bytes of it.
@@ -79,10 +79,54 @@ pub struct SocketOptions {
     pub receive_timestamps: bool,
     /// What becomes of datagrams longer than the path's MTU. Not touched by default. Linux.
     pub path_mtu: PathMtu,
-    /// How datagrams to multicast groups and to broadcast addresses leave; not touched by default.
-    pub to_many: SendToMany,
+    /// Routers on the way of a datagram to a group, and one (`IP_MULTICAST_TTL` in ip(7), `IPV6_MULTICAST_HOPS` in
+    /// ipv6(7)). Default 1, as the system has it.
+    pub multicast_hops: u8,
+    /// Whether this host hears what it sends to a group (`IP_MULTICAST_LOOP`, `IPV6_MULTICAST_LOOP`). Default true, as
+    /// the system has it. On Windows it cannot be turned off: there that is for the socket to say that receives.
+    pub multicast_loop: bool,
+    /// By which interface datagrams to groups leave (`IP_MULTICAST_IF`, `IPV6_MULTICAST_IF`). Looked up whenever a
+    /// socket is opened. Default: that of the route.
+    pub multicast_interface: Option<Interface>,
+    /// Whether broadcasts may be sent (`SO_BROADCAST` in socket(7)). Default false, as the system has it.
+    pub broadcast: bool,
     /// Called before each bind; none by default.
     pub hook: Option<SocketHook>,
+}
+
+impl SocketOptions {
+    /// What a configuration says of sockets. Off is what it does not decide alone: packet info, trains, the hook.
+    ///
+    /// ```
+    /// use shardgram_core::Config;
+    /// use shardgram_sys::SocketOptions;
+    /// let options = SocketOptions::of(Config::new().broadcast(true).settings());
+    /// assert!(options.broadcast && options.multicast_loop);
+    /// ```
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            receive_buffer: settings.receive_socket_bytes as usize,
+            send_buffer: settings.send_socket_bytes as usize,
+            packet_info: false,
+            receive_trains: false,
+            ecn: settings.ecn,
+            receive_timestamps: settings.receive_timestamps,
+            path_mtu: settings.path_mtu,
+            multicast_hops: settings.multicast_hops,
+            multicast_loop: settings.multicast_loop,
+            multicast_interface: settings.multicast_interface,
+            broadcast: settings.broadcast,
+            hook: None,
+        }
+    }
+}
+
+/// The defaults of a configuration, with buffers as the system makes them.
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { receive_buffer: 0, send_buffer: 0, ..Self::of(&Settings::default()) }
+    }
 }
 
 impl fmt::Debug for SocketOptions {
@@ -95,7 +139,10 @@ impl fmt::Debug for SocketOptions {
             .field("ecn", &self.ecn)
             .field("receive_timestamps", &self.receive_timestamps)
             .field("path_mtu", &self.path_mtu)
-            .field("to_many", &self.to_many)
+            .field("multicast_hops", &self.multicast_hops)
+            .field("multicast_loop", &self.multicast_loop)
+            .field("multicast_interface", &self.multicast_interface)
+            .field("broadcast", &self.broadcast)
             .field("hook", &self.hook.is_some())
             .finish()
     }
@@ -177,7 +224,11 @@ fn configure(
     if address.ip().is_unspecified() {
         multicast::hear_own_groups_only(socket, address.is_ipv6());
     }
-    options.to_many.set_on(socket, address)?;
+    if options.broadcast {
+        socket.set_broadcast(true).map_err(option("set SO_BROADCAST"))?;
+    }
+    let SocketOptions { multicast_hops, multicast_loop, multicast_interface, .. } = *options;
+    multicast::set_sending(socket, address, multicast_hops, multicast_loop, multicast_interface)?;
     match &options.hook {
         Some(hook) => hook(socket, address).map_err(|source| BindError::Hook { address, source }),
         None => Ok(()),

@@ -46,25 +46,12 @@ impl Heading {
 /// cuts apart in one go, which for IPv6 is 65,473 (seen on Linux 6.18; longer ones cost ten times as much).
 pub const TRAIN_LIMITS: TrainLimits = TrainLimits { datagrams: 64, bytes: 65_473 };
 
-/// Whether the kernel may say this of datagrams only because they were to leave as one: EINVAL or, since 6.14, EMSGSIZE
-/// where they are longer than the path's MTU, EINVAL of a socket that sends no checksums, EIO of a path through IPsec
-/// (`udp_send_skb` in net/ipv4/udp.c).
-///
-/// ```
-/// assert!(shardgram_sys::is_about_trains(libc::EMSGSIZE));
-/// assert!(!shardgram_sys::is_about_trains(libc::EAGAIN));
-/// ```
-#[must_use]
-pub const fn is_about_trains(errno: i32) -> bool {
-    matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE)
-}
-
 /// Sends the bytes in `pieces`, one after another, as a datagram or as a train.
 ///
 /// It does not block, whatever the socket is set to (MSG_DONTWAIT, send(2)): all datagrams leave, or none.
 ///
 /// # Errors
-/// Those of sendmsg(2). With a segment size those of [`is_about_trains`] too: then the datagrams have to be sent one
+/// Those of sendmsg(2). With a segment size those of [`is_about_trains`](crate::errors::is_about_trains) too: then the datagrams have to be sent one
 /// by one.
 pub fn send_message(socket: &impl AsFd, heading: &Heading, pieces: &[IoSlice<'_>]) -> io::Result<()> {
     let mut control = ControlSpace::new();

@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
-use crate::common::handlers::Echo;
 use crate::common::raw::{self, Udp};
 use crate::common::{Bed, Peer, Served, loopback, pattern};
 use shardgram::Config;
+use shardgram_conformance::Echo;
 
 fn both_families() -> Config {
     loopback().listen("[::1]:0".parse().unwrap())

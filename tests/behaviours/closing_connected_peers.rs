@@ -11,7 +11,7 @@ use shardgram::{
 };
 
 use crate::common::lab::{
-    Flood, LONG_PATIENCE, Lab, Order, Subject, Welcome, connected_to, loopback_of_both, next_turn,
+    Flood, LONG_PATIENCE, Lab, Order, Subject, Welcome, alone, connected_to, loopback_of_both, next_turn,
     sockets_at, until_accounted, wait_in_callback,
 };
 use crate::common::{Bed, PATIENCE, loopback};
@@ -82,6 +82,7 @@ impl Handler for Fickle {
 }
 
 fn close_under_flood(config: Config, shards: u16, closes: u64) {
+    let _alone = alone();
     let Some(mut bed) = Bed::uring() else { return };
     let server = bed.serve(config.shards(shards).max_connected(64), |_| Fickle::default());
     let at = bed.address(&server);
@@ -117,6 +118,7 @@ fn under_their_own_flood_on_two_shards() {
 /// The handler fails while its peers flood: they are new ones then, with sockets of their own.
 #[test]
 fn when_the_handler_fails() {
+    let _alone = alone();
     for config in loopback_of_both() {
         let Some(mut bed) = Bed::uring() else { return };
         let server = bed.serve(config.max_connected(64), |_| Fickle { calm: true, ..Fickle::default() });

@@ -7,8 +7,8 @@ use std::time::Duration;
 use shardgram::{Accept, Config, Context, Datagram, Handler, Origin, PeerId, Tier};
 
 use crate::common::lab::{
-    Flood, LONG_PATIENCE, Lab, Order, Welcome, loopback_of_both, next_turn, sockets_at, until_accounted,
-    wait_in_callback,
+    Flood, LONG_PATIENCE, Lab, Order, Welcome, alone, loopback_of_both, next_turn, sockets_at,
+    until_accounted, wait_in_callback,
 };
 use crate::common::{Bed, PATIENCE};
 
@@ -73,6 +73,7 @@ impl Handler for Restless {
 }
 
 fn restless(config: Config, peers: usize, demotions: u64) {
+    let _alone = alone();
     let Some(mut bed) = Bed::uring() else { return };
     let server = bed.serve(config, |_| Restless::default());
     let at = bed.address(&server);

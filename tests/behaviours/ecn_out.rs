@@ -3,54 +3,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use shardgram::{
-    Accept, Config, Context, Datagram, Ecn, Endpoint, Handler, Origin, PeerId, Server, SocketHook,
-    TierPolicy, Via,
-};
+use shardgram::{Config, Server, SocketHook, TierPolicy};
+use shardgram_conformance::Marks;
 
 use crate::common::marks::{DSCP, Marker, hook_with, marked};
 use crate::common::{Bed, Served};
-
-/// Bytes of each datagram that is sent.
-const LEN: usize = 100;
-
-/// The first byte of what it is sent says what to do: `m` sends a datagram for each further byte, marked so, `r` marks
-/// the peer with the next byte and replies.
-struct Marks;
-
-impl Handler for Marks {
-    type Peer = ();
-    type Timer = ();
-    type Message = SocketAddr;
-
-    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
-        Accept::Peer(())
-    }
-
-    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, to: SocketAddr) {
-        let endpoint = cx.io.endpoint(Endpoint::towards(to)).unwrap();
-        let peer = cx.open(Via::Endpoint(endpoint), to, ()).unwrap();
-        cx.io.set_ecn(peer, Ecn::Ect1);
-        cx.io.send(peer, b"hello").unwrap();
-    }
-
-    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, from: PeerId, datagram: Datagram<'_>) {
-        match datagram[..] {
-            [b'm', ref marks @ ..] => {
-                for (number, mark) in (0..).zip(marks) {
-                    cx.io.set_ecn(from, Ecn::from_bits(*mark));
-                    cx.io.send(from, &[number; LEN]).unwrap();
-                }
-            }
-            [b'r', mark, ..] => {
-                cx.io.set_ecn(from, Ecn::from_bits(mark));
-                let len = datagram.len();
-                cx.io.reply(datagram, len).unwrap();
-            }
-            _ => {}
-        }
-    }
-}
 
 fn serve(bed: &mut Bed, config: Config, hook: Option<SocketHook>) -> Served<SocketAddr> {
     let Bed::Real(backend) = bed else { unreachable!("a real driver") };
@@ -93,10 +50,10 @@ fn expect(client: &Marker, to: SocketAddr, class: u8, marks: &[u8]) {
     let mut number = 0;
     for run in marks.chunk_by(|a, b| a == b) {
         let got = client.receive();
-        let bytes: Vec<u8> = (number..).take(run.len()).flat_map(|number: u8| [number; LEN]).collect();
+        let bytes: Vec<u8> = (number..).take(run.len()).flat_map(|number: u8| [number; Marks::LEN]).collect();
         number += run.len() as u8;
         assert_eq!(got.class, marked(class, run[0]), "{marks:?}: {run:?} to {to}");
-        assert_eq!(got.segment, (run.len() > 1).then_some(LEN), "{marks:?}: {run:?} to {to}");
+        assert_eq!(got.segment, (run.len() > 1).then_some(Marks::LEN), "{marks:?}: {run:?} to {to}");
         assert_eq!(got.bytes, bytes, "{marks:?} to {to}");
     }
 }

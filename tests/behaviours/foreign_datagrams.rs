@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use shardgram::{Accept, AcceptChoice, Backend, Config, Context, Datagram, Handler, Origin, PeerId, Server};
 use shardgram::{Snapshot, StartError};
 
-use crate::common::lab::{Flood, LONG_PATIENCE, loopback_of_both, sockets_at, until_accounted};
+use crate::common::lab::{Flood, LONG_PATIENCE, alone, loopback_of_both, sockets_at, until_accounted};
 use crate::common::{Bed, PATIENCE, Served, loopback};
 
 const SOURCES: usize = 32;
@@ -62,6 +62,7 @@ fn wrong(bed: &mut Bed, server: &Served<mpsc::Sender<u64>>, shards: u16) -> u64 
 
 /// Peers are connected and closed all the time, while others, from the same address, send as fast as they can.
 fn storm(config: Config, enough: impl Fn(&Snapshot) -> bool) -> Option<Snapshot> {
+    let _alone = alone();
     let mut bed = Bed::uring()?;
     let server = bed.serve(config.shards(2), |_| Sorter::default());
     let at = bed.address(&server);

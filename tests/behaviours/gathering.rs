@@ -47,7 +47,8 @@ fn next(seen: &Receiver<(u8, Instant)>, number: u8) -> Instant {
 fn shortest(bed: &mut Bed, gather_us: u32) -> [Duration; 2] {
     let (gate, (tell, seen)) = (Gate::default(), mpsc::channel());
     let behind = gate.clone();
-    let config = loopback().gather_us(gather_us).idle_timeout(None);
+    // What is in a row is in one turn, and the stall is no reason to end that early.
+    let config = loopback().gather_us(gather_us).turn_time_us(1_000_000).idle_timeout(None);
     let server = bed.serve(config, move |_| Watcher { gate: behind.clone(), tell: tell.clone() });
     let at = bed.address(&server);
     let (slow, peer) = (bed.peer(at), bed.peer(at));
@@ -62,7 +63,10 @@ fn shortest(bed: &mut Bed, gather_us: u32) -> [Duration; 2] {
         for (n, shortest) in (2..).zip(&mut shortest) {
             bed.send(&peer, at, &[n]);
             let now = next(&seen, n);
-            *shortest = (*shortest).min(now - last);
+            // What comes while the turn still lasts is handled in it, so there was no sleep that could have been long.
+            if n != 2 || now > last {
+                *shortest = (*shortest).min(now - last);
+            }
             last = now;
         }
     }

@@ -55,6 +55,8 @@ fn ask_many(bed: &mut Bed, server: &Served<()>, many: IpAddr, answers: usize) ->
 
 fn one_hears_and_the_owner_handles(mut bed: Bed) {
     let (server, heard) = serve(&mut bed, Config::new().join(group().shard(1)));
+    // All are open until the end, so that no two of them have the same port and are one peer.
+    let mut peers = Vec::new();
     for many in [GROUP, IpAddr::V4(Ipv4Addr::BROADCAST)] {
         for _ in 0..12 {
             let peer = ask_many(&mut bed, &server, many, 1);
@@ -63,6 +65,7 @@ fn one_hears_and_the_owner_handles(mut bed: Bed) {
             let own = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bed.address(&server).port());
             bed.ask(&peer, own, b"you");
             assert_eq!(heard.recv_timeout(PATIENCE), Ok((owner, None)));
+            peers.push(peer);
         }
     }
     let stats = bed.drain(server);

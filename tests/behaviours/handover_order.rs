@@ -10,7 +10,8 @@ use std::time::Duration;
 use shardgram::{Accept, Config, Context, Datagram, Handler, Origin, PeerId, Tier};
 
 use crate::common::lab::{
-    Flood, Lab, Order, Welcome, loopback_of_both, next_turn, sockets_at, until_accounted, wait_in_callback,
+    Flood, Lab, Order, Welcome, alone, loopback_of_both, next_turn, sockets_at, until_accounted,
+    wait_in_callback,
 };
 use crate::common::{Bed, PATIENCE, Served, loopback};
 
@@ -209,6 +210,7 @@ fn address_of(socket: &UdpSocket) -> SocketAddr {
 /// handed over, and order holds unless a hand-over is said to have taken too long.
 #[test]
 fn markers_may_be_dropped() {
+    let _alone = alone();
     for config in loopback_of_both() {
         let Some(mut bed) = Bed::uring() else { return };
         let config = config.receive_socket_bytes(4_096).idle_timeout(None);

@@ -14,6 +14,7 @@ mod connected_caps;
 mod demotion_loses_nothing;
 mod dialing;
 mod ecn_out;
+mod fairness;
 mod foreign_datagrams;
 mod gathering;
 mod groups;
@@ -26,7 +27,11 @@ mod messages;
 mod mixed_hearers;
 #[cfg(target_os = "linux")]
 mod one_receiver;
+mod panics;
 mod port_in_use;
+#[cfg(target_os = "linux")]
+mod rooms;
+mod socket_reports;
 mod stale_completions;
 mod submission_queue_small;
 mod timestamps;

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use crate::common::handlers::Echo;
 use crate::common::lab::wait_in_callback;
 use crate::common::{Bed, PATIENCE, Peer, Served, loopback, pattern, receiving_trains, to_loopback};
 use shardgram::{
     Accept, Backend, Config, Context, Datagram, Ecn, Handler, Meta, Origin, Path, PeerId, ReceivedTrain,
     Receivers, Server, Snapshot, Via, flow_shard,
 };
+use shardgram_conformance::Echo;
 
 const SHARDS: u16 = 3;
 

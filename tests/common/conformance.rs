@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use shardgram::{
     Backend, Config, Ending, Full, Handle, Handler, Report, ServeError, Server, ShardInfo, Snapshot,
 };
-use shardgram_core::conformance::table::{Driver, Platform};
-use shardgram_core::conformance::{Bed, Came, End, Ended, Sending};
+use shardgram_conformance::table::{Driver, Platform};
+use shardgram_conformance::{Bed, Came, End, Ended, Sending};
 
 use super::raw;
 

@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -197,6 +197,12 @@ impl Lab {
 pub fn wait_in_callback(begin: &Sender<()>, until: &Receiver<()>) {
     let _ = begin.send(());
     let _ = until.recv_timeout(PATIENCE + Duration::from_secs(5));
+}
+
+/// Held by tests whose shard has to keep up with a flood: that takes a core for either, so there is one at a time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sockets that send as fast as they can, on a thread of their own, until this is stopped or dropped.

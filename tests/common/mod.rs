@@ -4,7 +4,6 @@
 pub mod caller;
 pub mod conformance;
 pub mod gate;
-pub mod handlers;
 pub mod icmp;
 pub mod lab;
 #[cfg(target_os = "linux")]
@@ -21,6 +20,7 @@ pub mod role;
 #[allow(unsafe_code, reason = "filters are set by system calls")]
 pub mod seccomp;
 pub mod skip;
+pub mod sockopt;
 pub mod source;
 pub mod talker;
 #[cfg(target_os = "linux")]

@@ -51,13 +51,52 @@ impl Udp {
     }
 }
 
+/// Sends a datagram to an address of this host that says it is from another, with headers of its own (IP_HDRINCL in raw(7),
+/// IPPROTO_RAW). With IPv4 the kernel fills in what is nought: length, checksum, and the source if that is.
+pub fn forge(from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+    let len = (8 + payload.len()) as u16;
+    let mut bytes = Vec::new();
+    match (from.ip(), to.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            bytes.extend([0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
+            bytes.extend(source.octets());
+            bytes.extend(target.octets());
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            bytes.extend([0x60, 0, 0, 0]);
+            bytes.extend(len.to_be_bytes());
+            bytes.extend([17, 64]);
+            bytes.extend(source.octets());
+            bytes.extend(target.octets());
+        }
+        _ => panic!("{from} and {to} are of two families"),
+    }
+    let mut datagram = Vec::new();
+    for word in [from.port(), to.port(), len, 0] {
+        datagram.extend(word.to_be_bytes());
+    }
+    datagram.extend(payload);
+    let sum = checksum(&[&pseudo_header_of(from.ip(), to.ip(), len), &datagram]);
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    bytes.extend(datagram);
+    // IPPROTO_RAW.
+    send(Protocol::from(255), to, &bytes);
+}
+
 /// What a UDP checksum covers beside the datagram (RFC 768, RFC 8200 section 8.1).
 fn pseudo_header(ip: IpAddr, len: u16) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => [&ip.octets()[..], &ip.octets(), &[0, 17], &len.to_be_bytes()].concat(),
-        IpAddr::V6(ip) => {
-            [&ip.octets()[..], &ip.octets(), &u32::from(len).to_be_bytes(), &[0, 0, 0, 17]].concat()
+    pseudo_header_of(ip, ip, len)
+}
+
+fn pseudo_header_of(from: IpAddr, to: IpAddr, len: u16) -> Vec<u8> {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            [&from.octets()[..], &to.octets(), &[0, 17], &len.to_be_bytes()].concat()
         }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            [&from.octets()[..], &to.octets(), &u32::from(len).to_be_bytes(), &[0, 0, 0, 17]].concat()
+        }
+        _ => panic!("{from} and {to} are of two families"),
     }
 }
 

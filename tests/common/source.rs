@@ -100,7 +100,7 @@ impl Source {
             }
             match cx.io.send(peer, &numbered(stream.next, len)) {
                 Ok(()) => stream.next += 1,
-                Err(SendError::Full) => {
+                Err(SendError::Full(_)) => {
                     stream.refused += 1;
                     return;
                 }

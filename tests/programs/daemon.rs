@@ -3,9 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::common::handlers::Echo;
 use crate::common::{Bed, PATIENCE, Served, loopback, role};
 use shardgram::{Backend, Server};
+use shardgram_conformance::Echo;
 
 /// More than there are buffers, so each of them is given back to the kernel and used again.
 const DATAGRAMS: u32 = 2_000;

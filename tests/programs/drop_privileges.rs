@@ -1,10 +1,10 @@
 //! A server that is bound by root and then becomes somebody else still gives peers sockets of their own, once
 //! it has given its listeners away; without that they stay with the listener.
 
-use crate::common::handlers::Echo;
 use crate::common::user::is_root;
 use crate::common::{Bed, PATIENCE, Served, loopback, role, skip};
 use shardgram::{Backend, Server, TierPolicy};
+use shardgram_conformance::Echo;
 
 const NOBODY: u32 = 65_534;
 

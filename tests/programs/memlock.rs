@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::program::{Echo, check_refusal, example};
 use crate::common::user::{as_user, is_root, limit, private_user};
-use crate::common::{Bed, Served, handlers, loopback, role, skip};
+use crate::common::{Bed, Served, loopback, role, skip};
 use shardgram::{Backend, Server};
 
 const FLOWS: usize = 20;
@@ -131,7 +131,7 @@ fn many_buffers() {
         )
     };
     assert!(warnings.iter().any(|w| few(w) == Some(true)), "{warnings:?}");
-    let server = Served::Real(server.spawn(|_| handlers::Echo).expect("the server starts"));
+    let server = Served::Real(server.spawn(|_| shardgram_conformance::Echo).expect("the server starts"));
     let at = bed.address(&server);
     for n in 0..FLOWS as u8 {
         let peer = bed.peer(at);

@@ -49,15 +49,16 @@ fn one_hears_by_the_interface_it_joined(bed: Bed) {
         stranger.send_to(b"not heard", at(GROUPS[v6])).unwrap();
         assert_eq!(ask(&stranger, at(FENCES[v6]), b"fence"), at(HERE[1][v6]));
         assert_eq!(hearing.heard(), heard(b"fence", HERE[1][v6], FENCES[v6]));
-        // Several, so that both shards own some of them.
-        for round in 0..8 {
-            let client = net.client(0, THERE[0][v6]);
-            assert_eq!(ask(&client, at(GROUPS[v6]), &[round]), at(HERE[0][v6]));
+        // Several, so that both shards own some of them. All are open until the end, so that no two of them have the same
+        // port and are one peer.
+        let clients: Vec<_> = (0..8).map(|_| net.client(0, THERE[0][v6])).collect();
+        for (round, client) in (0..).zip(&clients) {
+            assert_eq!(ask(client, at(GROUPS[v6]), &[round]), at(HERE[0][v6]));
             assert_eq!(hearing.heard(), heard(&[round], HERE[0][v6], GROUPS[v6]));
             // To an address of the host it is the same peer.
-            assert_eq!(ask(&client, at(HERE[0][v6]), b"again"), at(HERE[0][v6]));
+            assert_eq!(ask(client, at(HERE[0][v6]), b"again"), at(HERE[0][v6]));
             assert_eq!(hearing.heard().group, None);
-            nothing_more(&client);
+            nothing_more(client);
         }
     }
     assert!(hearing.told.try_recv().is_err(), "each was heard once");

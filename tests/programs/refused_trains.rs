@@ -21,7 +21,7 @@ fn longer_than_the_mtu(mut bed: Bed) {
     let host = slow_cable(FAST);
     for config in configs(&bed) {
         let (sender, seen) = channel();
-        let connected = config.tier_policy() == TierPolicy::Connected;
+        let connected = config.settings().tier == TierPolicy::Connected;
         let server = bed.serve(config, move |_| Source::new(sender.clone()));
         let client = Client::new(&host, bed.address(&server));
         let order = |len, per_turn| Order { count: 100, len, per_turn };
@@ -82,7 +82,7 @@ fn for_another_reason(mut bed: Bed) {
     let host = slow_cable(FAST);
     let hook: SocketHook = Arc::new(|socket, _| without_checksums(socket));
     // Over IPv6 there are checksums, whatever that option says.
-    for config in configs(&bed).into_iter().filter(|config| config.listen_addrs()[0].is_ipv4()) {
+    for config in configs(&bed).into_iter().filter(|config| config.settings().listen[0].is_ipv4()) {
         let (sender, seen) = channel();
         let server = Server::bind_with(config.backend(backend), Some(Arc::clone(&hook))).expect("it binds");
         let server = Served::Real(server.spawn(move |_| Source::new(sender.clone())).expect("it starts"));

@@ -2,10 +2,10 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use crate::common::handlers::Echo;
 use crate::common::namespace::{Link, SERVER, two_hosts};
 use crate::common::{Bed, Served};
 use shardgram::Config;
+use shardgram_conformance::Echo;
 
 /// Serves both wildcards until the client has finished.
 fn serve(mut bed: Bed, link: &mut Link) {

@@ -6,10 +6,10 @@ use std::io::{Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use crate::common::handlers::Echo;
 use crate::common::program::test_program;
 use crate::common::{Bed, PATIENCE, Served, loopback, role, seccomp};
 use shardgram::Server;
+use shardgram_conformance::Echo;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::program::{Echo, check_refusal, example};
-use crate::common::{handlers, loopback, seccomp};
+use crate::common::{loopback, seccomp};
 use shardgram::{Backend, Server};
 
 /// How long the choice of mio may take.
@@ -65,7 +65,7 @@ fn time_to_fall_back(call: libc::c_long, errno: i32, reason: &'static str) -> Du
         let server = Server::bind(loopback().shards(2)).expect("it binds");
         let took = begin.elapsed();
         assert_eq!((server.backend(), server.fallback_reason()), (Backend::Mio, Some(reason)));
-        let handle = server.spawn(|_| handlers::Echo).expect("it starts");
+        let handle = server.spawn(|_| shardgram_conformance::Echo).expect("it starts");
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         peer.send_to(b"hello", handle.local_addrs()[0]).unwrap();

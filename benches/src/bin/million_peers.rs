@@ -53,7 +53,7 @@ impl Driver for Strangers {
         Ok(Turned::Awake)
     }
 
-    fn receive(&mut self, budget: usize, sink: &mut impl Sink) {
+    fn receive(&mut self, budget: usize, _: usize, sink: &mut impl Sink) -> usize {
         for _ in 0..budget {
             let ip = std::net::Ipv4Addr::from(0x0a00_0000 + self.next / 50_000);
             let remote = (ip, 1024 + (self.next % 50_000) as u16).into();
@@ -71,6 +71,7 @@ impl Driver for Strangers {
             });
             self.next += 1;
         }
+        budget
     }
 
     fn has_more(&self) -> bool {
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
         stats: Arc::new(Stats::default()),
         secrets: Secrets { table: (1, 2), cookies: (3, 4) },
         resolver: None,
+        own: Arc::default(),
         start: Instant::now(),
     };
     let stats = Arc::clone(&setup.stats);

@@ -13,13 +13,22 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "only a part of the files under test is used")]
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
-use shardgram_core::{datagram, error, handler, peers};
-
-#[path = "../../src/bell.rs"]
-mod bell;
 mod channel;
-#[path = "../../src/mailbox.rs"]
-mod mailbox;
+
+#[path = "../../src/messages"]
+mod messages {
+    pub(crate) mod bell;
+    pub(crate) mod mailbox;
+}
+
+/// What the files under test take from elsewhere in the crate.
+mod types {
+    pub(crate) use shardgram_core::{datagram, error};
+
+    pub(crate) mod ids {
+        pub(crate) use shardgram_core::{Origin, PeerId};
+    }
+}
 
 /// What `core/src/sync.rs` is to the crate.
 mod sync {
@@ -31,11 +40,13 @@ mod sync {
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bell::Bell;
-use handler::Origin;
+use messages::bell::Bell;
+
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use mailbox::{Forwarded, Mailbox, Postbox, mailboxes};
+use messages::mailbox::{Forwarded, Mailbox, Postbox, mailboxes};
+use types::datagram;
+use types::ids::Origin;
 
 /// What a shard sleeps on, as it were an eventfd(2), with counts of how it was used. The counts are no part
 /// of the model: loom runs one thread at a time.

@@ -108,19 +108,12 @@ pub(crate) struct Bound {
 impl Bound {
     pub(crate) fn new(config: Config, options: SocketOptions) -> Self {
         config.validate().unwrap();
-        let (receive_buffer, send_buffer) = config.socket_bytes();
-        let mut options = SocketOptions {
-            receive_buffer,
-            send_buffer,
-            ecn: config.reports_ecn(),
-            receive_timestamps: config.reports_time(),
-            ..options
-        };
-        options.receive_trains = shardgram_fallback::receives_trains(&options);
-        let shards = config.shard_count();
+        let hook = options.hook;
+        let options = SocketOptions { hook, receive_trains: true, ..SocketOptions::of(config.settings()) };
+        let shards = config.settings().shards;
         let mut sockets: Vec<Vec<UdpSocket>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        for &address in config.listen_addrs() {
+        for &address in &config.settings().listen {
             let mut group = ListenerGroup::bind(address, shards, &options).unwrap();
             addresses.push(group.local_addr());
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
@@ -142,7 +135,7 @@ impl Bound {
     }
 
     pub(crate) fn start(self, echo: bool) -> Shards {
-        let count = self.config.shard_count();
+        let count = self.config.settings().shards;
         let fleet = Fleet::new(count);
         let (postboxes, mailboxes) = mailboxes(count, 1024);
         let listeners: Arc<[SocketAddr]> = self.addresses.clone().into();
@@ -161,6 +154,7 @@ impl Bound {
                 stats: own,
                 secrets: Secrets { table: (1, 2), cookies: (3, 4) },
                 resolver: None,
+                own: Arc::default(),
                 start: Instant::now(),
             };
             let bell = Arc::clone(postboxes[usize::from(shard)].bell());
@@ -169,7 +163,9 @@ impl Bound {
             let take_over = |socket| Listener::new(socket, &options).unwrap();
             let listeners = sockets.into_iter().map(take_over).collect();
             threads.push(std::thread::spawn(move || {
-                let driver = MioDriver::new(shard, listeners, &options, None, &bell, fleet).unwrap();
+                let at_once = config.clone().gather_us(0);
+                let driver =
+                    MioDriver::new(shard, listeners, &options, at_once.settings(), &bell, fleet).unwrap();
                 let make = |_| Probe { echo, seen: seen.clone(), again: (Duration::ZERO, 0) };
                 match ShardLoop::new(driver, setup, &config, make) {
                     Ok(shard) => shard.run(),

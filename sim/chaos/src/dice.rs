@@ -2,6 +2,15 @@
 
 use std::ops::RangeInclusive;
 
+/// What a stream of numbers is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    Scenario = 1,
+    Node,
+    Action,
+    Callback,
+}
+
 /// A stream of numbers (SplitMix64: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
 ///
 /// Each purpose has a stream of its own, named by a few words. So leaving out one action of a run changes little of

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shardgram_core::{Ecn, PeerId};
 
 use crate::payload;
-use crate::plan::Scenario;
+use crate::scenario::Scenario;
 use crate::translators::Translators;
 
 /// From which address a datagram has to come.

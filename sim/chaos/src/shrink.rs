@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::plan::Part;
-use crate::run::{Plan, Report, run};
+use crate::part::Part;
+use crate::plan::Plan;
+use crate::run::{Report, run};
 
 /// The shortest plan found within a time that fails, if in another way perhaps.
 ///

@@ -1,7 +1,7 @@
 //! The model: what handlers have asked for, what they were told, and what therefore may happen next.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use shardgram_core::{CloseReason, EndpointId, Path, PeerId, Shared, Snapshot, TimerId};
 
 use crate::ledger::Ledger;
-use crate::plan::Temper;
 use crate::reached::Reached;
+use crate::temper::Temper;
 
 /// All handlers of a run, its clients and its watch look at the same model.
 pub(crate) type World = Rc<RefCell<Model>>;
@@ -36,6 +36,8 @@ pub(crate) type Queue = VecDeque<(Note, Instant)>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) peers: usize,
+    /// Peers that strangers cannot displace. Unknown where prefixes are bounded by themselves.
+    pub(crate) reserved: Option<usize>,
     pub(crate) timers: usize,
     pub(crate) mailbox: usize,
     pub(crate) endpoints: usize,
@@ -140,9 +142,47 @@ pub(crate) struct NodeModel {
 }
 
 impl NodeModel {
+    /// Whether one of its listeners has this address, and the node may have it.
+    pub(crate) fn listens_at(&self, listeners: &[SocketAddr], address: SocketAddr) -> bool {
+        listeners.iter().any(|listener| {
+            let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
+            listener.port() == address.port()
+                && (listener.ip() == address.ip() || (wildcard && self.host.contains(&address.ip())))
+        })
+    }
+
     pub(crate) fn open_peers(&self, shard: u16) -> impl Iterator<Item = PeerId> + '_ {
         let open = move |(id, p): &(&PeerId, &PeerModel)| id.shard() == shard && p.state == PeerState::Open;
         self.peers.iter().filter(open).map(|(id, _)| *id)
+    }
+
+    /// A peer is proven, from now on.
+    pub(crate) fn prove(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.proven = true;
+        }
+        self.may_be_proven(peer);
+    }
+
+    /// A peer may be proven, as one on another shard, or whose table of paths is full, when `accept` has verified another
+    /// path of it.
+    pub(crate) fn may_be_proven(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.perhaps_proven = true;
+        }
+        let many = self.are_too_many(self.proven_on(peer.shard()));
+        if let Some(shard) = self.shards.get_mut(usize::from(peer.shard())) {
+            shard.many_proven |= many;
+        }
+    }
+
+    fn proven_on(&self, shard: u16) -> usize {
+        self.open_peers(shard).filter(|id| self.peers[id].perhaps_proven && !self.peers[id].own).count()
+    }
+
+    /// Whether so many proven peers are more than strangers cannot displace.
+    fn are_too_many(&self, proven: usize) -> bool {
+        self.limits.reserved.is_none_or(|reserved| proven > reserved)
     }
 
     pub(crate) fn is_open(&self, peer: PeerId) -> bool {
@@ -160,7 +200,17 @@ pub(crate) enum PeerState {
     Open,
     /// Its handler panicked; another one is to hear of it.
     Orphaned,
+    /// Its handler panicked over it, and its others stay.
+    Blamed,
     Closed,
+}
+
+/// Bytes that may be sent along a path while its address is not validated, and that were.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Allowance {
+    pub(crate) validated: bool,
+    pub(crate) earned: u64,
+    pub(crate) spent: u64,
 }
 
 #[derive(Debug)]
@@ -168,10 +218,13 @@ pub(crate) struct PeerModel {
     pub(crate) state: PeerState,
     pub(crate) tag: Tag,
     pub(crate) asked_to_close: bool,
-    pub(crate) validated: bool,
-    /// Bytes that may be sent while the address is not validated, and that were.
-    pub(crate) earned: u64,
-    pub(crate) spent: u64,
+    /// This side opened it.
+    pub(crate) own: bool,
+    /// The handler proved its address.
+    pub(crate) proven: bool,
+    pub(crate) perhaps_proven: bool,
+    /// What the amplification limit says of each of its paths. Never walked, so its order does not matter.
+    pub(crate) budgets: HashMap<Path, Allowance>,
     pub(crate) last_seen: Instant,
     pub(crate) path: Path,
     pub(crate) mark: shardgram_core::Ecn,
@@ -200,9 +253,34 @@ pub(crate) struct EndpointModel {
 pub(crate) struct Pending {
     pub(crate) path: Path,
     pub(crate) tag: Tag,
-    pub(crate) earned: u64,
-    pub(crate) spent: u64,
+    pub(crate) allowance: Allowance,
 }
+
+/// Who brought a callback about that panics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct By {
+    pub(crate) peer: Option<PeerId>,
+    /// Where its datagram came from, if it was one.
+    pub(crate) path: Option<Path>,
+    /// Nobody outside did, so the shard pauses.
+    pub(crate) is_own: bool,
+}
+
+impl By {
+    pub(crate) const OWN: Self = Self { peer: None, path: None, is_own: true };
+
+    pub(crate) fn peer(peer: PeerId) -> Self {
+        Self { peer: Some(peer), ..Self::default() }
+    }
+
+    pub(crate) fn datagram(peer: Option<PeerId>, path: Path) -> Self {
+        Self { peer, path: Some(path), is_own: false }
+    }
+}
+
+/// The shortest pause after a panic, and the shortest time for which a source is refused.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const FIRST_REFUSAL: Duration = Duration::from_secs(1);
 
 /// An outcome without a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,8 +295,16 @@ pub(crate) enum Decided {
 pub(crate) struct ShardModel {
     pub(crate) incarnation: u32,
     pub(crate) panicked: bool,
+    /// After a panic that nobody outside brought about: no callback is called before this.
+    pub(crate) pauses_until: Option<Instant>,
+    /// Whoever made it panic as a stranger would, from where to where: refused until then, at least, and how often it was.
+    pub(crate) blamed: BTreeMap<(SocketAddr, SocketAddr), (Instant, u32)>,
+    /// A handler was replaced, and its peers were kept: endpoints of which the fresh one does not know may be closed.
+    pub(crate) forgot: bool,
     pub(crate) ended: bool,
     pub(crate) open: usize,
+    /// More of its peers were proven than strangers cannot displace, so some of them may be.
+    pub(crate) many_proven: bool,
     pub(crate) panics: u64,
     pub(crate) delivered: u64,
     pub(crate) stateless: u64,
@@ -228,6 +314,10 @@ pub(crate) struct ShardModel {
     pub(crate) messages: u64,
     pub(crate) fired: u64,
     pub(crate) queued: u64,
+    /// What the callback at hand has queued, if none of its kind begins unless half of the outbox is free.
+    pub(crate) begun: Option<u64>,
+    /// The last callback was `accept`, but for those about what it closed.
+    pub(crate) after_accept: bool,
     /// Sends of which it is not told whether they were queued.
     pub(crate) maybe_queued: u64,
     pub(crate) timers: BTreeMap<u64, TimerModel>,
@@ -254,16 +344,36 @@ impl ShardModel {
         self.decided = Some(decided);
     }
 
-    /// The handler panics. What it has decided before no longer counts.
-    pub(crate) fn panic(&mut self) {
+    /// The handler panics, and goes on if it `stays`. If not, what it has decided before no longer counts.
+    pub(crate) fn panic(&mut self, by: &By, now: Instant, stays: bool) {
         self.panicked = true;
         self.panics += 1;
-        match self.decided.take() {
+        if by.is_own {
+            self.pauses_until = Some(now + SHORTEST_PAUSE);
+        } else if let Some(path) = by.path {
+            let (until, times) = self.blamed.entry((path.remote, path.local)).or_insert((now, 0));
+            // As long as it is not forgotten, which takes longer than a run.
+            let refused = FIRST_REFUSAL * (1 << (*times).min(8));
+            (*until, *times) = ((now + refused).max(*until), *times + 1);
+        }
+        match self.decided.take().filter(|_| !stays) {
             Some(Decided::Stateless) => self.stateless -= 1,
             Some(Decided::Refused) => self.refused -= 1,
             Some(Decided::Nowhere) => self.nowhere -= 1,
             None => {}
         }
+    }
+
+    /// Whether some endpoint may be on its way to be closed.
+    pub(crate) fn closes_endpoints(&self) -> bool {
+        self.forgot || self.endpoints.iter().any(|endpoint| endpoint.closing)
+    }
+
+    /// Whether what comes along this path is refused, as far as can be said here.
+    pub(crate) fn refuses(&self, path: &Path, now: Instant) -> bool {
+        let until = self.blamed.get(&(path.remote, path.local)).map(|(until, _)| *until);
+        // Of more of them some may have given way.
+        self.blamed.len() < 200 && until.is_some_and(|until| now < until)
     }
 
     pub(crate) fn armed(&self) -> usize {
@@ -289,9 +399,9 @@ impl ShardModel {
             ("refused", refused, self.refused),
             ("messages", is.messages, self.messages),
             ("timers_fired", is.timers_fired, self.fired),
-            // The last one may have failed as it began; its turn to be replaced comes with the next.
-            ("restarts", is.restarts + u64::from(self.panicked && is.restarts < self.panics), self.panics),
-            ("peers", is.peers(), self.open as u64),
+            ("restarts", is.restarts, self.panics),
+            // Of some that were closed it is told after the pause.
+            ("peers", if self.panicked { self.open as u64 } else { is.peers() }, self.open as u64),
         ] {
             if told && counted != seen {
                 return Err(format!("{what} counts {counted}, and callbacks say {seen}"));
@@ -310,6 +420,7 @@ impl ShardModel {
             ("the outbox", outbox, limits.queue),
             ("failed sends", is.send_failed() + is.send_waiting, is.submitted),
             ("malformed datagrams", is.dropped_malformed, 0),
+            ("cut control data", is.dropped_control_cut, 0),
         ] {
             if value > most {
                 return Err(format!("{what}: {value}, and no more than {most} may be"));
@@ -325,7 +436,7 @@ pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Ins
     if why == CloseReason::EndpointClosed && peer.dialed {
         return true;
     }
-    let on_closing = |shard: &ShardModel| shard.endpoints.iter().any(|e| e.closing);
+    let on_closing = |shard: &ShardModel| shard.closes_endpoints();
     match why {
         CloseReason::Asked => peer.asked_to_close || node.shards.iter().any(|s| s.asked.contains(&id)),
         CloseReason::Idle => {
@@ -338,10 +449,20 @@ pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Ins
             peer.path.socket.as_endpoint().is_some() && node.shards.iter().any(on_closing)
         }
         CloseReason::Restarted => peer.state == PeerState::Orphaned,
+        CloseReason::Panicked => peer.state == PeerState::Blamed,
         // Whether it had to end is known when the step is over, in which another shard may have given up.
         CloseReason::Drained => {
             node.drained.set(true);
             true
+        }
+        CloseReason::Displaced => {
+            // What was added to peers as further paths takes places too.
+            let Some(shard) = node.shards.get(usize::from(id.shard())) else { return false };
+            let crowded = shard.open + node.limits.peers / 64 >= node.limits.peers || !node.joined.is_empty();
+            // Whoever is verified is let in before its first callback says so.
+            let verified = shard.pending.as_ref().is_some_and(|pending| pending.allowance.validated);
+            let many = verified && node.are_too_many(node.proven_on(id.shard()) + 1);
+            crowded && !peer.own && (!peer.proven || shard.many_proven || many)
         }
         CloseReason::AddressGone => node.lost.contains(&peer.path.local.ip()),
         _ => false,

@@ -13,17 +13,19 @@ accept: Peer, Connect, Done, Reply, Drop, PathOf a peer, PathOf a peer elsewhere
     PathOf nobody elsewhere
 callback: accept, on_closed, on_datagram, on_drain, on_message, on_peer_error, on_start, on_timer, on_train,
     on_turn_end, on_writable, on_attempt
-closed: Asked, Idle, EndpointClosed, AddressGone, Restarted, Drained
+closed: Asked, Idle, EndpointClosed, AddressGone, Restarted, Panicked, Drained, Displaced
+panic: own, with a source
 ending: Drained, DrainDeadline, Stopped, TooManyRestarts
 on_drain: WhenIdle, WhenPeersGone
 factory: panicked
 send: Ok, Gone, Full, TooLong, Unvalidated
+full: outbox_datagrams, send_queue_bytes
 slot: Ok, Gone, Full, Unvalidated, dropped, too long
 reply: Ok, Full, TooLong, Unvalidated
 reply_train: Ok, Full
 send_shared: Ok, Full, Unvalidated, Stale
-answer: Ok, Gone, Full, Unvalidated
-open: Ok, TableFull, InUse, NoSuchEndpoint, NoSuchListener, PortZero, NotHere, FamilyMismatch, Ending
+answer: Ok, Gone, Full, Unvalidated, TooManyAnswers
+open: Ok, TableFull, InUse, NoSuchEndpoint, NoSuchListener, PortZero, NotHere, FamilyMismatch, Ending, OwnAddress
 endpoint: Ok, Full
 close_endpoint: Ok, again
 close: open, stale
@@ -39,28 +41,31 @@ message: of a shard, of a handle
 peer error: Refused, Unreachable, TooLong, NotOpened, Unresolved, NoAnswer
 datagram: truncated
 translator: new, known, let in, kept out, forgot, moved
-flood: nobody's, few hosts, as a client, complete, ended, arrived
+flood: nobody's, few hosts, as a client, complete, ended, arrived, again and again, against a full table
 dial: Ok, TableFull, LookupsFull, NoSuchEndpoint
 redial: Ok, NotDialed
 cookie: Ok
 set_ecn: Ok
 validated: Ok
-config: shards, max_peers, max_paths_per_peer, max_datagram, receive_buffers, turn_budget, event_budget,
+validated_path: Ok
+config: shards, max_peers, max_proven_peers, max_proven_per_prefix, newcomers_per_prefix, max_paths_per_peer, max_datagram, receive_buffers, turn_budget, event_budget,
     outbox_bytes, outbox_datagrams, send_queue_bytes, send_backlog_bytes, mailbox_len, max_timers, max_endpoints,
-    receive_socket_bytes, send_socket_bytes, amplification_limit, max_restarts_per_minute, idle_timeout, trains, ecn,
+    receive_socket_bytes, send_socket_bytes, amplification_limit, stateless_answers_per_second, max_restarts_per_minute, idle_timeout, trains, ecn,
     receive_timestamps, path_mtu, tier, wait, max_connected, max_connected_per_address
 ";
 
 /// Counters that stay nought, because only a kernel brings it about or the simulator has it otherwise: what an endpoint
 /// still held is discarded there (`Counts::discarded`), and refusals are told as errors of peers. Nor is anything sent to
 /// many hosts here.
-const NOT_HERE: [&str; 8] = [
+const NOT_HERE: [&str; 10] = [
     "broadcast_copies",
     "dropped_malformed",
+    "dropped_control_cut",
     "dropped_closed",
     "trains_refused",
     "handovers_timed_out",
     "send_waiting",
+    "held_back",
     "send_failed_refused",
     "promotion_ns",
 ];

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use shardgram_core::conformance::table::{Driver, Platform};
-use shardgram_core::conformance::{Bed, Came, End, Ended, PATIENCE, Sending};
+use shardgram_conformance::table::{Driver, Platform};
+use shardgram_conformance::{Bed, Came, End, Ended, PATIENCE, Sending};
 use shardgram_core::shard_loop::Ending;
 use shardgram_core::{Config, Full, Handler, ShardInfo, Snapshot};
 use shardgram_sim::{LinkConfig, NodeId, Sim, SocketKey};
@@ -68,7 +68,7 @@ impl Bed for SimBed {
                     Ending::Drained => End::Drained,
                     Ending::DrainDeadline => End::Deadline,
                     Ending::Stopped => End::Stopped,
-                    Ending::TooManyRestarts => End::TooManyRestarts,
+                    Ending::TooManyRestarts { .. } => End::TooManyRestarts,
                     other => panic!("{other:?}"),
                 };
                 break endings.iter().map(end).collect();

@@ -1,10 +1,11 @@
-//! What several tests need: addresses from text, an echo server, and a server of one.
+//! What several tests need: addresses from text, a configuration, and a server that echoes.
 #![allow(dead_code, reason = "no test needs all of it")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use shardgram_core::{Accept, Config, Context, Datagram, Handler, PeerId};
+use shardgram_conformance::Echo;
+use shardgram_core::Config;
 use shardgram_sim::{NodeId, Received, Sim, SocketKey};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -15,25 +16,6 @@ pub(crate) fn addr(text: &str) -> SocketAddr {
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
-}
-
-/// Sends back what came.
-#[derive(Debug)]
-pub(crate) struct Echo;
-
-impl Handler for Echo {
-    type Peer = ();
-    type Timer = ();
-    type Message = ();
-
-    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
-        Accept::Peer(())
-    }
-
-    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
-        let len = datagram.len();
-        let _ = cx.io.reply(datagram, len);
-    }
 }
 
 pub(crate) fn listening(address: &str) -> Config {

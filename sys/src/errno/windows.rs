@@ -7,10 +7,13 @@ pub const EADDRINUSE: i32 = 10048;
 pub const EADDRNOTAVAIL: i32 = 10049;
 pub const EAFNOSUPPORT: i32 = 10047;
 pub const EBADF: i32 = 10009;
+pub const EFAULT: i32 = 10014;
+pub const EHOSTDOWN: i32 = 10064;
 pub const EINVAL: i32 = 10022;
 /// WSASYSCALLFAILURE, "a system call that should never fail has failed".
 pub const EIO: i32 = 10107;
 pub const EMFILE: i32 = 10024;
+pub const EMSGSIZE: i32 = 10040;
 pub const ENETRESET: i32 = 10052;
 pub const ENOBUFS: i32 = 10055;
 pub const ENETUNREACH: i32 = 10051;

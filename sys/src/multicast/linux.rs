@@ -13,7 +13,10 @@ use crate::sockopt;
 
 /// Whether every socket of a port group gets what is sent to a broadcast address: `__udp4_lib_mcast_deliver` in
 /// net/ipv4/udp.c hands a copy to each socket of the port that is bound to a wildcard address, and asks no steering
-/// program.
+/// program (`__udp6_lib_mcast_deliver` does the same for groups). Linux 6.18 forestalls that now and then: where an IPv4
+/// group has one hearer and the port no more than ten sockets, early demultiplexing finds it, and then `inet_steal_sock`
+/// asks the program after all. So the owner's socket gets the datagram, though it joined nothing; it still comes once.
+/// `net.ipv4.udp_early_demux=0` turns that off.
 pub const EACH_HAS_A_COPY: bool = true;
 
 pub(super) fn change(

@@ -48,7 +48,7 @@ impl Os {
         if asked.ecn {
             refuse("ecn", yes(), self.ecn(ipv6), "leave it off, or listen on IPv6 if that reports it")?;
         }
-        if !asked.to_many.looped {
+        if !asked.multicast_loop {
             let remedy = "leave it on, and drop what this host's own addresses send to groups";
             refuse("multicast_loop", "false".to_owned(), self.loop_is_the_senders(), remedy)?;
         }

@@ -196,7 +196,7 @@ fn granted(os: Os, options: &SocketOptions) -> [bool; 2] {
 fn what_is_asked_for_in_vain_is_refused() {
     let times = asked(|o| o.receive_timestamps = true);
     let marks = asked(|o| o.ecn = true);
-    let no_loop = asked(|o| o.to_many.looped = false);
+    let no_loop = asked(|o| o.multicast_loop = false);
     let [refuse, probe, fragment] =
         [PathMtu::Refuse, PathMtu::Probe, PathMtu::Fragment].map(|mode| asked(|o| o.path_mtu = mode));
     for os in Os::ALL {

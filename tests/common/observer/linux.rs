@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use shardgram::Ecn;
-use shardgram_core::conformance::{Came, Sending};
+use shardgram_conformance::{Came, Sending};
 use shardgram_sys::{Heading, send_message};
 
 use crate::common::marks::{Marker, Message, receive_message};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use shardgram::Ecn;
-use shardgram_core::conformance::{Came, Sending};
+use shardgram_conformance::{Came, Sending};
 
 pub fn observer(ip: IpAddr) -> UdpSocket {
     UdpSocket::bind((ip, 0)).expect("a free port")

@@ -1,0 +1,159 @@
+//! What a turn calls under budgets: arrivals, mail, timers, and peers that are closed.
+
+use crate::api::handler::Handler;
+use crate::contract::driver::Driver;
+use crate::messages::mailbox::Budget;
+use crate::turn::panics::{Callback, Cause};
+use crate::types::error::CloseReason;
+use crate::types::ids::ShardInfo;
+
+use crate::turn::shard_loop::ShardLoop;
+
+/// Arrivals of one socket before it is the turn of another that holds something: fewer where callbacks are slow.
+const EACH: usize = 8;
+
+impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
+    /// Hands over what has arrived, slice by slice. What waits since an earlier turn comes first.
+    pub(super) fn receive(&mut self) {
+        let mut left = if self.deaf || self.stage.panicked { 0 } else { self.budget };
+        self.paces.arrivals.begin(Some(self.stage.io.time.now));
+        let each = self.paces.arrivals.slice().min(self.budget).min(EACH);
+        loop {
+            let before = self.stage.quota.handled();
+            self.stage.quota.limit(self.paces.arrivals.slice(), self.paces.arrivals.is_slow());
+            if !self.stage.held.is_empty() {
+                self.stage.hand_over_held();
+            }
+            let slice = self.may_hand_over(left);
+            let handed_over = self.driver.receive(slice, each, &mut self.stage);
+            let stopped = self.stage.quota.lift();
+            left = left.saturating_sub(handed_over);
+            let more = (stopped || handed_over >= slice) && self.may_hand_over(left) > 0;
+            let items = handed_over.max((self.stage.quota.handled() - before) as usize);
+            if !self.paces.arrivals.goes_on(items, more, || self.driver.now()) {
+                return;
+            }
+        }
+    }
+
+    /// How many arrivals may be handed over next, of so many that are left of the turn's budget. Here alone it is decided
+    /// whether a turn hands over more; what is not handed over stays with the driver.
+    #[inline]
+    fn may_hand_over(&self, left: usize) -> usize {
+        if self.stage.may_go_on() { left.min(self.paces.arrivals.slice()) } else { 0 }
+    }
+
+    pub(super) fn messages(&mut self) {
+        self.mail_left = !self.mailbox.is_empty();
+        if !self.mail_left {
+            return;
+        }
+        self.paces.mail.begin_by(|| self.driver.now());
+        // What was forwarded is as good as received here: as much of it, since its answers have the same outbox.
+        let mut budget = Budget { forwards: self.budget, messages: self.event_budget as usize };
+        let mut messages_first = 0;
+        while self.stage.may_go_on() {
+            let before = self.stage.quota.handled();
+            self.stage.quota.limit(self.paces.mail.slice(), self.paces.mail.is_slow());
+            // Nothing that was forwarded overtakes what waits. Of that and of messages as many are handled.
+            let waits = !self.stage.held.is_empty();
+            if waits && messages_first == 0 {
+                self.stage.hand_over_held();
+            } else if !self.take_mail(&mut budget, waits) && !waits {
+                break;
+            }
+            self.stage.quota.lift();
+            let handled = (self.stage.quota.handled() - before) as usize;
+            messages_first = if handled > 0 { handled } else { messages_first.saturating_sub(1) };
+            let items = handled.max(1);
+            if !self.paces.mail.goes_on_after(items, || self.driver.now()) {
+                break;
+            }
+        }
+        self.stage.quota.lift();
+        self.mail_left = !self.mailbox.is_empty();
+        self.paces.mail.ends(|| self.driver.now());
+    }
+
+    /// Handles the next item of the mailbox; whether there was one.
+    fn take_mail(&mut self, budget: &mut Budget, messages_only: bool) -> bool {
+        let mail = if messages_only { self.mailbox.take_message(budget) } else { self.mailbox.take(budget) };
+        let Some(mail) = mail else { return false };
+        // Said before the mail counts as handled, so that nobody finds all quiet in between.
+        self.report(false);
+        self.stage.arrivals += 1;
+        self.stage.mail(mail);
+        self.mailbox.handled();
+        true
+    }
+
+    pub(super) fn timers(&mut self) {
+        for left in (0..self.event_budget).rev() {
+            if !self.stage.may_go_on() {
+                break;
+            }
+            let io = &mut self.stage.io;
+            let Some(id) = io.timers.next_due(io.time.now) else { break };
+            let owner = io.timers.owner(id).and_then(|slot| self.stage.peers.in_slot(slot));
+            let Some(timer) = io.cancel(id) else { break };
+            if left + 1 == self.event_budget {
+                self.paces.timers.begin_by(|| self.driver.now());
+            }
+            io.stats.timers_fired.add(1);
+            let cause = match owner {
+                Some(peer) => Cause::Peer(Callback::Timer, peer),
+                None => Cause::Own(Callback::Timer),
+            };
+            self.stage.call(cause, |handler, cx| handler.on_timer(cx, timer));
+            if !self.paces.timers.goes_on_after_one(|| self.driver.now()) {
+                return;
+            }
+        }
+        self.paces.timers.ends(|| self.driver.now());
+    }
+
+    pub(super) fn sweep_idle(&mut self) {
+        let may_go_on = self.stage.may_go_on();
+        let Some(sweep) = self.idle.as_mut().filter(|_| may_go_on) else { return };
+        let now = self.stage.io.time.now;
+        let Some(range) = sweep.due(now, self.stage.peers.extent()) else { return };
+        let timeout = sweep.timeout;
+        self.paces.closing.begin_by(|| self.driver.now());
+        for slot in range {
+            let Some(peer) = self.stage.peers.in_slot(slot) else { continue };
+            let io = &self.stage.io;
+            let idle = io.routes.get(peer).is_some_and(|r| io.clock.since(r.last_seen, now) >= timeout);
+            if idle && !self.stage.panicked {
+                self.stage.close(peer, CloseReason::Idle);
+                let goes_on = self.paces.closing.goes_on_after_one(|| self.driver.now());
+                if !goes_on || self.stage.io.sending.outbox.is_crowded() {
+                    if let Some(sweep) = &mut self.idle {
+                        sweep.go_on_at(slot + 1, now);
+                    }
+                    return;
+                }
+            }
+        }
+        self.paces.closing.ends(|| self.driver.now());
+    }
+
+    /// Closes the peers of local addresses that went.
+    pub(super) fn sweep_gone(&mut self) {
+        if !self.stage.may_go_on() {
+            return;
+        }
+        let extent = self.stage.peers.extent();
+        let Some(gone) = self.stage.gone.last_mut() else { return };
+        let (socket, ip) = (gone.socket, gone.ip);
+        match gone.step(extent) {
+            Some(slots) => {
+                let Self { stage, paces, driver, .. } = self;
+                let left = stage.close_at(slots, socket, ip, &mut paces.closing, || driver.now());
+                if let (Some(slot), Some(gone)) = (left, stage.gone.last_mut()) {
+                    gone.next_slot = slot;
+                }
+            }
+            None => drop(self.stage.gone.pop()),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A socket with what its shard knows of it.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use shardgram_core::Ecn;
+use shardgram_core::datagram::{Path, SocketId};
+
+use crate::credit::Credit;
+use crate::marking::{By, Marking};
+use crate::op::{Destination, Sender, Target};
+
+/// What the receive of a socket needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arm {
+    /// Nothing: it is armed.
+    Armed,
+    /// It has to be armed.
+    Needed,
+    /// It ended for want of buffers and has to be armed again, to begin by waiting for readiness.
+    Starved,
+    /// It failed again and again and is left alone for a while.
+    Resting,
+    /// It is not to be armed yet: what comes is held back in the kernel.
+    Held,
+    /// It is received from without the ring.
+    Direct,
+}
+
+/// How far a peer's own socket has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// It is watched: nothing has come yet.
+    Watched,
+    /// Something has come and waits until the listener is known to hold nothing older.
+    Waiting,
+    /// It receives.
+    Open,
+}
+
+/// What there is to know of a peer's own socket beside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) stage: Stage,
+    /// The place of the listener its peer came by.
+    pub(crate) listener: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) socket: UdpSocket,
+    /// By which number the shard loop knows it.
+    pub(crate) id: SocketId,
+    /// The address it is bound to.
+    pub(crate) local: SocketAddr,
+    /// The address it stands for under a wildcard that it is not bound to itself.
+    pub(crate) under_wildcard: bool,
+    /// How entries name it.
+    pub(crate) target: Target,
+    /// Bound to a wildcard and replying from the address written to. Endpoints let the kernel choose.
+    pub(crate) wildcard: bool,
+    /// What comes by it says where it was sent to.
+    pub(crate) told: bool,
+    pub(crate) arm: Arm,
+    /// Receives in a row that ended with an error and brought nothing.
+    pub(crate) failures: u32,
+    /// How many datagrams and trains it has brought, as [`crate::to_arm::ToArm`] counts them.
+    pub(crate) had: u64,
+    pub(crate) credit: Credit,
+    pub(crate) marking: Marking,
+    pub(crate) own: Option<Own>,
+    /// What is armed on it is being cancelled; its last completion closes it.
+    pub(crate) cancelling: bool,
+}
+
+impl Socket {
+    pub(crate) fn new(socket: UdpSocket, id: SocketId, local: SocketAddr) -> Self {
+        let fd = socket.as_raw_fd();
+        let wildcard = id.as_listener().is_some() && local.ip().is_unspecified();
+        Self {
+            socket,
+            id,
+            local,
+            under_wildcard: false,
+            target: Target::Plain(fd),
+            wildcard,
+            told: wildcard,
+            arm: Arm::Needed,
+            failures: 0,
+            had: 0,
+            credit: Credit::default(),
+            marking: Marking::default(),
+            own: None,
+            cancelling: false,
+        }
+    }
+
+    /// What a send by this socket has to say.
+    #[inline]
+    fn sender(&self) -> Sender {
+        if self.own.is_some() {
+            Sender::Connected
+        } else if self.wildcard {
+            Sender::Wildcard
+        } else {
+            Sender::Unconnected
+        }
+    }
+
+    /// Whence and whither something leaves that is marked so, in this turn.
+    #[inline]
+    pub(crate) fn destination<'a>(&mut self, path: &'a Path, ecn: Ecn, turn: u32) -> Destination<'a> {
+        let by = By { ipv6: self.local.is_ipv6(), own_socket: self.own.is_some(), turn };
+        let class = self.marking.of_send(&self.socket, by, ecn);
+        Destination { target: self.target, path, kind: self.sender(), class }
+    }
+}
