@@ -30,7 +30,9 @@ pub mod user;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use shardgram::{Backend, Config, Handle, Handler, Remote, Server, ShardInfo, Snapshot, TierPolicy};
+use shardgram::{
+    Backend, Config, Ending, Handle, Handler, Remote, Report, Server, ShardInfo, Snapshot, TierPolicy,
+};
 use shardgram_sim::{NodeId, Sim, SocketKey};
 
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
@@ -298,7 +300,12 @@ impl Bed {
     /// Drains the server and gives its counters, which add up.
     pub fn drain<M: Send>(&mut self, server: Served<M>) -> Snapshot {
         let total = match (self, server) {
-            (_, Served::Real(handle)) => handle.drain(PATIENCE).expect("it drains").total,
+            (_, Served::Real(handle)) => {
+                let Report { total, shards, .. } = handle.drain(PATIENCE).expect("it drains");
+                let in_time = shards.iter().all(|shard| matches!(shard.ending, Ending::Drained));
+                assert!(in_time, "it drains in time: {shards:?}");
+                total
+            }
             (Self::Sim(sim), Served::Sim(node)) => {
                 sim.drain(&node, PATIENCE);
                 sim.run_for(Duration::from_secs(1));
