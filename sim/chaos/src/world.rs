@@ -326,10 +326,6 @@ pub(crate) struct ShardModel {
     pub(crate) pending: Option<Pending>,
     pub(crate) old_shared: Option<(Shared, Instant)>,
     pub(crate) drains: u32,
-    /// Ids the callback asked to close that named nobody then.
-    pub(crate) asked: Vec<PeerId>,
-    /// The last callback was `on_closed`. What it asked for may be done after the next one.
-    pub(crate) after_closed: bool,
     /// What `accept` has decided, until what it asked to be closed is closed.
     pub(crate) decided: Option<Decided>,
 }
@@ -438,7 +434,7 @@ pub(crate) fn may_close(node: &NodeModel, id: PeerId, why: CloseReason, now: Ins
     }
     let on_closing = |shard: &ShardModel| shard.closes_endpoints();
     match why {
-        CloseReason::Asked => peer.asked_to_close || node.shards.iter().any(|s| s.asked.contains(&id)),
+        CloseReason::Asked => peer.asked_to_close,
         CloseReason::Idle => {
             let silent = now.saturating_duration_since(peer.last_seen);
             // Seen to the millisecond, and what is dialed is taken to be silent since the one before.

@@ -10,7 +10,8 @@ use crate::types::ids::PeerId;
 
 /// Peers.
 impl<H: Handler> Io<H> {
-    /// Closes a peer, after the callback: safe while iterating. What was queued for it still leaves.
+    /// Closes a peer, after the callback: safe while iterating. What was queued for it still leaves. An id that names nobody
+    /// now closes nobody later.
     ///
     /// ```
     /// use shardgram_core::{Context, Handler};
@@ -21,7 +22,9 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn close(&mut self, peer: PeerId) {
-        self.closing.push(peer);
+        if self.routes.get(peer).is_some() {
+            self.closing.push(peer);
+        }
     }
 
     /// Makes answers to a peer go along another of its paths. An amplification limit holds for a path that was not validated

@@ -18,9 +18,8 @@ impl<H: Ours> Actor<'_, '_, H> {
             self.cx.io.close(peer);
             let here = self.is_here(peer);
             self.model.reached.note("close", if here { "open" } else { "stale" });
-            match self.model.nodes[self.place.0].peers.get_mut(&peer).filter(|_| here) {
-                Some(peer) => peer.asked_to_close = true,
-                None => self.model.shard(self.place).asked.push(peer),
+            if let Some(peer) = self.model.nodes[self.place.0].peers.get_mut(&peer).filter(|_| here) {
+                peer.asked_to_close = true;
             }
         }
     }

@@ -62,12 +62,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         if !matches!(callback, "on_datagram" | "on_closed") {
             shard.pending = None;
         }
-        let after_closed = std::mem::replace(&mut shard.after_closed, callback == "on_closed");
         if callback != "on_closed" {
             shard.decided = None;
-            if !after_closed {
-                shard.asked.clear();
-            }
         }
         let place = self.place;
         model.expect(!panicked && !ended, || format!("{callback} on {place:?} after a panic or the end"));
