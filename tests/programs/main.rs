@@ -37,6 +37,7 @@ mod own_source;
 mod path_mtu;
 mod peer_errors;
 mod refused_trains;
+mod restarts;
 mod send_credit;
 mod shutdown_under_load;
 mod source_address;
