@@ -15,6 +15,7 @@ use shardgram_sys::{
 
 use crate::backend::{self, Choice};
 use crate::connected::Connected;
+use crate::descriptors::Descriptors;
 use crate::drivers::serves_local_addresses;
 use crate::error::StartError;
 use crate::local_addresses::LocalAddresses;
@@ -49,10 +50,17 @@ impl Bound {
             return Err(StartError::PanicAbort);
         }
         check_cores(&config)?;
-        let descriptors = raise_limits();
+        let mut warnings = Vec::new();
+        let descriptors = Descriptors::raised();
+        let config = match descriptors {
+            Some(descriptors) => fitting(config, descriptors, &mut warnings)?,
+            None => config,
+        };
         let sharing = Os::HERE.sharing(config.settings().receivers, config.settings().shards)?;
         let mut choice = backend::choose(&config, sharing)?;
         let connected = Connected::decide(&config, choice.backend, descriptors)?;
+        warnings.extend(choice.warning.take());
+        warnings.extend(connected.warning(&config));
         let mut options = SocketOptions { hook, ..SocketOptions::of(config.settings()) };
         // The kernel takes times for sockets that asked some moments after the first did, and stops after the last is gone
         // (net_enable_timestamp in net/core/dev.c). What is tried out next asks and goes: so that the listeners do not
@@ -79,7 +87,7 @@ impl Bound {
             options,
             addresses: Arc::new([]),
             sharing,
-            warnings: choice.warning.take().into_iter().collect(),
+            warnings,
             choice,
             listening: Listening::at(Arc::new([])),
         };
@@ -201,6 +209,27 @@ impl Bound {
     }
 }
 
+/// The same with as many local addresses as there are descriptors for, and a warning if those are fewer.
+///
+/// # Errors
+/// [`StartError::TooFewDescriptors`].
+fn fitting(
+    config: Config,
+    descriptors: Descriptors,
+    warnings: &mut Vec<String>,
+) -> Result<Config, StartError> {
+    let asked = config.settings().max_local_addresses;
+    let fits = descriptors.local_addresses(config.settings())?;
+    if fits < asked {
+        warnings.push(format!(
+            "the limit of {} descriptors leaves room for listeners of {fits} local addresses under each wildcard, and \
+             max_local_addresses is {asked}: the wildcard's serve further ones; raise the limit (ulimit -n)",
+            descriptors.limit
+        ));
+    }
+    Ok(config.max_local_addresses(fits))
+}
+
 /// What is told where what is received says nothing beside its payload.
 const NO_CONTROL: &str = "over mio datagrams come one by one here and a wildcard answers from the address that routing \
                           chooses: a socket option for packet info is refused, as by a sandbox; have it allowed \
@@ -239,16 +268,4 @@ fn check_cores(config: &Config) -> Result<(), StartError> {
     let pin_all = || cores.iter().try_for_each(|&core| affinity::pin_current_thread(core));
     let pinned = std::thread::scope(|scope| scope.spawn(pin_all).join());
     Ok(pinned.unwrap_or(Ok(()))?)
-}
-
-/// Every socket is a descriptor; the soft limit of many systems is 1,024.
-#[cfg(unix)]
-fn raise_limits() -> Option<u64> {
-    let raised = shardgram_sys::limits::raise_descriptor_limit();
-    raised.inspect_err(|error| tracing::warn!(%error, "the limit of descriptors cannot be raised")).ok()
-}
-
-#[cfg(not(unix))]
-fn raise_limits() -> Option<u64> {
-    None
 }

@@ -4,6 +4,7 @@ use shardgram_core::driver::ConnectedLimits;
 use shardgram_core::{AcceptChoice, Backend, Config, TierPolicy};
 use shardgram_sys::Os;
 
+use crate::descriptors::Descriptors;
 use crate::drivers::{self, AcceptWay};
 use crate::error::StartError;
 
@@ -11,9 +12,6 @@ use crate::error::StartError;
 const DEFAULT: u32 = 4_096;
 /// The same for each local address where every connected socket makes all datagrams dearer.
 const DEFAULT_SAME_GROUP: u32 = 32;
-/// Descriptors left for everything that is neither a listener nor a connected peer, and for each shard's own.
-const LEFT_FREE: u64 = 64;
-const PER_SHARD: u64 = 8;
 
 /// How peers get sockets of their own.
 #[derive(Clone, Debug)]
@@ -35,20 +33,27 @@ impl Connected {
     pub(crate) fn decide(
         config: &Config,
         backend: Backend,
-        descriptors: Option<u64>,
+        descriptors: Option<Descriptors>,
     ) -> Result<Self, StartError> {
         let settings = config.settings();
         let (total, per_address) = (settings.max_connected, settings.max_connected_per_address);
-        let fits = descriptors.map_or(u64::MAX, |limit| fits(config, limit));
+        let fits = descriptors.map_or(u64::MAX, |descriptors| descriptors.connected(config));
+        let limit = descriptors.map_or(u64::MAX, |descriptors| descriptors.limit);
         if let Some(asked) = total.filter(|asked| u64::from(*asked) > fits) {
-            let limit = descriptors.unwrap_or(u64::MAX);
             return Err(StartError::TooManyConnected { asked, fits, limit });
         }
-        let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
-        let nobody = total == 0 || per_address == Some(0) || settings.listen.is_empty();
-        if nobody {
+        if total == Some(0) || per_address == Some(0) || settings.listen.is_empty() {
             return Ok(Self::NONE);
         }
+        if fits == 0 {
+            let reason = format!(
+                "the limit of {limit} descriptors leaves room for no peer's own socket: raise it (ulimit -n), lower \
+                 max_local_addresses ({}) where a wildcard is listened on",
+                settings.max_local_addresses
+            );
+            return Self::none_because(config, reason);
+        }
+        let total = total.unwrap_or_else(|| u64::from(DEFAULT).min(fits) as u32);
         let accept = settings.accept;
         let way = match backend {
             Backend::Uring => drivers::accept_way(accept),
@@ -78,6 +83,24 @@ impl Connected {
         Ok(Self::NONE)
     }
 
+    /// What is less than the tier that was asked for takes by default, or dearer.
+    pub(crate) fn warning(&self, config: &Config) -> Option<String> {
+        let settings = config.settings();
+        let way = self.way.as_ref().filter(|_| settings.tier != TierPolicy::Listener)?;
+        let ConnectedLimits { total, per_address } = self.limits;
+        if settings.max_connected.is_none() && total < DEFAULT {
+            return Some(format!(
+                "the limit of descriptors leaves room for {total} connected peers, and not for {DEFAULT} as by \
+                 default: further ones stay in the listener tier; raise it (ulimit -n), or ask for max_connected"
+            ));
+        }
+        let reason = way.reason()?;
+        Some(format!(
+            "accept={way}, since here {reason}: {per_address} peers at each address have sockets of their own, and each \
+             makes datagrams of strangers dearer; Linux 6.13 with IPv6 in the kernel knows a better way"
+        ))
+    }
+
     /// A shard's part of the bounds; the first shards get what does not divide evenly.
     pub(crate) fn limits(&self, shard: u16, shards: u16) -> ConnectedLimits {
         let (shard, shards) = (u32::from(shard), u32::from(shards));
@@ -93,20 +116,6 @@ fn no_driver(backend: Backend) -> String {
     format!("the {backend} driver gives peers no sockets of their own{because}")
 }
 
-/// How many connected peers the limit of descriptors leaves room for.
-fn fits(config: &Config, limit: u64) -> u64 {
-    let addresses: u64 = config.settings().listen.iter().map(|address| listeners_of(config, address)).sum();
-    let needed = LEFT_FREE + u64::from(config.settings().shards) * (PER_SHARD + addresses);
-    limit.saturating_sub(needed)
-}
-
-/// Sockets that one address of the configuration takes on each shard.
-fn listeners_of(config: &Config, address: &std::net::SocketAddr) -> u64 {
-    let under_it =
-        if address.ip().is_unspecified() { u64::from(config.settings().max_local_addresses) } else { 0 };
-    1 + under_it
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,11 +123,12 @@ mod tests {
     #[test]
     fn asking_for_more_than_fits_names_what_does() {
         let config = Config::new().listen(([127, 0, 0, 1], 0).into()).shards(2).max_connected(1_000);
-        let error = Connected::decide(&config, Backend::Mio, Some(1_024)).expect_err("too many");
+        let descriptors = Some(Descriptors { limit: 1_024, open: 4 });
+        let error = Connected::decide(&config, Backend::Mio, descriptors).expect_err("too many");
         let StartError::TooManyConnected { asked, fits, limit } = error else { panic!("{error}") };
         assert_eq!((asked, limit), (1_000, 1_024));
         let just = config.max_connected(fits as u32);
-        assert!(Connected::decide(&just, Backend::Mio, Some(1_024)).is_ok());
+        assert!(Connected::decide(&just, Backend::Mio, descriptors).is_ok());
     }
 
     #[test]
@@ -133,7 +143,28 @@ mod tests {
     #[test]
     fn what_only_the_default_asks_for_is_lowered() {
         let config = Config::new().listen(([0, 0, 0, 0], 0).into());
-        assert!(Connected::decide(&config, Backend::Mio, Some(100)).is_ok());
+        let few = Some(Descriptors { limit: 100, open: 4 });
+        assert!(Connected::decide(&config, Backend::Mio, few).is_ok());
+        let error =
+            Connected::decide(&config.tier(TierPolicy::Connected), Backend::Mio, few).expect_err("none fits");
+        let text = error.to_string();
+        assert!(text.contains("the limit of 100 descriptors") && text.contains("ulimit -n"), "{text}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn fewer_than_by_default_are_told_where_the_tier_was_asked_for() {
+        let config = Config::new().listen(([127, 0, 0, 1], 0).into());
+        let some = Some(Descriptors { limit: 300, open: 4 });
+        let warning = |config: &Config| {
+            let connected = Connected::decide(config, Backend::Uring, some).expect("some fit");
+            connected.warning(config)
+        };
+        assert_eq!(warning(&config), None);
+        let text = warning(&config.clone().tier(TierPolicy::Connected)).expect("a warning");
+        assert!(text.contains("room for 227 connected peers"), "{text}");
+        let asked = config.tier(TierPolicy::Connected).max_connected(227);
+        assert!(warning(&asked).is_none_or(|text| text.contains("same-group")), "as many as were asked for");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 
 use shardgram_core::{ConfigError, JoinError, Membership};
-use shardgram_sys::{AffinityError, BindError, Unsupported};
+use shardgram_sys::{AffinityError, BindError, Unsupported, errno};
 
 /// Why a server did not start. Nothing of it is left running.
 ///
@@ -72,6 +72,21 @@ pub enum StartError {
         /// The limit of descriptors (RLIMIT_NOFILE).
         limit: u64,
     },
+    /// The limit of descriptors is too low for the shards and their listeners.
+    #[error(
+        "{shards} shards with their listeners take {needed} descriptors, those that are open included, and the limit is \
+         {limit}: raise it (ulimit -n){}", or_fewer_shards(*fits)
+    )]
+    TooFewDescriptors {
+        /// How many shards were asked for.
+        shards: u16,
+        /// How many descriptors they take, with what is open and what a start needs for a moment.
+        needed: u64,
+        /// The limit of descriptors (RLIMIT_NOFILE).
+        limit: u64,
+        /// How many shards fit.
+        fits: u64,
+    },
     /// This program aborts on panics, so a panicking handler could not be replaced.
     #[error("panics abort this program: build it with panic = \"unwind\" in its Cargo profile")]
     PanicAbort,
@@ -84,7 +99,7 @@ pub enum StartError {
         callback: &'static str,
     },
     /// The system refused a shard's thread, ring or sockets.
-    #[error("shard {shard} cannot start: {source}")]
+    #[error("shard {shard} cannot start: {source}{}", remedy(source))]
     Shard {
         /// Which shard.
         shard: u16,
@@ -92,13 +107,25 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system refused something the whole server needs.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {source}{}", remedy(source))]
     System {
         /// What was being done.
         what: &'static str,
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn or_fewer_shards(fits: u64) -> String {
+    if fits == 0 { String::new() } else { format!(", or ask for {fits} shards") }
+}
+
+/// What helps, where it is this process that is short of something.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(errno::EMFILE) => "; raise the limit of descriptors (ulimit -n)",
+        _ => "",
+    }
 }
 
 /// Why a server that ran ended other than by a drain or a stop.

@@ -85,6 +85,7 @@
 mod backend;
 mod bound;
 mod connected;
+mod descriptors;
 mod drivers;
 mod error;
 mod handle;
@@ -115,4 +116,4 @@ pub use shardgram_core::{
     PathMtu, PeerError, PeerId, Peers, Pressure, ReceivedTrain, Receivers, Resolver, SendError, Settings,
     ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, UnknownName, Via, WaitPolicy,
 };
-pub use shardgram_sys::{AffinityError, BindError, BufferWarning, SocketHook, Unsupported};
+pub use shardgram_sys::{AffinityError, BindError, BufferWarning, PortHolder, SocketHook, Unsupported};

@@ -159,8 +159,9 @@ impl Server {
             .try_for_each(|listener| fchown(&listener.socket, Some(uid), None))
     }
 
-    /// One line that says what serves: addresses, shards, backend, whether one shard receives for all
-    /// ([`shardgram_core::Receivers`]), and the reason of a fallback.
+    /// One line that says what serves: addresses, shards, backend, how peers get sockets of their own and in quotes why not
+    /// in the better way, whether one shard receives for all ([`shardgram_core::Receivers`]), and the reason of a
+    /// fallback.
     ///
     /// ```
     /// use shardgram::{Backend, Config, Server};
@@ -177,7 +178,10 @@ impl Server {
         let mut line =
             format!("listening on {addresses} shards={shards} backend={}", self.bound.choice.backend);
         match &self.bound.connected.way {
-            Some(way) => line.push_str(&format!(" tier={} accept={way}", self.bound.config.settings().tier)),
+            Some(way) => {
+                line.push_str(&format!(" tier={} accept={way}", self.bound.config.settings().tier));
+                line.extend(way.reason().map(|reason| format!(" accept_reason={reason:?}")));
+            }
             // Whatever the policy: peers have no sockets of their own here.
             None => line.push_str(" tier=listener"),
         }

@@ -59,6 +59,19 @@ impl BufRing {
         Ok(made)
     }
 
+    /// Where the first buffer begins.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> usize {
+        self.buffers.base() as usize
+    }
+
+    /// The memory outlives this.
+    #[cold]
+    pub(crate) fn leak(&mut self) {
+        self.ring.leak();
+        self.buffers.leak();
+    }
+
     /// The memory, of which no kernel knows; all buffers are ours.
     ///
     /// The stride is no multiple of the page size, so that the beginnings of buffers, which every datagram

@@ -107,7 +107,7 @@ impl UringDriver {
         for listener in parts.listeners {
             driver.listen(listener)?;
         }
-        driver.exchange.wakeups.join(&driver.exchange.engine.ring);
+        driver.exchange.wakeups.join(&driver.exchange.engine.ring)?;
         Ok(driver)
     }
 

@@ -16,7 +16,12 @@ pub(crate) struct Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.ring.shut_down();
+        if let Err(error) = self.ring.shut_down() {
+            // Duplicates of its descriptor keep the ring, and with it what is outstanding.
+            tracing::warn!(%error, "a ring's operations could not be cancelled: the memory they may write to is not used again");
+            self.buffers.leak();
+            self.operands.leak();
+        }
     }
 }
 

@@ -186,8 +186,14 @@ impl Exchange {
         if self.engine.ring.queued() > 0 {
             return Ok(());
         }
-        self.engine.ring.cancel_all();
+        let cancelled = self.engine.ring.cancel_all();
         self.reap(sockets);
+        if let Err(error) = cancelled {
+            // What is armed is not known. It stays noted, so it is tried again in the next turn, after a rest.
+            tracing::debug!(%error, "what is outstanding could not be cancelled");
+            self.strain.rest();
+            return Ok(());
+        }
         if let Err(error) = self.renew_buffers() {
             // It stays noted, so it is tried again in the next turn, after a rest.
             tracing::debug!(%error, "the receive buffers could not be given to the kernel anew");

@@ -1,4 +1,5 @@
-//! Failures of the ring that a test has it make: of entries into the kernel, of sends, and of completions. Outside of
+//! Failures of the ring that a test has it make: of entries into the kernel, of sends, of
+//! cancellations, and of completions. Outside of
 //! this crate's own tests every question here is answered by a constant, and nothing of it is left in the program.
 
 /// What an entry into the kernel comes to.
@@ -20,6 +21,12 @@ mod switch {
     /// What the next entry into the kernel comes to, if not to what it does: nothing.
     #[inline(always)]
     pub(crate) const fn entry() -> Option<Fault> {
+        None
+    }
+
+    /// What the next cancellation fails with, if it is to: nothing.
+    #[inline(always)]
+    pub(crate) const fn cancel() -> Option<i32> {
         None
     }
 
@@ -53,6 +60,7 @@ mod switch {
     #[derive(Default)]
     struct Plan {
         entries: VecDeque<Fault>,
+        cancels: VecDeque<i32>,
         refusals: VecDeque<Option<i32>>,
         refused: Vec<(u64, i32)>,
         lost: u32,
@@ -75,6 +83,20 @@ mod switch {
     /// Ends what is left of them.
     pub(crate) fn no_more_entries() {
         PLAN.with_borrow_mut(|plan| plan.entries.clear());
+    }
+
+    /// The next cancellations that are waited for fail with these errors, and nothing is cancelled.
+    pub(crate) fn plan_cancels(errors: impl IntoIterator<Item = i32>) {
+        PLAN.with_borrow_mut(|plan| plan.cancels.extend(errors));
+    }
+
+    /// Ends what is left of them.
+    pub(crate) fn no_more_cancels() {
+        PLAN.with_borrow_mut(|plan| plan.cancels.clear());
+    }
+
+    pub(crate) fn cancel() -> Option<i32> {
+        PLAN.with_borrow_mut(|plan| plan.cancels.pop_front())
     }
 
     /// The next sends come to these errors, or leave where there is none.

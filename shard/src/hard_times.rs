@@ -9,7 +9,8 @@ use shardgram_core::driver::ConnectedLimits;
 use shardgram_core::mailbox::mailboxes;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop, Turn};
 use shardgram_core::{
-    Accept, Config, Context, Datagram, Handler, PeerError, PeerId, ShardInfo, Snapshot, Stats, TierPolicy,
+    Accept, Config, Context, Datagram, Endpoint, EndpointId, Handler, PeerError, PeerId, ShardInfo, Snapshot,
+    Stats, TierPolicy,
 };
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::{ListenerGroup, ListenerSocket, SocketOptions};
@@ -28,12 +29,16 @@ const BUFFERS: u16 = 16;
 struct Fan {
     peers: Vec<PeerId>,
     own_sockets: bool,
+    endpoint: Option<EndpointId>,
     errors: Vec<PeerError>,
 }
 
 /// As a client asks for it.
 const ANSWER: u8 = 1;
 const ALL: u8 = 2;
+/// An endpoint at the port that follows; and none.
+const OPEN: u8 = 3;
+const CLOSE: u8 = 4;
 
 impl Handler for Fan {
     type Peer = u32;
@@ -67,6 +72,12 @@ impl Handler for Fan {
                     }
                 }
             }
+            OPEN => {
+                let port = u16::from_be_bytes([datagram[1], datagram[2]]);
+                let endpoint = Endpoint::bound(([127, 0, 0, 1], port).into());
+                self.endpoint = Some(cx.io.endpoint(endpoint).expect("room"));
+            }
+            CLOSE => self.endpoint.take().into_iter().for_each(|endpoint| cx.close_endpoint(endpoint)),
             _ => self.peers.push(peer),
         }
     }
@@ -218,6 +229,48 @@ fn send(client: &UdpSocket, bytes: &[u8]) {
 }
 
 const BOTH: [bool; 2] = [false, true];
+
+#[test]
+fn an_endpoint_whose_receive_cannot_be_cancelled_at_once_gives_its_port_back() {
+    for errno in [libc::ETIME, libc::EPERM, libc::EINTR] {
+        let Some(mut bed) = Bed::new(false) else { return };
+        let port = {
+            let free = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            free.local_addr().expect("its address").port()
+        };
+        let is_free = || UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        let [high, low] = port.to_be_bytes();
+        send(&bed.clients[0], &[OPEN, high, low]);
+        bed.until("it is open", |_| !is_free());
+        // Its receive is armed with the next turn.
+        bed.turn();
+        faults::plan_cancels([errno; 20]);
+        send(&bed.clients[0], &[CLOSE]);
+        bed.until("its port is free", |_| is_free());
+        bed.buffers_go_round();
+        faults::no_more_cancels();
+        bed.add_up();
+    }
+}
+
+#[test]
+fn memory_that_the_kernel_may_write_to_stays() {
+    let Ok((mut rings, _)) = crate::prepare(&Config::new()) else { return };
+    let mapped = |address: usize| {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("this process's");
+        let range = |line: &str| {
+            let (first, end) = line.split(' ').next()?.split_once('-')?;
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            Some(number(first)?..number(end)?)
+        };
+        maps.lines().filter_map(range).any(|range| range.contains(&address))
+    };
+    let engine = rings.remove(0).enable().expect("enabled");
+    let address = engine.buffers.address();
+    faults::plan_cancels([libc::EPERM]);
+    drop(engine);
+    assert!(mapped(address));
+}
 
 #[test]
 fn a_ring_that_takes_nothing_for_a_while_loses_nothing() {

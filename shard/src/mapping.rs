@@ -12,6 +12,7 @@ const NO_RESERVE: libc::c_int = if cfg!(miri) { 0 } else { libc::MAP_NORESERVE }
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
+    leaked: bool,
 }
 
 // SAFETY: memory of one's own belongs to no thread; whoever reads or writes it through the address answers for
@@ -51,7 +52,7 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Self { base, len })
+        Ok(Self { base, len, leaked: false })
     }
 
     pub(crate) fn base(&self) -> *mut u8 {
@@ -61,10 +62,19 @@ impl Mapping {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// It is never unmapped: the kernel may write to it as long as the process lives.
+    #[cold]
+    pub(crate) fn leak(&mut self) {
+        self.leaked = true;
+    }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.leaked {
+            return;
+        }
         // SAFETY: base and len are those of the mapping made in `map`, unmapped only here; whoever shares
         // it with the kernel drops the ring first.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };

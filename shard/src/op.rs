@@ -259,6 +259,19 @@ impl Operands {
         unsafe { ring.push(&entry) }
     }
 
+    /// What an operation points to that may still be outstanding outlives this. Sends are none: they are done when
+    /// their submission returns.
+    #[cold]
+    pub(crate) fn leak(&mut self) {
+        fn leak<T: Clone>(of: &mut Box<T>) {
+            std::mem::forget(std::mem::replace(of, of.clone()));
+        }
+        leak(&mut self.specific);
+        leak(&mut self.wildcard);
+        leak(&mut self.event_count);
+        leak(&mut self.timer);
+    }
+
     /// Whether sends are queued that were not submitted.
     pub(crate) fn any_used(&self) -> bool {
         self.used > 0

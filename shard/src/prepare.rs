@@ -31,10 +31,14 @@ const FEWEST_BUFFERS: u16 = 256;
 /// Bytes of payload of the longest train: what IP can carry. Where trains are received every buffer has room for one, and
 /// only pages that something reached are backed by memory, so one group of buffers serves single datagrams and trains.
 const LONGEST_TRAIN: usize = MAX_PAYLOAD_V6;
+/// Bytes of the smallest page there is.
+const SMALLEST_PAGE: u64 = 4_096;
 /// The kernel gives locked memory back some time after a ring is dropped: 16 to 45 ms were seen, and more than 100
-/// where all cores are busy. So long a ring waits for that of the self-test, of larger rings that did not fit, and
-/// of a server that has just ended, if it can fit at all.
+/// where all cores are busy. So long smaller rings wait for that of larger ones that did not fit.
 const REFUND: Duration = Duration::from_millis(250);
+/// That of a process which has ended comes back as late, 340 ms after it where it had 200 rings. So long the self-test and
+/// the first rings wait for it, if they can fit at all.
+const REFUND_OF_OTHERS: Duration = Duration::from_secs(1);
 const REFUND_POLL: Duration = Duration::from_millis(1);
 
 /// How large a ring is.
@@ -75,10 +79,18 @@ impl Size {
         (smaller != self).then_some(smaller)
     }
 
-    /// Bytes it locks, at least: submission entries of 64, completion entries and buffers of 16 each.
+    /// Bytes it locks, at least: pages of submission entries of 64, and of completion entries and buffers of 16 each.
     fn locked(self) -> u64 {
-        let rounded = |n: u32| u64::from(n.next_power_of_two());
-        64 * rounded(self.entries) + 16 * (rounded(self.completions) + u64::from(self.buffers))
+        let pages = |of: u64, n: u32| (of * u64::from(n.next_power_of_two())).next_multiple_of(SMALLEST_PAGE);
+        pages(64, self.entries) + pages(16, self.completions) + pages(16, self.buffers.into())
+    }
+
+    /// Until when to try so many rings of this size, of which each has to wait until memory comes back: until now if they
+    /// lock more than may be locked.
+    fn until(self, rings: u16, patience: Duration) -> Instant {
+        let limit = limits::locked_memory_limit().unwrap_or(u64::MAX);
+        let may_fit = self.locked() * u64::from(rings) <= limit;
+        Instant::now() + if may_fit { patience } else { Duration::ZERO }
     }
 }
 
@@ -102,9 +114,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// A ring of this size. When memory is short, each step is tried for so long.
-    pub(crate) fn new(size: Size, patience: Duration) -> Result<Self, Failed> {
-        let end = Instant::now() + patience;
+    /// One ring of this size, which waits for what a server that has just ended had locked.
+    pub(crate) fn alone(size: Size) -> Result<Self, Failed> {
+        Self::new(size, size.until(1, REFUND_OF_OTHERS))
+    }
+
+    /// A ring of this size. When memory is short, each step is tried until then.
+    fn new(size: Size, end: Instant) -> Result<Self, Failed> {
         let ring = patiently(end, || Ring::new(size.entries, size.completions));
         let ring = ring.map_err(Failed::at("io_uring_setup"))?;
         let layouts = Layouts::new(size.reports);
@@ -155,12 +171,12 @@ impl fmt::Display for Shortage {
 /// What refuses a ring, whatever its size.
 pub fn prepare(config: &Config) -> Result<(Vec<Prepared>, Option<Shortage>), Refusal> {
     let asked = Size::of(config.settings());
-    let mut granted = asked;
+    let (mut granted, mut patience) = (asked, REFUND_OF_OTHERS);
     loop {
-        match one_each(config, granted) {
+        match one_each(config, granted, patience) {
             Ok(rings) => return Ok((rings, (granted != asked).then_some(Shortage { asked, granted }))),
             Err(refusal) if refusal.is_out_of_memory() => {
-                granted = granted.halved().ok_or(refusal)?;
+                (granted, patience) = (granted.halved().ok_or(refusal)?, REFUND);
                 tracing::debug!("memory is short: trying rings of {granted}");
             }
             Err(refusal) => return Err(refusal),
@@ -168,22 +184,21 @@ pub fn prepare(config: &Config) -> Result<(Vec<Prepared>, Option<Shortage>), Ref
     }
 }
 
-fn one_each(config: &Config, size: Size) -> Result<Vec<Prepared>, Refusal> {
-    let limit = limits::locked_memory_limit().unwrap_or(u64::MAX);
-    let may_fit = size.locked() * u64::from(config.settings().shards) <= limit;
-    let patience = if may_fit { REFUND } else { Duration::ZERO };
+fn one_each(config: &Config, size: Size, patience: Duration) -> Result<Vec<Prepared>, Refusal> {
+    let shards = config.settings().shards;
+    let end = size.until(shards, patience);
     let core = |shard| config.settings().cores.get(usize::from(shard)).copied();
-    (0..config.settings().shards).map(|shard| on_its_core(core(shard), size, patience)).collect()
+    (0..shards).map(|shard| on_its_core(core(shard), size, end)).collect()
 }
 
 /// On the core that will use it, so that its pages lie near that; and on a thread of its own, which stays as it
 /// was in every other respect: pinning would last.
-fn on_its_core(core: Option<usize>, size: Size, patience: Duration) -> Result<Prepared, Refusal> {
+fn on_its_core(core: Option<usize>, size: Size, end: Instant) -> Result<Prepared, Refusal> {
     let make = move || {
         if let Some(Err(error)) = core.map(affinity::pin_current_thread) {
             tracing::debug!(%error, "a ring is made on another core than it will be used on");
         }
-        Prepared::new(size, patience)
+        Prepared::new(size, end)
     };
     let thread = thread::Builder::new().name("shardgram-ring".to_owned()).spawn(make);
     let thread = thread.map_err(|e| Refusal::new("ring_thread", e))?;

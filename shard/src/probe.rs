@@ -51,7 +51,7 @@ fn try_out() -> Result<Probed, Refusal> {
     let at = |step| move |e| Refusal::new(step, e);
     let size =
         Size { entries: 8, completions: 16, buffers: 8, spare: 0, reports: Reports::default(), payload: 64 };
-    let prepared = Prepared::new(size, Duration::ZERO).map_err(|f| Refusal::new(f.step, f.error))?;
+    let prepared = Prepared::alone(size).map_err(|f| Refusal::new(f.step, f.error))?;
     let mut engine = prepared.enable().map_err(at("enable_rings"))?;
     engine.ring.register_files(2).map_err(at("fixed_files"))?;
     let Some((socket, address)) = loopback() else {

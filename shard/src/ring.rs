@@ -1,7 +1,7 @@
 //! The ring itself: the ladder of set-up flags, submission, and what `io_uring_enter(2)` may answer.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::squeue::Flags;
@@ -22,6 +22,8 @@ const GETEVENTS: u32 = 1;
 /// `IORING_OFF_SQES`: where in the ring's file the submission entries are (io_uring_setup(2)).
 const ENTRIES_AT: libc::off_t = 0x1000_0000;
 
+/// Tries to cancel something while signals come, at most.
+const CANCEL_TRIES: u32 = 16;
 /// How long the end of outstanding operations is waited for.
 const SHUT_DOWN: Timespec = Timespec::new().sec(1);
 
@@ -76,6 +78,13 @@ impl std::fmt::Debug for Ring {
     }
 }
 
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the ring, which is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.io.as_raw_fd()) }
+    }
+}
+
 impl Ring {
     /// Makes a ring with the best flags the kernel knows. It has to be enabled by the thread that uses it.
     pub(crate) fn new(entries: u32, completions: u32) -> io::Result<Self> {
@@ -114,10 +123,6 @@ impl Ring {
     /// (io_uring_register(2), IORING_REGISTER_ENABLE_RINGS).
     pub(crate) fn enable(&self) -> io::Result<()> {
         self.io.submitter().register_enable_rings()
-    }
-
-    pub(crate) fn fd(&self) -> RawFd {
-        self.io.as_raw_fd()
     }
 
     /// Makes an empty table of fixed files.
@@ -270,26 +275,56 @@ impl Ring {
 
     /// Cancels everything that is outstanding and empties the table of fixed files, so that the sockets are
     /// closed, and their ports free, when the ring is dropped and not some time after.
-    pub(crate) fn shut_down(&mut self) {
-        // EBUSY and ETIME: what was not cancelled in time ends with the ring.
-        self.cancel_all();
+    ///
+    /// # Errors
+    /// Something may be outstanding still, until the last descriptor of the ring is closed, and write to the memory that it
+    /// was given.
+    pub(crate) fn shut_down(&mut self) -> io::Result<()> {
+        let cancelled = self.cancel_all();
         for _ in self.completions() {}
         // ENXIO: there is no table.
         let _ = self.io.submitter().unregister_files();
+        cancelled
     }
 
     /// Cancels everything that is outstanding, and waits until it has ended.
-    pub(crate) fn cancel_all(&mut self) {
-        let _ = self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::any());
-        self.work_off();
+    ///
+    /// # Errors
+    /// ETIME if that takes longer than a second, and what a filter says that refuses the call.
+    pub(crate) fn cancel_all(&mut self) -> io::Result<()> {
+        self.sync_cancel(CancelBuilder::any)
     }
 
     /// Cancels the operation with this user data and waits until it has ended, so that its file is free. It
-    /// must have been submitted. That it is not found, because it has ended, is as good.
-    pub(crate) fn cancel(&mut self, user_data: u64) {
-        let _ =
-            self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), CancelBuilder::user_data(user_data));
+    /// must have been submitted.
+    ///
+    /// # Errors
+    /// As for [`Ring::cancel_all`].
+    pub(crate) fn cancel(&mut self, user_data: u64) -> io::Result<()> {
+        self.sync_cancel(|| CancelBuilder::user_data(user_data))
+    }
+
+    /// io_uring_register(2), IORING_REGISTER_SYNC_CANCEL (6.0).
+    fn sync_cancel(&mut self, which: impl Fn() -> CancelBuilder) -> io::Result<()> {
+        let mut result = Ok(());
+        for _ in 0..CANCEL_TRIES {
+            result = match faults::cancel() {
+                None => self.io.submitter().register_sync_cancel(Some(SHUT_DOWN), which()),
+                Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            };
+            match result.as_ref().err().and_then(io::Error::raw_os_error) {
+                // A signal came while it waited.
+                Some(libc::EINTR) => {}
+                // Nothing is outstanding any more.
+                Some(libc::ENOENT) => {
+                    result = Ok(());
+                    break;
+                }
+                _ => break,
+            }
+        }
         self.work_off();
+        result
     }
 
     /// Lets the kernel do what it deferred to this thread. What is queued stays queued: its operands may

@@ -52,6 +52,8 @@ pub(crate) struct Sockets {
     to_watch: Vec<u32>,
     /// Places whose file could not be taken out of the table of fixed files.
     to_clear: Vec<u32>,
+    /// What is armed on closed sockets and could not be cancelled.
+    to_cancel: Vec<UserData>,
     /// What the kernel dropped at sockets that are closed.
     closed_drops: u64,
     warned: Seldom,
@@ -81,6 +83,7 @@ impl Sockets {
             asked: asks.then(Vec::new),
             to_watch: Vec::new(),
             to_clear: Vec::new(),
+            to_cancel: Vec::new(),
             closed_drops: 0,
             warned: Seldom::default(),
         })
@@ -217,9 +220,19 @@ impl Sockets {
             let name = UserData::on_slot(kind, slot, self.generation(slot));
             // What the kernel has not taken then is taken back with the socket. An error is the next turn's.
             let _ = engine.ring.submit();
-            engine.ring.cancel(name.bits());
+            self.cancel(engine, name);
         }
         self.take_out(engine, slot);
+    }
+
+    /// Cancels what is armed on a socket that is being closed and waits for its end; where that cannot be, it ends a
+    /// little later, and the port is taken until then.
+    fn cancel(&mut self, engine: &mut Engine, name: UserData) {
+        let Err(error) = engine.ring.cancel(name.bits()) else { return };
+        if let Some(held_back) = self.warned.due(Instant::now()) {
+            tracing::warn!(%error, held_back, "the port of a closed endpoint stays taken for a moment");
+        }
+        self.to_cancel.push(name);
     }
 
     /// Takes a socket whose receive has ended out of its place. Completions of its generation are strangers from now on.
@@ -407,7 +420,7 @@ impl Sockets {
     /// Does again what there was no room or no memory for.
     #[inline]
     pub(crate) fn catch_up(&mut self, engine: &mut Engine) {
-        if !self.to_watch.is_empty() || !self.to_clear.is_empty() {
+        if !(self.to_watch.is_empty() && self.to_clear.is_empty() && self.to_cancel.is_empty()) {
             self.try_again(engine);
         }
     }
@@ -424,6 +437,9 @@ impl Sockets {
                 self.clear_file(&engine.ring, slot);
             }
         }
+        // Those for which there is no room stay.
+        let Engine { ring, operands, .. } = engine;
+        self.to_cancel.retain(|name| operands.push_cancel(ring, *name) == Err(NoRoom));
     }
 
     /// The names of all receives and watches for arrivals that are armed.

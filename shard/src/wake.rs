@@ -1,9 +1,9 @@
 //! Waking a sleeping shard: from another shard through its ring, from any thread through a descriptor.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use shardgram_sys::grace::GracePeriods;
 
@@ -36,12 +36,20 @@ impl Event {
     }
 }
 
-const NO_RING: RawFd = -1;
-
 #[derive(Debug)]
 struct Member {
-    ring: AtomicI32,
+    /// A duplicate of its ring's descriptor. Whoever wakes a shard may have read the number before the shard ends and
+    /// use it afterwards, so it stays the ring's until all shards are gone: the number of a closed one may be somebody
+    /// else's ring by then, of this process, which would get a completion it knows nothing of.
+    ring: OnceLock<OwnedFd>,
+    runs: AtomicBool,
     event: Arc<Event>,
+}
+
+impl Member {
+    fn new() -> io::Result<Self> {
+        Ok(Self { ring: OnceLock::new(), runs: AtomicBool::new(false), event: Arc::new(Event::new()?) })
+    }
 }
 
 /// The shards of a server, as far as they wake each other and know each other's markers.
@@ -60,8 +68,7 @@ impl Fleet {
     /// # Errors
     /// EMFILE where the limit of descriptors (`ulimit -n`) is reached, EAGAIN where that of threads is.
     pub fn new(shards: u16, connected: bool) -> io::Result<Arc<Self>> {
-        let member = |_| Ok::<_, io::Error>(Member { ring: NO_RING.into(), event: Arc::new(Event::new()?) });
-        let members = (0..shards).map(member).collect::<io::Result<_>>()?;
+        let members = (0..shards).map(|_| Member::new()).collect::<io::Result<_>>()?;
         let markers = Arc::new(SharedMarkers::new(shards));
         let grace_periods = connected.then(GracePeriods::start).transpose()?;
         Ok(Arc::new(Self { members, markers, grace_periods }))
@@ -79,20 +86,54 @@ impl Fleet {
         Some(&self.members.get(usize::from(shard))?.event)
     }
 
-    /// The ring of a shard that runs. Between this and its use the shard may end and its descriptor may
-    /// come to name another file: the message then fails, or wakes a ring of this process that ignores it.
+    /// The ring of a shard that runs. The number names it as long as this lives, also if the shard ends meanwhile; a
+    /// message to it then wakes nobody.
     pub(crate) fn ring(&self, shard: u16) -> Option<RawFd> {
-        let fd = self.members.get(usize::from(shard))?.ring.load(Ordering::Acquire);
-        (fd != NO_RING).then_some(fd)
+        let member =
+            self.members.get(usize::from(shard)).filter(|member| member.runs.load(Ordering::Acquire))?;
+        member.ring.get().map(AsRawFd::as_raw_fd)
     }
 
-    pub(crate) fn joined(&self, shard: u16, ring: RawFd) {
-        if let Some(member) = self.members.get(usize::from(shard)) {
-            member.ring.store(ring, Ordering::Release);
-        }
+    /// A shard runs, with this ring. Once for each.
+    ///
+    /// # Errors
+    /// EMFILE where there is no descriptor for the duplicate.
+    pub(crate) fn joined(&self, shard: u16, ring: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(member) = self.members.get(usize::from(shard)) else { return Ok(()) };
+        let _ = member.ring.set(ring.try_clone_to_owned()?);
+        member.runs.store(true, Ordering::Release);
+        Ok(())
     }
 
     pub(crate) fn left(&self, shard: u16) {
-        self.joined(shard, NO_RING);
+        if let Some(member) = self.members.get(usize::from(shard)) {
+            member.runs.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use shardgram_core::Config;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_ring_names_no_other_file_once_its_shard_has_ended() {
+        let Ok((mut rings, _)) = crate::prepare(&Config::new()) else { return };
+        let engine = rings.remove(0).enable().expect("enabled");
+        let fleet = Fleet::new(1, false).expect("events");
+        fleet.joined(0, engine.ring.as_fd()).expect("a duplicate");
+        // Read by a shard that is about to wake this one.
+        let number = fleet.ring(0).expect("it runs");
+        fleet.left(0);
+        drop(engine);
+        let others: Vec<_> = (0..64).map(|_| Event::new().expect("an event")).collect();
+        let file = std::fs::read_link(format!("/proc/self/fd/{number}")).expect("it is open");
+        assert_eq!(file.to_str(), Some("anon_inode:[io_uring]"));
+        assert_eq!(fleet.ring(0), None, "nobody else wakes it");
+        drop(others);
     }
 }

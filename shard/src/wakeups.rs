@@ -1,5 +1,7 @@
 //! What ends a wait of a shard beside arrivals: wake-ups by other threads, and the timer that outlasts waits.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,11 +33,14 @@ impl Wakeups {
     }
 
     /// Others may wake this shard by its ring.
-    pub(crate) fn join(&self, ring: &Ring) {
-        self.fleet.joined(self.shard, ring.fd());
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(crate) fn join(&self, ring: &Ring) -> io::Result<()> {
+        self.fleet.joined(self.shard, ring.as_fd())
     }
 
-    /// Nobody may any more. Before the ring is dropped: its descriptor may come to name another file.
+    /// Nobody may any more.
     pub(crate) fn leave(&self) {
         self.fleet.left(self.shard);
     }

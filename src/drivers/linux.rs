@@ -13,18 +13,27 @@ use super::{Drive, Granted, MioParts, Parts, Refused, mio_listeners, with_mio};
 
 /// In which way peers get sockets of their own.
 #[derive(Clone, Debug)]
-pub(crate) struct AcceptWay(AcceptMode);
+pub(crate) struct AcceptWay {
+    mode: AcceptMode,
+    /// Why it is not the better one, unless it was chosen.
+    reason: Option<String>,
+}
 
 impl AcceptWay {
     /// Whether other peers' datagrams cost the same however many there are.
     pub(crate) fn is_cheap(&self) -> bool {
-        self.0 == AcceptMode::SideGroup
+        self.mode == AcceptMode::SideGroup
+    }
+
+    /// Why it is not the better one, unless it was chosen.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 }
 
 impl std::fmt::Display for AcceptWay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        self.mode.fmt(f)
     }
 }
 
@@ -32,20 +41,13 @@ impl std::fmt::Display for AcceptWay {
 /// chosen does not work.
 pub(crate) fn accept_way(choice: AcceptChoice) -> Result<AcceptWay, String> {
     if choice == AcceptChoice::SameGroup {
-        return Ok(AcceptWay(AcceptMode::SameGroup));
+        return Ok(AcceptWay { mode: AcceptMode::SameGroup, reason: None });
     }
     let AcceptSupport { mode, reason } = accept::accept_support();
     match reason {
-        Some(reason) if choice == AcceptChoice::SideGroup => return Err(reason),
-        Some(reason) => {
-            tracing::info!(
-                reason,
-                "connected peers share the listeners' port group, so there may be few of them"
-            );
-        }
-        None => {}
+        Some(reason) if choice == AcceptChoice::SideGroup => Err(reason),
+        reason => Ok(AcceptWay { mode, reason }),
     }
-    Ok(AcceptWay(mode))
 }
 
 /// What a shard needs of io_uring.
@@ -134,7 +136,7 @@ impl Fleet {
             changes: changes.map(|(changes, unknown)| shardgram_shard::Changes { changes, unknown }),
             config,
             options,
-            connected: accept.map(|way| (way.0, limits)),
+            connected: accept.map(|way| (way.mode, limits)),
             fixed_files,
             bell,
             fleet,

@@ -26,6 +26,10 @@ impl AcceptWay {
     pub(crate) fn is_cheap(&self) -> bool {
         match *self {}
     }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match *self {}
+    }
 }
 
 impl std::fmt::Display for AcceptWay {

@@ -1,11 +1,17 @@
 //! Why a socket could not be opened and bound.
 
+#[cfg_attr(target_os = "linux", path = "bind_error/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "bind_error/other.rs")]
+mod platform;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use shardgram_core::Interface;
 
-use crate::errno;
+use crate::{PortHolder, errno};
+
+pub(crate) use platform::not_available;
 
 /// Why an address could not be bound. Each message is one line: the cause, then the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,15 @@ pub enum BindError {
     MappedAddress {
         /// The address that was asked for.
         address: IpAddr,
+    },
+    /// A scope where none belongs: systems pass over it, and the address would be bound on every interface.
+    #[error(
+        "{address} has a scope, which only link-local addresses have; write it without, or bind it to an interface \
+         in a socket hook"
+    )]
+    ScopeWithoutUse {
+        /// The address that was asked for.
+        address: SocketAddr,
     },
     /// A link-local address says nothing without an interface.
     #[error("{address} is link-local and names no interface; write its scope, as in [{address}%2]")]
@@ -79,10 +94,38 @@ pub enum BindError {
         peer: SocketAddr,
     },
     /// Another socket has the port (`EADDRINUSE`; on Windows also `WSAEACCES`).
-    #[error(
-        "{address} is in use by another socket; `ss -ulnp` shows its process: stop it or take another port"
-    )]
+    #[error("{address} is in use by {}", holder_and_remedy(holder.as_ref()))]
     AddressInUse {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Who has it; `None` if nobody told, as on systems other than Linux and for endpoints.
+        holder: Option<PortHolder>,
+    },
+    /// Any port was asked for, and all of the system's range are taken (`EADDRINUSE`).
+    #[error(
+        "no port is free at {address}: all of the system's range are in use (on Linux net.ipv4.ip_local_port_range, for \
+         IPv6 too); widen it, end what has so many, or name a port outside it"
+    )]
+    NoFreePort {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The host has the address and may not use it yet (`EADDRNOTAVAIL`; RFC 4862 section 5.4).
+    #[error(
+        "{address} is tentative: the host is still asking its neighbours whether one has it, which takes a second or \
+         two; start when `ip addr` shows it without `tentative`, or add the address with `nodad`"
+    )]
+    AddressTentative {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The host was given the address and may not use it, since another host answered for it (`EADDRNOTAVAIL`; RFC 4862
+    /// section 5.4.5).
+    #[error(
+        "{address} belongs to another host of this network too (`dadfailed` in `ip addr`); give one of them another \
+         address, then remove it here and add it anew"
+    )]
+    AddressDuplicate {
         /// The address that was asked for.
         address: SocketAddr,
     },
@@ -112,7 +155,10 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// There is no such interface (`ENODEV`).
-    #[error("there is no interface {interface} to bind {address} to; `ip link` lists what this host has")]
+    #[error(
+        "there is no interface {interface} to bind {address} to; `ip link` lists what this host has: correct it, or \
+         start once the interface is there"
+    )]
     NoSuchInterface {
         /// The address that was asked for.
         address: SocketAddr,
@@ -159,6 +205,24 @@ pub enum BindError {
     },
 }
 
+fn holder_and_remedy(holder: Option<&PortHolder>) -> String {
+    match holder {
+        None => "another socket; `ss -ulnp` shows its process: stop it or take another port".to_owned(),
+        Some(holder) if holder.process.is_some() => {
+            format!("{holder}; stop it or take another port (`ss -ulnp` lists them)")
+        }
+        Some(holder) => format!(
+            "{holder}; `ss -ulnpe` shows to root on the host whose it is: stop that or take another port"
+        ),
+    }
+}
+
+/// The interface that a link-local address names.
+fn scope(address: SocketAddr) -> Option<Interface> {
+    let SocketAddr::V6(v6) = address else { return None };
+    Interface::index(v6.scope_id()).ok()
+}
+
 fn family(address: SocketAddr) -> &'static str {
     if address.is_ipv6() { "IPv6" } else { "IPv4" }
 }
@@ -167,8 +231,10 @@ impl BindError {
     /// The system's error number, for callers that report failures by it.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::AddressInUse { .. } => errno::EADDRINUSE,
-            Self::AddressNotAvailable { .. } => errno::EADDRNOTAVAIL,
+            Self::AddressInUse { .. } | Self::NoFreePort { .. } => errno::EADDRINUSE,
+            Self::AddressNotAvailable { .. }
+            | Self::AddressTentative { .. }
+            | Self::AddressDuplicate { .. } => errno::EADDRNOTAVAIL,
             Self::PermissionDenied { .. } => errno::EACCES,
             Self::DescriptorLimit => errno::EMFILE,
             Self::FamilyUnsupported { .. } => errno::EAFNOSUPPORT,
@@ -181,6 +247,7 @@ impl BindError {
             | Self::NotUnicast { .. }
             | Self::MappedAddress { .. }
             | Self::ScopeMissing { .. }
+            | Self::ScopeWithoutUse { .. }
             | Self::FamilyMismatch { .. }
             | Self::NotBeside { .. }
             | Self::Covered { .. }
@@ -204,16 +271,20 @@ impl BindError {
     /// The error of `bind(2)`.
     pub(crate) fn from_bind(address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::AddrInUse => Self::AddressInUse { address },
+            // ip(7): "all port numbers in the ephemeral port range are currently in use".
+            io::ErrorKind::AddrInUse if address.port() == 0 => Self::NoFreePort { address },
+            io::ErrorKind::AddrInUse => Self::AddressInUse { address, holder: None },
             io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { address },
             // WSAEACCES, "bind" in the Winsock documentation: "another application [...] is bound to the same
             // address with exclusive access". Windows has no privileged ports.
-            io::ErrorKind::PermissionDenied if cfg!(windows) => Self::AddressInUse { address },
+            io::ErrorKind::PermissionDenied if cfg!(windows) => Self::AddressInUse { address, holder: None },
             // EACCES is the privileged port; EPERM is how control groups and sandboxes say it.
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { address },
-            // EINVAL: bound already. ENODEV: the scope names no interface. Other codes are for
-            // other families of sockets.
-            _ => Self::System { operation: "bind a UDP socket", address, manual: "bind(2)", source },
+            // EINVAL: bound already. Other codes are for other families of sockets.
+            _ => match scope(address).filter(|_| source.raw_os_error() == Some(errno::ENODEV)) {
+                Some(interface) => Self::NoSuchInterface { address, interface },
+                None => Self::System { operation: "bind a UDP socket", address, manual: "bind(2)", source },
+            },
         }
     }
 
@@ -271,9 +342,23 @@ mod tests {
     fn messages_are_one_line_and_name_the_remedy() {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         let source = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let in_use = |process| BindError::AddressInUse {
+            address,
+            holder: Some(PortHolder { uid: 3, inode: 9, process }),
+        };
+        let of_bind = |at: &str, errno| {
+            BindError::from_bind(at.parse().expect(at), io::Error::from_raw_os_error(errno))
+        };
         let named = |name| Interface::named(name).expect(name);
         let remedies = [
-            (BindError::AddressInUse { address }, "ss -ulnp"),
+            (BindError::AddressInUse { address, holder: None }, "ss -ulnp"),
+            (in_use(Some((7, "echo".to_owned()))), "process 7 (echo, uid 3); stop it"),
+            (in_use(None), "uid 3 (inode 9)"),
+            (of_bind("0.0.0.0:0", errno::EADDRINUSE), "net.ipv4.ip_local_port_range"),
+            (of_bind("[fe80::1%77]:9", errno::ENODEV), "no interface 77"),
+            (BindError::AddressTentative { address }, "nodad"),
+            (BindError::AddressDuplicate { address }, "another host"),
+            (BindError::ScopeWithoutUse { address }, "write it without"),
             (BindError::AddressNotAvailable { address }, "`ip addr` lists what this host has"),
             (BindError::PermissionDenied { address }, "CAP_NET_BIND_SERVICE"),
             (BindError::PermissionDenied { address }, "net.ipv4.ip_unprivileged_port_start"),

@@ -22,6 +22,7 @@
 //! | [`multicast`] | groups: joined, left, and sent to | all |
 //! | [`errno`] | the system's error numbers that have no [`std::io::ErrorKind`], one file a system | all |
 //! | [`errors`] | what error numbers mean for a send and for a peer | all |
+//! | `port_holder` | who has a port that cannot be bound | all, tells on Linux |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
@@ -57,6 +58,7 @@ pub mod listener_group;
 mod local_listeners;
 pub mod multicast;
 pub mod plan;
+mod port_holder;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 mod receive;
@@ -87,6 +89,7 @@ pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{ListenerChange, ListenerSocket};
 pub use plan::{Os, Sharing, Unsupported};
+pub use port_holder::PortHolder;
 #[cfg(target_os = "linux")]
 pub use receive::{Incoming, RECEIVE_BATCH, Receiver};
 pub use shardgram_core::flow::flow_shard;

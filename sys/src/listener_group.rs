@@ -12,17 +12,23 @@ mod platform;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use shardgram_core::Receivers;
 use socket2::Socket;
 
+use crate::bind_error::not_available;
 use crate::interfaces::is_broadcast;
 use crate::plan::{ListeningPlan, Os, Role, Sharing, Step};
 use crate::socket::{bind as bind_socket, bound_address, open};
-use crate::{BindError, BufferWarning, SocketOptions, winsock};
+use crate::{BindError, BufferWarning, SocketOptions, port_holder, winsock};
 
 /// How often a group on port 0 is tried when somebody takes the port between two binds.
 const PORT_ZERO_ATTEMPTS: u32 = 4;
+
+/// How often a port is tried again that nobody is seen to have.
+const RELEASE_POLL: Duration = Duration::from_millis(2);
 
 /// Who decides which listener gets a datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +101,9 @@ impl ListenerGroup {
     /// Port 0 takes any free port, the same for all. Packet info is on for a wildcard address.
     /// Sockets are blocking.
     ///
+    /// On Linux it waits up to 3 s for a port that is taken though no process is seen to have it: the rings
+    /// (io_uring) of a process that has just ended keep theirs for some 60 ms.
+    ///
     /// # Errors
     ///
     /// Every [`BindError`] but [`BindError::FamilyMismatch`]. Nothing stays bound then.
@@ -119,13 +128,18 @@ impl ListenerGroup {
             return Err(BindError::NotUnicast { address: address.ip() });
         }
         let plan = ListeningPlan::fresh(Os::HERE, shards, sharing);
-        let attempts = if address.port() == 0 { PORT_ZERO_ATTEMPTS } else { 1 };
-        let mut group = Self::carry_out(&plan, address, shards, options);
+        let any_port = address.port() == 0;
+        let (attempts, patience) =
+            if any_port { (PORT_ZERO_ATTEMPTS, Duration::ZERO) } else { (1, port_holder::RELEASE) };
+        let mut group = Self::carry_out(&plan, address, shards, options, patience);
         for _ in 1..attempts {
             let Err(BindError::AddressInUse { .. }) = group else { break };
-            group = Self::carry_out(&plan, address, shards, options);
+            group = Self::carry_out(&plan, address, shards, options, patience);
         }
-        group
+        group.map_err(|error| match error {
+            BindError::AddressNotAvailable { address } => not_available(address),
+            error => error,
+        })
     }
 
     /// Binds a further group to the port of this one, on the specific address `ip` of the same
@@ -169,15 +183,16 @@ impl ListenerGroup {
         check(address, self.shards)?;
         let plan = ListeningPlan::beside(Os::HERE, self.shards)
             .map_err(|because| BindError::NotBeside { address, because })?;
-        Self::carry_out(&plan, address, self.shards, options)
+        Self::carry_out(&plan, address, self.shards, options, Duration::ZERO)
     }
 
-    /// Opens the sockets of a plan, in its order.
+    /// Opens the sockets of a plan, in its order. So long a port is waited for that nobody is seen to have.
     fn carry_out(
         plan: &ListeningPlan,
         address: SocketAddr,
         shards: u16,
         options: &SocketOptions,
+        patience: Duration,
     ) -> Result<Self, BindError> {
         let options = for_address(address, options);
         let mut group = Self {
@@ -195,7 +210,7 @@ impl ListenerGroup {
             let mut warnings = Vec::new();
             let socket = open(group.local_addr, &options, &mut warnings)?;
             for step in wanted.steps {
-                group.take_step(*step, &socket)?;
+                group.take_step(*step, &socket, patience)?;
             }
             if number == 0 {
                 group.warnings = warnings;
@@ -207,12 +222,12 @@ impl ListenerGroup {
         Ok(group)
     }
 
-    fn take_step(&mut self, step: Step, socket: &Socket) -> Result<(), BindError> {
+    fn take_step(&mut self, step: Step, socket: &Socket, patience: Duration) -> Result<(), BindError> {
         let address = self.local_addr;
         let option = |operation| move |source| BindError::from_option(operation, address, source);
         match step {
             Step::Bind => {
-                bind_socket(socket, address)?;
+                bind_when_free(socket, address, patience)?;
                 self.local_addr = bound_address(socket, address)?;
                 Ok(())
             }
@@ -307,6 +322,34 @@ pub fn check_overlap(addresses: &[SocketAddr]) -> Result<(), BindError> {
     Ok(())
 }
 
+/// Binds, and waits so long for a port that is in use though nobody is seen to have it.
+fn bind_when_free(socket: &Socket, address: SocketAddr, patience: Duration) -> Result<(), BindError> {
+    let in_use = |result: &Result<_, _>| matches!(result, Err(BindError::AddressInUse { .. }));
+    let mut result = bind_socket(socket, address);
+    if patience.is_zero() || !in_use(&result) {
+        return result;
+    }
+    let end = Instant::now() + patience;
+    let mut holder = port_holder::of(address);
+    if holder.as_ref().is_none_or(|holder| holder.process.is_none()) {
+        while in_use(&result) && Instant::now() < end {
+            thread::sleep(RELEASE_POLL);
+            result = bind_socket(socket, address);
+        }
+        if in_use(&result) {
+            // It may be somebody else's by now, or nobody's.
+            holder = port_holder::of(address);
+            if holder.is_none() {
+                result = bind_socket(socket, address);
+            }
+        }
+    }
+    result.map_err(|error| match error {
+        BindError::AddressInUse { address, .. } => BindError::AddressInUse { address, holder },
+        error => error,
+    })
+}
+
 /// Packet info is needed where the socket's own address does not say where a datagram went.
 fn for_address(address: SocketAddr, options: &SocketOptions) -> SocketOptions {
     let needed = Os::HERE.needs_packet_info(address.ip());
@@ -333,8 +376,10 @@ fn check(address: SocketAddr, shards: u16) -> Result<(), BindError> {
             if ip.to_ipv4_mapped().is_some() {
                 return Err(BindError::MappedAddress { address });
             }
-            if ip.is_unicast_link_local() && v6.scope_id() == 0 {
-                return Err(BindError::ScopeMissing { address });
+            match (ip.is_unicast_link_local(), v6.scope_id()) {
+                (true, 0) => return Err(BindError::ScopeMissing { address }),
+                (false, 1..) => return Err(BindError::ScopeWithoutUse { address: v6.into() }),
+                _ => {}
             }
         }
     }

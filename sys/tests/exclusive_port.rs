@@ -23,7 +23,7 @@ fn hold(address: SocketAddr, reuse_port: bool, reuse_address: bool) -> (Socket, 
 fn assert_in_use(address: SocketAddr, why: &str) {
     for shards in [1, 2] {
         match ListenerGroup::bind(address, shards, &SocketOptions::default()) {
-            Err(BindError::AddressInUse { address: refused }) => assert_eq!(refused, address),
+            Err(BindError::AddressInUse { address: refused, .. }) => assert_eq!(refused, address),
             other => panic!("{why}, {shards} shards: {other:?}"),
         }
     }

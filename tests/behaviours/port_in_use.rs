@@ -17,7 +17,7 @@ fn bind(bed: &Bed, at: SocketAddr) -> Result<Server, StartError> {
 
 fn refused(bed: &Bed, at: SocketAddr) {
     match bind(bed, at) {
-        Err(StartError::Bind(error @ BindError::AddressInUse { address })) => {
+        Err(StartError::Bind(error @ BindError::AddressInUse { address, .. })) => {
             assert_eq!(address, at);
             let text = error.to_string();
             assert!(text.contains("in use") && text.contains("ss -ulnp") && !text.contains('\n'), "{text}");

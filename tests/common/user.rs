@@ -12,9 +12,9 @@ pub fn is_root() -> bool {
 }
 
 /// A user whose processes are this test's alone, so that nobody else counts against its limits. `number` is
-/// below 8.
+/// below 16.
 pub fn private_user(number: u32) -> u32 {
-    10_000 + (std::process::id() * 8 + number) % 50_000
+    10_000 + (std::process::id() * 16 + number) % 50_000
 }
 
 /// A program as an ordinary user: as this one, who may not be able to reach the folder it was built in, if root

@@ -103,6 +103,20 @@ fn a_server_that_follows_another_at_once_gets_the_same_rings() {
 }
 
 #[test]
+fn a_server_that_follows_a_killed_one_at_once_gets_the_same_rings() {
+    if !rings_are_counted() {
+        return;
+    }
+    for _ in 0..8 {
+        let (echo, _folder) = start(8, 168, "4");
+        assert!(echo.ready.contains(" shards=4 backend=uring "), "{}", echo.ready);
+        echo.signal("KILL");
+        let (_, _, errors) = echo.finish();
+        assert_eq!(errors, "", "nothing to warn of");
+    }
+}
+
+#[test]
 fn receive_buffers_are_halved_too() {
     const ME: &str = "memlock::receive_buffers_are_halved_too";
     if role::mine().is_some() {
