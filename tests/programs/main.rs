@@ -21,6 +21,7 @@ mod drop_privileges;
 mod echo_example;
 mod emfile;
 mod emfile_in_accept;
+mod flapping_addresses;
 mod forged_errors;
 mod full_send_socket;
 mod full_sockets_take_turns;
