@@ -201,7 +201,8 @@ impl Bound {
         let first = self.sharing.receiver(listen, shards).unwrap_or(0);
         let steered = group.is_steered();
         for (shard, socket) in (first..).zip(group.take_sockets()) {
-            self.listeners[usize::from(shard)].push(ListenerSocket { listen, local: None, steered, socket });
+            let listener = ListenerSocket { listen, local: None, steered, socket, lease: None };
+            self.listeners[usize::from(shard)].push(listener);
         }
         let bound = group.local_addr();
         self.local_addresses.beside(listen, group);

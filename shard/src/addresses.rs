@@ -130,12 +130,13 @@ impl Addresses {
 
 /// Receives by the listener of one address under a wildcard.
 pub(crate) fn listen(sockets: &mut Sockets, ring: &Ring, added: ListenerSocket) -> io::Result<()> {
-    let ListenerSocket { listen, local, socket, .. } = added;
+    // Dropped in the other order: the lease last.
+    let ListenerSocket { lease, listen, local, socket, .. } = added;
     let local = local.map_or_else(|| socket.local_addr(), Ok)?;
     let id = SocketId::listener(listen);
     let slot = sockets.free_address().ok_or(io::ErrorKind::QuotaExceeded)?;
     let mut socket = Socket::new(socket, id, local);
-    socket.under_wildcard = true;
+    (socket.under_wildcard, socket.lease) = (true, lease);
     sockets.install(ring, slot, socket)?;
     sockets.name_address(listen, local.ip(), slot);
     Ok(())

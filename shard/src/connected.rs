@@ -82,6 +82,9 @@ impl Connected {
         let mut socket = Socket::new(made, id, local);
         socket.arm = Arm::Held;
         socket.own = Some(Own { stage: Stage::Watched, listener });
+        if mode == AcceptMode::SameGroup {
+            socket.lease = sockets.get(listener).and_then(|listener| listener.lease.clone());
+        }
         let system = |error: io::Error| fault(error.raw_os_error().unwrap_or(libc::EIO));
         sockets.install(&engine.ring, slot, socket).map_err(system)?;
         watch(sockets, engine, slot).map_err(|NoRoom| {
@@ -148,11 +151,11 @@ impl Connected {
     }
 
     /// The host has lost the address of the listener in this place: nobody needs to wait for what it holds, and it is closed
-    /// when that is handed over.
+    /// when that is handed over, or a while later.
     pub(crate) fn listener_gone(&mut self, sockets: &mut Sockets, slot: u32) {
         let waiters = self.markers.forget(slot);
         let_in(sockets, &waiters);
-        self.retiring.drain(sockets, slot);
+        self.retiring.listener_gone(sockets, slot);
     }
 
     /// Sends the markers that are due, and looks at the sockets that are on their way out.
@@ -201,7 +204,7 @@ impl Connected {
     }
 
     pub(crate) fn has_reports(&self) -> bool {
-        self.timed_out > 0 || self.retiring.has_closed()
+        self.timed_out > 0 || self.retiring.has_reports()
     }
 
     /// Tells the shard loop what it has to know.

@@ -44,7 +44,7 @@ impl Places {
     /// endpoints get what is left of it; one beyond fails to open with EMFILE.
     pub(crate) fn register(mut self, ring: &Ring, fixed_files: bool) -> io::Result<Self> {
         loop {
-            let size = if fixed_files { self.total() } else { self.listeners + self.addresses };
+            let size = if fixed_files { self.total() } else { self.listeners };
             match ring.register_files(size.max(1)) {
                 Ok(()) => return Ok(self),
                 Err(e) if e.raw_os_error() == Some(libc::EMFILE) && self.endpoints > 0 => {

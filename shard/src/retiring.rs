@@ -2,7 +2,8 @@
 //!
 //! A peer's own one that goes is connected to its own address, so that nothing new reaches it, and drained; a datagram
 //! that the kernel was just delivering may still come in, so a grace period passes ([`shardgram_sys::grace`]) before it
-//! is closed when it is empty. What is armed on it is cancelled by its name, and the place is free with the
+//! is closed when it is empty. A listener goes the same way, but not for ever: what it holds when its time is over is thrown
+//! away and counted, for a new group is bound at its address only when it is closed. What is armed on it is cancelled by its name, and the place is free with the
 //! last completion: closing alone would leave the receive in place, with the socket.
 
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ use crate::arrived::Arrived;
 use crate::engine::Engine;
 use crate::exchange::Exchange;
 use crate::marker::Waiter;
-use crate::socket::{Arm, Stage};
+use crate::socket::{Arm, Socket, Stage};
 use crate::sockets::Sockets;
 use crate::user_data::{Kind, UserData};
 use crate::wake::Fleet;
@@ -33,6 +34,10 @@ const LEAVES: Duration = Duration::from_millis(250);
 const LOOKS: Duration = Duration::from_micros(50);
 /// Sockets that are turned away in one turn, and those that are closed, at most: each takes some microseconds.
 const PER_TURN: usize = 64;
+/// How long a listener whose address the host has lost may hold datagrams, and how many of those that are left then are
+/// thrown away at a time: each takes up to a microsecond.
+const LISTENER_LEAVES: Duration = Duration::from_millis(500);
+const DISCARDS: usize = 1_024;
 /// How long a cancellation may take before it is made again: one that meets its target at work misses it.
 const CANCELS: Duration = Duration::from_millis(10);
 
@@ -52,6 +57,8 @@ pub(crate) struct Retiring {
     cancelling: VecDeque<(Instant, Waiter)>,
     /// Peers' own that are closed, of which the shard loop was not told yet.
     closed: Vec<SocketId>,
+    /// Datagrams that were thrown away, of which it was not told yet.
+    discarded: u32,
 }
 
 impl Retiring {
@@ -64,6 +71,7 @@ impl Retiring {
             draining: VecDeque::new(),
             cancelling: VecDeque::new(),
             closed: Vec::new(),
+            discarded: 0,
         }
     }
 
@@ -75,8 +83,8 @@ impl Retiring {
             && self.cancelling.is_empty()
     }
 
-    pub(crate) fn has_closed(&self) -> bool {
-        !self.closed.is_empty()
+    pub(crate) fn has_reports(&self) -> bool {
+        !self.closed.is_empty() || self.discarded > 0
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -86,9 +94,13 @@ impl Retiring {
         [leaving, settling, first(&self.draining), first(&self.cancelling)].into_iter().flatten().min()
     }
 
-    /// Tells which sockets are closed.
+    /// Tells which sockets are closed, and what was lost with them.
     #[inline]
     pub(crate) fn report(&mut self, sink: &mut impl Sink) {
+        match std::mem::take(&mut self.discarded) {
+            0 => {}
+            datagrams => sink.too_late(datagrams),
+        }
         for socket in self.closed.drain(..) {
             sink.retired(socket);
         }
@@ -140,15 +152,21 @@ impl Retiring {
             // no more than there are receive buffers. One that never empties holds much more, and others do not wait for it.
             arrived.hurry(waiter.0);
         }
-        if let Err(error) = accept::retire(&socket.socket) {
-            // The host has lost the address, so nothing reaches it anyway.
-            tracing::debug!(%error, id = ?socket.id, "a socket could not be turned away from its peer");
-        }
+        turn_away(socket);
         self.drain(sockets, waiter.0);
     }
 
+    /// Begins to take the listener of an address out of service that the host has lost, or had lost a moment ago: if it has
+    /// it again, what comes next is the wildcard's.
+    pub(crate) fn listener_gone(&mut self, sockets: &mut Sockets, slot: u32) {
+        let Some(socket) = sockets.get_mut(slot) else { return };
+        socket.close_by = Some(Instant::now() + LISTENER_LEAVES);
+        turn_away(socket);
+        self.drain(sockets, slot);
+    }
+
     /// Closes the socket in a place once it is given nothing any more and is empty.
-    pub(crate) fn drain(&mut self, sockets: &Sockets, slot: u32) {
+    fn drain(&mut self, sockets: &Sockets, slot: u32) {
         if sockets.get(slot).is_none() {
             return;
         }
@@ -202,7 +220,10 @@ impl Retiring {
         now: Instant,
     ) {
         let Some(socket) = sockets.current(waiter.0, waiter.1) else { return };
-        if !accept::is_drained(&socket.socket).unwrap_or(true) {
+        let in_time = socket.close_by.is_none_or(|latest| now < latest);
+        if in_time && !accept::is_drained(&socket.socket).unwrap_or(true) {
+            // It could not be turned away if the host had lost its address then, and has it again.
+            turn_away(socket);
             self.draining.push_back((now + EMPTIES, waiter));
             return;
         }
@@ -235,11 +256,41 @@ impl Retiring {
 
     /// Closes a socket on which nothing is armed any more.
     pub(crate) fn close(&mut self, sockets: &mut Sockets, exchange: &mut Exchange, slot: u32) {
+        if !self.discard(sockets, slot) {
+            return;
+        }
+        // Whoever holds a lease keeps others waiting until it is closed.
+        if sockets.get(slot).is_some_and(|socket| socket.lease.is_some()) {
+            sockets.end_watch(&mut exchange.engine, slot);
+        }
         let Some(socket) = sockets.take_out(&mut exchange.engine, slot) else { return };
         exchange.arrived.hurry_no_more(slot);
         if socket.id.as_connected().is_some() {
             self.closed.push(socket.id);
         }
+    }
+
+    /// Throws away what the listener in this place still holds, on which nothing is armed any more; whether that is all.
+    fn discard(&mut self, sockets: &mut Sockets, slot: u32) -> bool {
+        let waiter = (slot, sockets.generation(slot));
+        let Some(socket) = sockets.get_mut(slot).filter(|socket| socket.close_by.is_some()) else {
+            return true;
+        };
+        let discarded = shardgram_sys::discard(&socket.socket, DISCARDS);
+        self.discarded += discarded.datagrams;
+        if !discarded.all {
+            (socket.arm, socket.cancelling) = (Arm::Held, false);
+            self.close_when_empty(waiter);
+        }
+        discarded.all
+    }
+}
+
+/// Turns a socket away from whoever sends to it.
+fn turn_away(socket: &Socket) {
+    if let Err(error) = accept::retire(&socket.socket) {
+        // The host has lost the address, so nothing reaches it as long as it does not come back.
+        tracing::debug!(%error, id = ?socket.id, "a socket that is to be closed could not be turned away");
     }
 }
 

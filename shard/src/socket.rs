@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Path, SocketId};
+use shardgram_sys::Lease;
 
 use crate::credit::Credit;
 use crate::marking::{By, Marking};
@@ -71,6 +73,10 @@ pub(crate) struct Socket {
     pub(crate) own: Option<Own>,
     /// What is armed on it is being cancelled; its last completion closes it.
     pub(crate) cancelling: bool,
+    /// The host has lost its address: then it is closed, whatever it holds.
+    pub(crate) close_by: Option<Instant>,
+    /// Of a socket in the port group of a local address. The last field: it goes after the socket.
+    pub(crate) lease: Option<Lease>,
 }
 
 impl Socket {
@@ -92,6 +98,8 @@ impl Socket {
             marking: Marking::default(),
             own: None,
             cancelling: false,
+            close_by: None,
+            lease: None,
         }
     }
 

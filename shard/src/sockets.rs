@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::seldom::Seldom;
 use shardgram_core::{Endpoint, JoinError};
+use shardgram_sys::Lease;
 use shardgram_sys::socket::{self, SocketOptions};
 
 use crate::direct::{self, Member};
@@ -50,8 +51,8 @@ pub(crate) struct Sockets {
     asked: Option<Vec<Member>>,
     /// Full sockets whose watch for room could not be queued.
     to_watch: Vec<u32>,
-    /// Places whose file could not be taken out of the table of fixed files.
-    to_clear: Vec<u32>,
+    /// Places whose file could not be taken out of the table of fixed files, which is open as long as it is there.
+    to_clear: Vec<(u32, Option<Lease>)>,
     /// What is armed on closed sockets and could not be cancelled.
     to_cancel: Vec<UserData>,
     /// What the kernel dropped at sockets that are closed.
@@ -212,27 +213,13 @@ impl Sockets {
     /// Closes the socket of an endpoint.
     pub(crate) fn close(&mut self, engine: &mut Engine, id: SocketId) {
         let Some(slot) = self.slot_of(id) else { return };
-        let Some(open) = self.get_mut(slot) else { return };
+        let Some(open) = self.get(slot) else { return };
         // Closing the socket ends neither its receive nor the watch for room, which would keep it and its port.
-        let full = std::mem::take(&mut open.credit.blocked);
-        let pending = [(open.arm == Arm::Armed, Kind::Receive), (full, Kind::Writable)];
-        for kind in pending.into_iter().filter_map(|(pending, kind)| pending.then_some(kind)) {
-            let name = UserData::on_slot(kind, slot, self.generation(slot));
-            // What the kernel has not taken then is taken back with the socket. An error is the next turn's.
-            let _ = engine.ring.submit();
-            self.cancel(engine, name);
+        if open.arm == Arm::Armed {
+            self.end_at_once(engine, slot, Kind::Receive);
         }
+        self.end_watch(engine, slot);
         self.take_out(engine, slot);
-    }
-
-    /// Cancels what is armed on a socket that is being closed and waits for its end; where that cannot be, it ends a
-    /// little later, and the port is taken until then.
-    fn cancel(&mut self, engine: &mut Engine, name: UserData) {
-        let Err(error) = engine.ring.cancel(name.bits()) else { return };
-        if let Some(held_back) = self.warned.due(Instant::now()) {
-            tracing::warn!(%error, held_back, "the port of a closed endpoint stays taken for a moment");
-        }
-        self.to_cancel.push(name);
     }
 
     /// Takes a socket whose receive has ended out of its place. Completions of its generation are strangers from now on.
@@ -257,23 +244,44 @@ impl Sockets {
         }
         self.closed_drops += socket::drop_count(&socket.socket).unwrap_or(0);
         if self.is_fixed(slot) {
-            self.clear_file(&engine.ring, slot);
+            self.clear_file(&engine.ring, slot, socket.lease.clone());
         }
         Some(socket)
     }
 
-    /// Whether sockets of this place stand in the ring's table. Listeners always do.
+    /// Has a socket that is to be taken out watched for room no longer, at once: the watch would keep it open.
+    pub(crate) fn end_watch(&mut self, engine: &mut Engine, slot: u32) {
+        let Some(open) = self.get_mut(slot) else { return };
+        if std::mem::take(&mut open.credit.blocked) {
+            self.end_at_once(engine, slot, Kind::Writable);
+        }
+    }
+
+    /// Cancels what is armed on a socket that is being closed and waits for its end; where that cannot be, it ends a little
+    /// later, and the port is taken until then. What the kernel has not taken by now is taken back with the socket; an error
+    /// is the next turn's.
+    fn end_at_once(&mut self, engine: &mut Engine, slot: u32, kind: Kind) {
+        let name = UserData::on_slot(kind, slot, self.generation(slot));
+        let _ = engine.ring.submit();
+        let Err(error) = engine.ring.cancel(name.bits()) else { return };
+        if let Some(held_back) = self.warned.due(Instant::now()) {
+            tracing::warn!(%error, held_back, "the port of a closed socket stays taken for a moment");
+        }
+        self.to_cancel.push(name);
+    }
+
+    /// Whether sockets of this place stand in the ring's table. Those of the addresses listened on always do: they stay.
     fn is_fixed(&self, slot: u32) -> bool {
-        self.fixed || slot < self.places.listeners + self.places.addresses
+        self.fixed || slot < self.places.listeners
     }
 
     /// Takes a file out of the table of fixed files, or has that tried again.
-    fn clear_file(&mut self, ring: &Ring, slot: u32) {
+    fn clear_file(&mut self, ring: &Ring, slot: u32, lease: Option<Lease>) {
         let Err(error) = ring.set_file(slot, -1) else { return };
         if let Some(held_back) = self.warned.due(Instant::now()) {
             tracing::warn!(%error, slot, held_back, "a fixed file could not be taken out: it is tried again");
         }
-        self.to_clear.push(slot);
+        self.to_clear.push((slot, lease));
     }
 }
 
@@ -432,9 +440,9 @@ impl Sockets {
                 self.watch_for_room(engine, slot);
             }
         }
-        for slot in std::mem::take(&mut self.to_clear) {
+        for (slot, lease) in std::mem::take(&mut self.to_clear) {
             if self.get(slot).is_none() {
-                self.clear_file(&engine.ring, slot);
+                self.clear_file(&engine.ring, slot, lease);
             }
         }
         // Those for which there is no room stay.

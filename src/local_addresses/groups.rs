@@ -5,8 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use shardgram_sys::interfaces::{broadcast_addresses, local_addresses};
-use shardgram_sys::{BindError, InterfaceAddress, ListenerGroup, ListenerSocket, SocketOptions};
+use shardgram_sys::{BindError, InterfaceAddress, Lease, ListenerGroup, ListenerSocket, SocketOptions};
 
 /// An IPv6 address is listed before it may be bound: the host asks its neighbours first whether anybody
 /// has it (RFC 4862 section 5.4), which takes a second or two. That is how often, and after how much time
@@ -15,12 +16,9 @@ const TENTATIVE_TRIES: u32 = 50;
 const TENTATIVE_REST: Duration = Duration::from_millis(100);
 /// How long an address rests that could not be bound for any other reason.
 const REFUSED_REST: Duration = Duration::from_secs(60);
-/// How long an address rests that was lost, so that the shards have closed its sockets: a new group that
-/// met one of them would be numbered differently from its shards.
-const LOST_REST: Duration = Duration::from_millis(500);
 /// How long to wait for a shard that is behind with its changes.
 const BEHIND_REST: Duration = Duration::from_millis(20);
-/// Addresses of a wildcard that are remembered as resting: as many as may be bound and lost, and some.
+/// Addresses of a wildcard that are remembered as resting: as many as may be bound, and some.
 const RESTING: usize = 4_096 + 256;
 /// Addresses that are tried in a second because a datagram was sent to them: who sends chooses them.
 const ASKED_PER_SECOND: u32 = 100;
@@ -47,14 +45,28 @@ pub(super) struct Groups {
     broadcasts: HashSet<Ipv4Addr>,
     /// The second that is counted in, and what is left of it.
     asked: Option<(Instant, u32)>,
+    /// Says which groups have ended: one word for each that was bound, so no more wait than there may be groups.
+    endings: (Sender<Ended>, Receiver<Ended>),
 }
+
+/// The last socket was closed of the group at this address, under this listen address.
+pub(super) type Ended = (u16, IpAddr);
 
 #[derive(Debug)]
 struct Wildcard {
     listen: u16,
     group: ListenerGroup,
     bound: HashMap<IpAddr, Bound>,
+    /// Lost addresses whose sockets are not closed yet, of some shard. A new group would join what is left of the old one,
+    /// with other indexes than those of its shards; and each takes a place of its shard until then.
+    closing: HashSet<IpAddr>,
     resting: HashMap<IpAddr, Rest>,
+}
+
+/// What it takes to bind a group.
+struct Means<'a> {
+    options: &'a SocketOptions,
+    endings: &'a (Sender<Ended>, Receiver<Ended>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,14 +89,14 @@ struct Rest {
 impl Groups {
     pub(super) fn new(cap: usize, options: SocketOptions) -> Self {
         let (wildcards, listed, broadcasts) = (Vec::new(), Vec::new(), HashSet::new());
-        Self { cap, options, wildcards, listed, broadcasts, asked: None }
+        Self { cap, options, wildcards, listed, broadcasts, asked: None, endings: unbounded() }
     }
 
     /// Takes a wildcard's group, if it is one.
     pub(super) fn beside(&mut self, listen: u16, group: ListenerGroup) {
         if self.cap > 0 && group.is_wildcard() {
-            let (bound, resting) = (HashMap::new(), HashMap::new());
-            self.wildcards.push(Wildcard { listen, group, bound, resting });
+            let (bound, closing, resting) = (HashMap::new(), HashSet::new(), HashMap::new());
+            self.wildcards.push(Wildcard { listen, group, bound, closing, resting });
         }
     }
 
@@ -113,24 +125,43 @@ impl Groups {
 
     /// Brings what is bound in line with the list. Says when to do so again, if nothing else happens.
     pub(super) fn settle(&mut self, now: Instant, tell: &mut impl Tell) -> Option<Instant> {
-        let Self { cap, options, wildcards, listed, broadcasts, .. } = self;
+        let Self { cap, options, wildcards, listed, broadcasts, endings, .. } = self;
         let is_unicast = |one: &&InterfaceAddress| !is_among(broadcasts, one.address);
         let unicast: Vec<_> = listed.iter().filter(is_unicast).collect();
         let mut again = None;
         for wildcard in wildcards {
             let removed = wildcard.remove(&unicast, now, tell);
-            let added = wildcard.add(&unicast, *cap, options, now, tell);
+            let added = wildcard.add(&unicast, *cap, &Means { options, endings }, now, tell);
             again = [again, removed, added].into_iter().flatten().min();
         }
         again
+    }
+
+    /// By which is told which groups have ended.
+    pub(super) fn endings(&self) -> Receiver<Ended> {
+        self.endings.1.clone()
+    }
+
+    /// A group has ended: its address may be bound again.
+    pub(super) fn ended(&mut self, (listen, ip): Ended, now: Instant) {
+        let Some(wildcard) = self.wildcards.iter_mut().find(|wildcard| wildcard.listen == listen) else {
+            return;
+        };
+        if !wildcard.closing.remove(&ip) && wildcard.bound.remove(&ip).is_some() {
+            // No shard could take its socket.
+            wildcard.rest(ip, Rest { until: now + REFUSED_REST, tries: 0, told: false }, now);
+        }
     }
 
     /// A datagram came in for an address without a group.
     pub(super) fn ask(&mut self, listen: u16, ip: IpAddr, now: Instant, tell: &mut impl Tell) {
         let Some(at) = self.wildcards.iter().position(|wildcard| wildcard.listen == listen) else { return };
         let wildcard = &self.wildcards[at];
-        let unknown = !wildcard.bound.contains_key(&ip) && !wildcard.rests(ip, now);
-        if !unknown || !wildcard.serves(ip) || wildcard.bound.len() >= self.cap {
+        if wildcard.has(ip)
+            || wildcard.rests(ip, now)
+            || !wildcard.serves(ip)
+            || wildcard.places() >= self.cap
+        {
             return;
         }
         if !tell.has_room() || !allowed(&mut self.asked, now) {
@@ -148,7 +179,7 @@ impl Groups {
         let wildcard = &mut self.wildcards[at];
         let scope = of_interface.map_or(0, scope);
         let bound = Bound { scope, listed: of_interface.is_some() };
-        match wildcard.bind(ip, bound, &self.options) {
+        match wildcard.bind(ip, bound, &Means { options: &self.options, endings: &self.endings }) {
             Ok(sockets) => tell.added(sockets),
             Err(error) => {
                 // Whoever sends could fill a log that speaks of this more loudly.
@@ -177,7 +208,7 @@ impl Wildcard {
                 return Some(now + BEHIND_REST);
             }
             self.bound.remove(&ip);
-            self.rest(ip, Rest { until: now + LOST_REST, tries: 0, told: false }, now);
+            self.closing.insert(ip);
             tell.removed(self.listen, ip);
         }
         None
@@ -188,7 +219,7 @@ impl Wildcard {
         &mut self,
         listed: &[&InterfaceAddress],
         cap: usize,
-        options: &SocketOptions,
+        means: &Means<'_>,
         now: Instant,
         tell: &mut impl Tell,
     ) -> Option<Instant> {
@@ -204,7 +235,8 @@ impl Wildcard {
                 bound.listed |= bound.scope == scope;
                 continue;
             }
-            if self.bound.len() >= cap {
+            if self.closing.contains(&ip) || self.places() >= cap {
+                // It is bound when that has changed.
                 continue;
             }
             if let Some(rest) = self.resting.get(&ip).filter(|rest| rest.until > now) {
@@ -215,7 +247,7 @@ impl Wildcard {
                 not_before(now + BEHIND_REST);
                 break;
             }
-            match self.bind(ip, Bound { scope, listed: true }, options) {
+            match self.bind(ip, Bound { scope, listed: true }, means) {
                 Ok(sockets) => tell.added(sockets),
                 Err(error) => {
                     let rest = self.after_refusal(one, &error, now, tell);
@@ -256,15 +288,20 @@ impl Wildcard {
         &mut self,
         ip: IpAddr,
         bound: Bound,
-        options: &SocketOptions,
+        Means { options, endings }: &Means<'_>,
     ) -> Result<Vec<ListenerSocket>, BindError> {
         let mut group = self.group.bind_beside_unchecked(ip, bound.scope, options)?;
         let (listen, local, steered) = (self.listen, Some(group.local_addr()), group.is_steered());
         tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
         self.resting.remove(&ip);
         self.bound.insert(ip, bound);
-        let sockets = group.take_sockets().into_iter();
-        Ok(sockets.map(|socket| ListenerSocket { listen, local, steered, socket }).collect())
+        let (ended, sockets) = (endings.0.clone(), group.take_sockets().into_iter());
+        let lease = Some(Lease::new(move || {
+            // Where nobody hears it the server has ended.
+            let _ = ended.send((listen, ip));
+        }));
+        let of_shard = |socket| ListenerSocket { listen, local, steered, socket, lease: lease.clone() };
+        Ok(sockets.map(of_shard).collect())
     }
 
     /// Whether `ip` is an address of this wildcard's family that one host has.
@@ -277,6 +314,16 @@ impl Wildcard {
             && !ip.is_multicast()
             && !ip.is_unspecified()
             && ip.is_ipv6() == self.group.local_addr().is_ipv6()
+    }
+
+    /// Whether a group is bound at an address, or was and is not closed yet.
+    fn has(&self, ip: IpAddr) -> bool {
+        self.bound.contains_key(&ip) || self.closing.contains(&ip)
+    }
+
+    /// How many places its groups have in each shard.
+    fn places(&self) -> usize {
+        self.bound.len() + self.closing.len()
     }
 
     fn rests(&self, ip: IpAddr, now: Instant) -> bool {

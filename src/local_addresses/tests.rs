@@ -77,7 +77,13 @@ impl Listening {
             let mut group = ListenerGroup::bind(text.parse().expect(text), SHARDS, &options).expect(text);
             wildcards.push(group.local_addr());
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
-                sockets[shard].push(ListenerSocket { listen, local: None, steered: true, socket });
+                sockets[shard].push(ListenerSocket {
+                    listen,
+                    local: None,
+                    steered: true,
+                    socket,
+                    lease: None,
+                });
             }
             local.beside(listen, group);
         }
@@ -271,7 +277,7 @@ fn there_are_no_more_than_the_cap() {
         assert!(Listening::at(0, &["0.0.0.0:0"]).expanded().is_empty());
         let listening = Listening::at(2, &["0.0.0.0:0", "[::]:0"]);
         assert_eq!(listening.expanded().len(), 4, "two for each");
-        let running = listening.start();
+        let mut running = listening.start();
         ip("address add 10.77.0.2/24 dev v0");
         running.ask(0, 0, address("127.0.0.9"));
         // When one goes there is room for the next.
@@ -279,11 +285,52 @@ fn there_are_no_more_than_the_cap() {
         running.removed(0, address("10.77.0.1"));
         let left: Vec<_> = running.sockets.iter().flatten().filter(|one| one.local.is_some()).collect();
         assert_eq!(left.len(), 4 * usize::from(SHARDS));
+        // Its sockets have their places until they are closed.
+        let is_gone = |one: &ListenerSocket| one.local.is_some_and(|at| at.ip() == address("10.77.0.1"));
+        running.sockets.iter_mut().for_each(|of_shard| of_shard.retain(|one| !is_gone(one)));
         // Removing the first address of a network removes the others, which are added again here.
         let _ = Command::new("ip").args("address add 10.77.0.3/24 dev v0".split(' ')).output();
         let (listen, changes) = running.next();
         assert_eq!(listen, 0);
         assert!(changes.iter().all(|change| matches!(change, ListenerChange::Added(_))), "{changes:?}");
+    });
+}
+
+#[test]
+fn a_new_group_waits_until_every_shard_has_closed_the_old_one() {
+    on_a_host("a_new_group_waits_until_every_shard_has_closed_the_old_one", || {
+        let running = Listening::at(64, &["0.0.0.0:0"]).start();
+        let returns = address("10.77.0.2");
+        ip("address add 10.77.0.2/24 dev v0");
+        let mut old = running.added(0, returns);
+        ip("address del 10.77.0.2/24 dev v0");
+        running.removed(0, returns);
+        ip("address add 10.77.0.2/24 dev v0");
+        // All is told in one order, so what comes later and is told first says that the other waits.
+        for later in ["10.77.0.3", "10.77.0.4"] {
+            running.ask(0, 0, returns);
+            ip(&format!("address add {later}/24 dev v0"));
+            running.added(0, address(later));
+            drop(old.pop());
+        }
+        assert_serve(&running.added(0, returns));
+    });
+}
+
+#[test]
+fn a_group_that_no_shard_could_take_is_not_taken_to_be_there() {
+    on_a_host("a_group_that_no_shard_could_take_is_not_taken_to_be_there", || {
+        let running = Listening::at(3, &["0.0.0.0:0"]).start();
+        for last in 9..12 {
+            running.ask(0, 0, IpAddr::from([127, 0, 0, last]));
+        }
+        drop(running.added(0, address("127.0.0.9")));
+        // There is a place again.
+        running.ask(0, 0, address("127.0.0.12"));
+        while running.shards[0].0.is_empty() {
+            running.ask(0, 0, address("127.0.0.12"));
+        }
+        running.added(0, address("127.0.0.12"));
     });
 }
 

@@ -11,7 +11,7 @@ use shardgram_core::mailbox::Bell;
 use shardgram_sys::interfaces::{AddressWatch, Waker};
 use shardgram_sys::{BindError, ListenerChange, ListenerSocket};
 
-use super::groups::{Groups, Tell};
+use super::groups::{Ended, Groups, Tell};
 use crate::drivers::Changes;
 
 /// Changes that wait for a shard. While one shard is that far behind, none is told more.
@@ -64,7 +64,8 @@ pub(super) fn start(groups: Groups, bells: &[Arc<Bell>]) -> io::Result<(Vec<Chan
     threads.threads.push(
         named("shardgram-netlink").spawn(move || announce_changes(&mut watch, &announce, &watch_stopped))?,
     );
-    let follow = Follow { groups, shards: Shards(shards), stopped, announced, asked };
+    let ended = groups.endings();
+    let follow = Follow { groups, shards: Shards(shards), stopped, announced, asked, ended };
     threads.threads.push(named("shardgram-addresses").spawn(move || follow.run())?);
     Ok((changes, threads))
 }
@@ -89,6 +90,7 @@ struct Follow {
     stopped: Receiver<()>,
     announced: Receiver<()>,
     asked: Receiver<(u16, IpAddr)>,
+    ended: Receiver<Ended>,
 }
 
 impl Follow {
@@ -118,6 +120,11 @@ impl Follow {
                     Ok((listen, ip)) => self.groups.ask(listen, ip, Instant::now(), &mut self.shards),
                     // All shards have ended.
                     Err(_) => return,
+                },
+                recv(self.ended) -> group => if let Ok(group) = group {
+                    let now = Instant::now();
+                    self.groups.ended(group, now);
+                    settle_at = Some(now);
                 },
                 default(wait) => {}
             }

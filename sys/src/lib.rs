@@ -87,11 +87,11 @@ pub use cmsg::{
 };
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
-pub use local_listeners::{ListenerChange, ListenerSocket};
+pub use local_listeners::{Lease, ListenerChange, ListenerSocket};
 pub use plan::{Os, Sharing, Unsupported};
 pub use port_holder::PortHolder;
 #[cfg(target_os = "linux")]
-pub use receive::{Incoming, RECEIVE_BATCH, Receiver};
+pub use receive::{Discarded, Incoming, RECEIVE_BATCH, Receiver, discard};
 pub use shardgram_core::flow::flow_shard;
 pub use socket::{BufferWarning, SocketHook, SocketOptions};
 #[cfg(target_os = "linux")]

@@ -10,6 +10,10 @@ use crate::cmsg::{Control, RECV_CONTROL_SLACK, RECV_CONTROL_SPACE};
 /// Datagrams or trains received by one call, at most.
 pub const RECEIVE_BATCH: usize = 32;
 
+/// The longest datagram or train, and how many are thrown away by one call.
+const LONGEST: usize = 1 << 16;
+const DISCARDED_AT_ONCE: usize = 4;
+
 const CONTROL: usize = RECV_CONTROL_SPACE + RECV_CONTROL_SLACK;
 
 /// A datagram or a train that was received.
@@ -130,4 +134,50 @@ impl Receiver {
         }
         Ok(came)
     }
+}
+
+/// What was thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Discarded {
+    /// So many datagrams, those of trains by themselves.
+    pub datagrams: u32,
+    /// Whether nothing is left.
+    pub all: bool,
+}
+
+/// Throws away what a socket holds that is to be closed, up to `most` datagrams and trains, so that they can be counted:
+/// what the kernel throws away with a socket it does not count. Does not wait.
+///
+/// ```
+/// use std::net::UdpSocket;
+/// use shardgram_sys::{Discarded, discard};
+/// # fn main() -> std::io::Result<()> {
+/// let (here, there) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+/// (0..3).try_for_each(|_| there.send_to(b"abc", here.local_addr()?).map(|_| ()))?;
+/// assert_eq!(discard(&here, 2), Discarded { datagrams: 2, all: false });
+/// assert_eq!(discard(&here, 2), Discarded { datagrams: 1, all: true });
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn discard(socket: &impl AsFd, most: usize) -> Discarded {
+    let mut bytes = vec![0; LONGEST * DISCARDED_AT_ONCE];
+    let mut receiver = Receiver::default();
+    let (mut datagrams, mut left) = (0, most);
+    while left > 0 {
+        let mut buffers: Vec<_> = bytes.chunks_mut(LONGEST).take(left).map(IoSliceMut::new).collect();
+        let came = receiver.receive(socket, &mut buffers, |_, incoming| {
+            let each = incoming.control.segment_size.map_or(0, usize::from);
+            datagrams += if each == 0 { 1 } else { incoming.len.div_ceil(each).max(1) as u32 };
+        });
+        match came {
+            Ok(came) => left -= came.min(left),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Discarded { datagrams, all: true };
+            }
+            // What an earlier send came to, which is told once.
+            Err(_) => left -= 1,
+        }
+    }
+    Discarded { datagrams, all: false }
 }

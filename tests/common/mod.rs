@@ -14,6 +14,7 @@ pub mod names;
 pub mod namespace;
 pub mod overruns;
 pub mod program;
+pub mod random;
 pub mod raw;
 pub mod role;
 #[cfg(target_os = "linux")]

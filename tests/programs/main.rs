@@ -22,6 +22,7 @@ mod echo_example;
 mod emfile;
 mod emfile_in_accept;
 mod few_descriptors;
+mod flapping_addresses;
 mod forged_errors;
 mod full_send_socket;
 mod full_sockets_take_turns;

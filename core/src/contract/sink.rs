@@ -167,7 +167,8 @@ pub trait Sink {
     /// ```
     fn control_cut(&mut self);
 
-    /// So many datagrams had been received on an endpoint when it was closed.
+    /// So many datagrams had come to an endpoint, or to the listener of an address that the host has lost, when it was
+    /// closed.
     ///
     /// ```
     /// fn drop_queue(sink: &mut impl shardgram_core::driver::Sink, closed: &mut Vec<Vec<u8>>) {

@@ -187,7 +187,8 @@ counters! {
     /// Outcome: dropped, a socket hook turned on reports that left no room for what says how long a train's datagrams are,
     /// or where a datagram was sent to. What was lost counts as one, though it may have been a train.
     dropped_control_cut: Outcome,
-    /// Outcome: dropped, its endpoint was closed before it was handed over.
+    /// Outcome: dropped, its endpoint was closed before it was handed over, or the listener of an address that the host has
+    /// lost.
     dropped_closed: Outcome,
     /// Datagrams that came by a peer's own socket from somebody else. They went where they belong.
     redispatched: Count,
