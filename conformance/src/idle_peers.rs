@@ -1,9 +1,10 @@
 //! A peer that says nothing for the idle timeout is closed, not before, and one that speaks stays.
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Bed, loopback};
-use shardgram_core::{Accept, CloseReason, Context, Datagram, Handler, PeerId};
+use shardgram_core::{Accept, CloseReason, Context, Datagram, Handler, Origin, PeerId, Via};
 
 struct Watcher(Sender<(Duration, CloseReason)>);
 
@@ -90,4 +91,47 @@ pub fn a_panic_over_one_idle_peer_hides_no_other<B: Bed>(mut bed: B) {
     assert!(reasons[1..].contains(&CloseReason::Restarted), "{reasons:?}");
     let stats = bed.drain(server);
     assert_eq!((stats.peers_opened, stats.peers_closed, stats.restarts), (5, 5, 1));
+}
+
+/// Opens as many peers as it is told.
+struct Opening;
+
+impl Handler for Opening {
+    type Peer = ();
+    type Timer = ();
+    type Message = u16;
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Drop("nobody else")
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_, Self>, _: Origin, peers: u16) {
+        let via = Via::Listener(cx.io.listeners()[0]);
+        for port in 1..=peers {
+            cx.open(via, (Ipv4Addr::new(127, 1, 0, 1), port).into(), ()).unwrap();
+        }
+    }
+}
+
+pub fn silent_peers_and_an_emptied_table_take_no_turns<B: Bed>(mut bed: B) {
+    const PEERS: u16 = 5_000;
+    let timeout = Duration::from_secs(4);
+    let server = bed.serve(loopback().idle_timeout(Some(timeout)), |_| Opening);
+    bed.tell(&server, 0, PEERS);
+    bed.until("they are there", |bed| bed.stats(&server).peers() == u64::from(PEERS));
+    // In which all are looked at once.
+    bed.pass(timeout / 4);
+    let before = bed.stats(&server).turns;
+    bed.pass(timeout / 4);
+    let after = bed.stats(&server);
+    // Where time passed more quickly than it should, this says nothing.
+    if after.peers_closed == 0 {
+        assert!(after.turns <= before + 3, "{} turns while nobody spoke", after.turns - before);
+    }
+    bed.until("all are closed", |bed| bed.stats(&server).peers() == 0);
+    let before = bed.stats(&server).turns;
+    bed.pass(timeout / 4);
+    let turns = bed.stats(&server).turns - before;
+    assert!(turns <= 3, "{turns} turns while nobody was there");
+    bed.drain(server);
 }

@@ -106,7 +106,11 @@ macro_rules! conformance {
                 a_train_waits_for_room,
                 what_asks_for_more_than_there_is_is_told_which_bound_it_met,
             }
-            idle_peers: { silence_closes_a_peer, a_panic_over_one_idle_peer_hides_no_other }
+            idle_peers: {
+                silence_closes_a_peer,
+                a_panic_over_one_idle_peer_hides_no_other,
+                silent_peers_and_an_emptied_table_take_no_turns,
+            }
             kernel_drops: { all_is_received_or_counted }
             messages: {
                 every_sender_is_heard_in_order,

@@ -73,7 +73,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let poll = self.stage.io.time.now + DRAIN_POLL;
             if d.reported || self.waits_for_driver() { poll.min(d.deadline) } else { d.deadline }
         });
-        let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.extent()));
+        let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.len()));
         let io = &self.stage.io;
         [io.timers.next_deadline(), io.dials.next_deadline(), idle, drain].into_iter().flatten().min()
     }

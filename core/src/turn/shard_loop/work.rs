@@ -1,8 +1,11 @@
 //! What a turn calls under budgets: arrivals, mail, timers, and peers that are closed.
 
+use std::time::Duration;
+
 use crate::api::handler::Handler;
 use crate::contract::driver::Driver;
 use crate::messages::mailbox::Budget;
+use crate::peers::idle::SWEEP_STEP;
 use crate::turn::panics::{Callback, Cause};
 use crate::types::error::CloseReason;
 use crate::types::ids::ShardInfo;
@@ -113,28 +116,32 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     pub(super) fn sweep_idle(&mut self) {
-        let may_go_on = self.stage.may_go_on();
-        let Some(sweep) = self.idle.as_mut().filter(|_| may_go_on) else { return };
-        let now = self.stage.io.time.now;
-        let Some(range) = sweep.due(now, self.stage.peers.extent()) else { return };
-        let timeout = sweep.timeout;
-        self.paces.closing.begin_by(|| self.driver.now());
-        for slot in range {
-            let Some(peer) = self.stage.peers.in_slot(slot) else { continue };
-            let io = &self.stage.io;
-            let idle = io.routes.get(peer).is_some_and(|r| io.clock.since(r.last_seen, now) >= timeout);
-            if idle && !self.stage.panicked {
-                self.stage.close(peer, CloseReason::Idle);
-                let goes_on = self.paces.closing.goes_on_after_one(|| self.driver.now());
-                if !goes_on || self.stage.io.sending.outbox.is_crowded() {
-                    if let Some(sweep) = &mut self.idle {
-                        sweep.go_on_at(slot + 1, now);
-                    }
-                    return;
-                }
+        let may_go_on = self.stage.may_go_on() && !self.stage.peers.is_empty();
+        let Self { idle, stage, paces, driver, .. } = self;
+        let Some(sweep) = idle.as_mut().filter(|_| may_go_on) else { return };
+        let (now, extent) = (stage.io.time.now, stage.peers.extent());
+        let Some(mut slots) = sweep.due(now, extent) else { return };
+        paces.closing.begin_by(|| driver.now());
+        for _ in 0..SWEEP_STEP {
+            let Some(peer) = stage.peers.first_in(slots.clone()) else {
+                slots.start = slots.end;
+                break;
+            };
+            slots.start = peer.slot() + 1;
+            let io = &stage.io;
+            let silence = io.routes.get(peer).map_or(Duration::ZERO, |r| io.clock.since(r.last_seen, now));
+            if silence < sweep.timeout {
+                sweep.stays_until(now + (sweep.timeout - silence));
+                continue;
+            }
+            stage.close(peer, CloseReason::Idle);
+            let goes_on = paces.closing.goes_on_after_one(|| driver.now());
+            if !goes_on || stage.panicked || stage.io.sending.outbox.is_crowded() {
+                return sweep.go_on_at(slots.start, now);
             }
         }
-        self.paces.closing.ends(|| self.driver.now());
+        sweep.looked_up_to(slots.start, now, stage.peers.len(), extent);
+        paces.closing.ends(|| driver.now());
     }
 
     /// Closes the peers of local addresses that went.
