@@ -111,9 +111,9 @@ pub use shardgram_core::flow::flow_shard;
 pub use shardgram_core::shard_loop::Ending;
 pub use shardgram_core::{
     Accept, AcceptChoice, AfterPanic, AttemptFault, Backend, Capability, CloseReason, Config, ConfigError,
-    Context, Datagram, Dial, DialError, Drain, Ecn, Endpoint, EndpointId, Full, Handler, HostError,
-    Interface, InterfaceError, Io, JoinError, Lookup, LookupError, Membership, Meta, OpenError, Origin, Path,
-    PathMtu, PeerError, PeerId, Peers, Pressure, ReceivedTrain, Receivers, Resolver, SendError, Settings,
-    ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, UnknownName, Via, WaitPolicy,
+    Context, Datagram, Dial, DialError, Drain, DropPathError, Ecn, Endpoint, EndpointId, Full, Handler,
+    HostError, Interface, InterfaceError, Io, JoinError, Lookup, LookupError, Membership, Meta, OpenError,
+    Origin, Path, PathMtu, PeerError, PeerId, Peers, Pressure, ReceivedTrain, Receivers, Resolver, SendError,
+    Settings, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, UnknownName, Via, WaitPolicy,
 };
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, PortHolder, SocketHook, Unsupported};

@@ -106,9 +106,9 @@ impl<M> Remote<M> {
     /// The counters of all shards together, kernel drops included.
     ///
     /// ```
+    /// /// What a page for Prometheus says.
     /// fn metrics<M>(server: &shardgram::Remote<M>) -> String {
-    ///     let counters = server.stats().named();
-    ///     counters.into_iter().map(|(name, value)| format!("shardgram_{name} {value}\n")).collect()
+    ///     server.stats().prometheus()
     /// }
     /// ```
     pub fn stats(&self) -> Snapshot {

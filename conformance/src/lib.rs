@@ -84,6 +84,7 @@ behaviours!(
     kernel_drops,
     messages,
     panic,
+    paths,
     ports,
     refusals,
     short_queues,

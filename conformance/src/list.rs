@@ -132,6 +132,12 @@ macro_rules! conformance {
                 a_sleeping_neighbour_ends_too,
                 what_a_fresh_handler_begins_at_once_holds,
             }
+            paths: {
+                one_of_a_closed_endpoint_leads_nowhere,
+                one_of_another_shards_endpoint_leads_nowhere,
+                it_has_the_port_of_its_endpoint,
+                one_that_a_peer_gave_up_is_a_strangers,
+            }
             ports: {
                 every_flow_is_answered_by_the_shard_that_owns_it,
                 two_servers_get_two_ports,

@@ -298,6 +298,11 @@ pub const ROWS: &[Row] = &[
         "a handler that panics ends nothing: its source is refused, what it says is kept, the shard goes on",
         &[],
     ),
+    row(
+        "paths",
+        "a path that was kept leads where it did or nowhere; one that was dropped is a stranger's",
+        &[],
+    ),
     row("ports", "port 0 is one port for all shards; a held port is refused; a drained one is free", &[]),
     row("refusals", "who asks for what the driver cannot do is refused, or served without it", &[]),
     row("short_queues", "short queues lose nothing", &[]),

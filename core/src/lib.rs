@@ -66,8 +66,8 @@ pub use types::datagram::{Datagram, Meta, Path, ReceivedTrain};
 pub use types::ecn::Ecn;
 pub use types::endpoint::{Endpoint, EndpointId, Via};
 pub use types::error::{
-    AttemptFault, Bound, CloseReason, ConfigError, DialError, Full, JoinError, LookupError, OpenError,
-    PeerError, SendError,
+    AttemptFault, Bound, CloseReason, ConfigError, DialError, DropPathError, Full, JoinError, LookupError,
+    OpenError, PeerError, SendError,
 };
 pub use types::ids::{Origin, PeerId, ShardInfo};
 pub use types::interface::{Interface, InterfaceError};

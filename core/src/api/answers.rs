@@ -50,7 +50,7 @@ pub enum Accept<P> {
     /// No peer: it was answered with [`crate::Io::answer`], or there is nothing to say.
     Done,
     /// No peer: the first so many bytes of this datagram, as the handler left them, go back in place.
-    /// More than there are sends what there is.
+    /// More than there are is refused and counted, as every send that is too long ([`crate::Stats::send_refused_too_long`]).
     Reply(usize),
     /// One more path of that peer, which may live on another shard: there the datagram is forwarded.
     /// Answers keep going along the old path until [`crate::Io::use_path`], so a replayed copy from a

@@ -200,9 +200,7 @@ impl<H: Handler> Context<'_, H> {
         let first = if standing == Standing::Proven { Standing::New } else { standing };
         let time = self.io.time;
         self.io.routes.insert(peer, path, time.stamp, first);
-        if let Some(slot) = path.socket.as_endpoint() {
-            self.io.sockets.endpoints.path_added(slot, peer);
-        }
+        self.io.sockets.endpoints.path_added(path.socket, peer);
         self.io.stats.peers_opened.add(1);
         match standing {
             Standing::Proven => drop(self.io.crowd.validate(&mut self.io.routes, peer, &path, time)),

@@ -46,9 +46,7 @@ impl<'a, H: Handler> Slot<'a, H> {
     /// }
     /// ```
     pub fn commit(mut self, len: usize) -> Result<(), SendError> {
-        if len > self.max {
-            return Err(SendError::TooLong { max: self.max });
-        }
+        self.io.sending.no_longer_than(self.max, len)?;
         let to = self.to.ok_or(SendError::Gone)?;
         let Io { sending, routes, .. } = &mut *self.io;
         let path = sending.written(routes, to, len)?;

@@ -187,7 +187,8 @@ pub trait Driver {
     /// ```
     fn now(&self) -> Instant;
 
-    /// Opens the socket of an endpoint and begins to receive on it; says which address it got.
+    /// Opens the socket of an endpoint and begins to receive on it; says which address it got. What it brings is said to come by
+    /// this very number ([`Arrival::socket`]), generation and all. No other endpoint of the same slot is open.
     ///
     /// # Errors
     /// The system's error number.
@@ -196,18 +197,18 @@ pub trait Driver {
     /// use shardgram_core::{Endpoint, datagram::SocketId, driver::Driver};
     /// fn open_first(driver: &mut impl Driver) -> Result<u16, i32> {
     ///     let endpoint = Endpoint::bound(([127, 0, 0, 1], 0).into());
-    ///     Ok(driver.open(SocketId::endpoint(0), &endpoint)?.port())
+    ///     Ok(driver.open(SocketId::endpoint(0, 0), &endpoint)?.port())
     /// }
     /// ```
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32>;
 
     /// Closes the socket of an endpoint, if it is open. Nothing of it is handed over afterwards, and its
-    /// number may be opened anew at once.
+    /// slot may be opened anew at once.
     ///
     /// ```
     /// use shardgram_core::{datagram::SocketId, driver::Driver};
-    /// fn close_all(driver: &mut impl Driver, slots: u32) {
-    ///     (0..slots).for_each(|slot| driver.close(SocketId::endpoint(slot)));
+    /// fn close_all(driver: &mut impl Driver, open: Vec<SocketId>) {
+    ///     open.into_iter().for_each(|socket| driver.close(socket));
     /// }
     /// ```
     fn close(&mut self, socket: SocketId);

@@ -28,7 +28,7 @@ use crate::peers::routes::Routes;
 use crate::sockets::endpoints::Endpoints;
 use crate::sync::bounded;
 use crate::time::moment::Moment;
-use crate::types::datagram::{Path, SocketId};
+use crate::types::datagram::Path;
 use crate::types::endpoint::{Endpoint, EndpointId};
 use crate::types::error::{AttemptFault, DialError, LookupError, PeerError};
 use crate::types::ids::PeerId;
@@ -184,16 +184,16 @@ impl Dials {
     ) -> Result<(), AttemptFault> {
         let peer = self.entries.get(entry as usize).ok_or(AttemptFault::NoEndpoint)?.peer;
         let id = self.endpoint_towards(endpoints, entry, remote).ok_or(AttemptFault::NoEndpoint)?;
-        let local = endpoints.get(id).ok_or(AttemptFault::NoEndpoint)?.bind_address();
+        let local = endpoints.local(id).ok_or(AttemptFault::NoEndpoint)?;
         let local = SocketAddr::new(local.ip(), local.port());
-        let path = Path { local, remote, socket: SocketId::endpoint(id.slot()) };
+        let path = Path { local, remote, socket: id.socket() };
         if routes.find(&path).is_some_and(|slot| slot != peer.slot()) {
             return Err(AttemptFault::InUse);
         }
         // A millisecond back, so that whatever comes, be it in this turn, makes another stamp of it.
         let quiet = time.stamp.wrapping_sub(1);
         routes.replace_paths(peer, path, quiet, |socket| endpoints.path_left(socket));
-        endpoints.path_added(id.slot(), peer);
+        endpoints.path_added(id.socket(), peer);
         self.end_stage(entry, Stage::Trying { quiet });
         let try_for = self.entries.get(entry as usize).map_or(Duration::ZERO, |d| d.dial.try_for);
         self.set_timer(entry, time.now, try_for);

@@ -152,7 +152,8 @@ impl RefusedSources {
         }
         if matches!(level, Level::Tuple) {
             hasher.write_u16(path.remote.port());
-            hasher.write_u16(path.local.port());
+            // An endpoint that is opened anew, as when a handler is replaced, may have another port.
+            hasher.write_u16(if path.socket.as_listener().is_some() { path.local.port() } else { 0 });
             let local = match path.local.ip() {
                 IpAddr::V4(ip) => ip.to_ipv6_mapped(),
                 IpAddr::V6(ip) => ip,

@@ -19,6 +19,7 @@ use siphasher::sip::SipHasher13;
 use crate::peers::standing::{Standing, Standings};
 use crate::time::timers::PeerTimers;
 use crate::types::datagram::{Path, SocketId};
+use crate::types::error::DropPathError;
 use crate::types::ids::PeerId;
 
 use path_record::{Key, PathRecord};
@@ -282,6 +283,8 @@ impl Routes {
             self.records[at as usize].next = gone.next;
         }
         self.routes[slot].paths -= 1;
+        // A train of this turn may go along it, and one for the path that is left may not join that.
+        self.routes[slot].open_train = NONE;
         self.unlink(record, &gone);
         self.free.push(record);
         gone.key.socket()
@@ -305,15 +308,24 @@ impl Routes {
         self.records_of(route.first).any(|record| self.records[record as usize].key.socket() == socket)
     }
 
-    /// Makes answers go along `path` from now on. False if it is not a path of that peer.
-    pub(crate) fn use_path(&mut self, peer: PeerId, path: &Path) -> bool {
-        let Some(record) = self.find_record(path) else { return false };
-        let slot = self.records[record as usize].slot;
-        let Some(route) = self.get_mut(peer).filter(|_| slot == peer.slot()) else { return false };
-        if std::mem::replace(&mut route.active, record) != record {
+    /// Makes answers go along `path` from now on; whether they went along another. `None` if it is not a path of that peer.
+    pub(crate) fn use_path(&mut self, peer: PeerId, path: &Path) -> Option<bool> {
+        let record = self.record_of(peer, path)?;
+        let route = self.get_mut(peer)?;
+        let moves = std::mem::replace(&mut route.active, record) != record;
+        if moves {
             route.forget_trains();
         }
-        true
+        Some(moves)
+    }
+
+    /// Takes a path that answers do not use from a peer; gives back its socket.
+    pub(crate) fn give_up_path(&mut self, peer: PeerId, path: &Path) -> Result<SocketId, DropPathError> {
+        let record = self.record_of(peer, path).ok_or(DropPathError::Gone)?;
+        if self.get(peer).is_some_and(|route| route.active == record) {
+            return Err(DropPathError::InUse);
+        }
+        Ok(self.drop_path(peer, record))
     }
 
     #[inline]

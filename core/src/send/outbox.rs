@@ -437,7 +437,7 @@ impl Outbox {
             && train.segment <= u32::from(route.train_limit)
             && train.ecn == route.ecn
             && train.peer == Some(peer)
-            && (route.has_one_path() || train.path == *path);
+            && (route.has_one_path() || train.path.is_the_way_of(path));
         if !fits {
             return false;
         }

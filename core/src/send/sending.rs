@@ -60,7 +60,7 @@ impl Sending {
         max: usize,
     ) -> Result<usize, SendError> {
         let path = routes.active_path(to).ok_or_else(|| has_no_path(routes, to))?;
-        check_length(&path, max)?;
+        self.check_length(&path, max)?;
         self.outbox.reserve(max).map_err(|e| self.refuse(routes, Some(to), e))
     }
 
@@ -79,9 +79,7 @@ impl Sending {
         datagram: &Datagram<'_>,
         len: usize,
     ) -> Result<(), SendError> {
-        if len > datagram.len() {
-            return Err(SendError::TooLong { max: datagram.len() });
-        }
+        self.no_longer_than(datagram.len(), len)?;
         let source = self.source_of(routes, datagram, len)?;
         match datagram.peer {
             Some(peer) => {
@@ -101,6 +99,7 @@ impl Sending {
         len: usize,
         stamp: u32,
     ) -> Result<(), SendError> {
+        self.no_longer_than(datagram.len(), len)?;
         self.stranger_allowed(datagram.path, len, stamp)?;
         let source = self.source_of(routes, datagram, len)?;
         self.push_stateless(*datagram.path, source, len)
@@ -138,7 +137,7 @@ impl Sending {
         bytes: &[u8],
         stamp: u32,
     ) -> Result<(), SendError> {
-        check_length(&path, bytes.len())?;
+        self.check_length(&path, bytes.len())?;
         if path.remote.port() == 0 {
             return Err(SendError::Gone);
         }
@@ -175,10 +174,25 @@ impl Sending {
     #[inline]
     fn sendable(&mut self, routes: &mut Routes, to: PeerId, len: usize) -> Result<Path, SendError> {
         let path = routes.active_path(to).ok_or_else(|| has_no_path(routes, to))?;
-        check_length(&path, len)?;
+        self.check_length(&path, len)?;
         self.allowed(routes, to, &path, len)?;
         self.has_room_to_wait(routes, to, &path, len)?;
         Ok(path)
+    }
+
+    #[inline]
+    fn check_length(&self, path: &Path, len: usize) -> Result<(), SendError> {
+        self.no_longer_than(path.max_payload(), len)
+    }
+
+    /// Refuses and counts what is longer than it may be.
+    #[inline]
+    pub(crate) fn no_longer_than(&self, max: usize, len: usize) -> Result<(), SendError> {
+        if len <= max {
+            return Ok(());
+        }
+        self.stats.send_refused_too_long.add(1);
+        Err(SendError::TooLong { max })
     }
 
     /// Whether the amplification limit lets so much go along a path of a peer.
@@ -404,12 +418,6 @@ impl Sending {
 #[cold]
 fn has_no_path(routes: &Routes, to: PeerId) -> SendError {
     if routes.get(to).is_some() { SendError::NoAddress } else { SendError::Gone }
-}
-
-#[inline]
-fn check_length(path: &Path, len: usize) -> Result<(), SendError> {
-    let max = path.max_payload();
-    if len > max { Err(SendError::TooLong { max }) } else { Ok(()) }
 }
 
 /// A payload copied once for any number of sends in this turn.

@@ -11,7 +11,7 @@ use crate::types::ids::PeerId;
 enum State {
     Vacant,
     Asked,
-    Open(SocketAddr),
+    Open,
     Failed,
     /// Asked to be closed; what still arrives before it is belongs to it.
     Closing,
@@ -22,6 +22,8 @@ struct Slot {
     generation: u32,
     state: State,
     endpoint: Endpoint,
+    /// Where its socket is, while there is one: until it is closed, though that was asked for.
+    bound: Option<SocketAddr>,
     /// Paths of peers that stand on it, and the peer of the newest.
     paths: u32,
     newest: Option<PeerId>,
@@ -30,8 +32,8 @@ struct Slot {
 /// What the driver still has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Request {
-    Open(u32),
-    Close(u32),
+    Open(SocketId),
+    Close(SocketId),
     /// The next group that was asked for ([`crate::groups`]).
     Group,
 }
@@ -50,7 +52,8 @@ impl Endpoints {
     }
 
     pub(crate) fn ask(&mut self, endpoint: Endpoint) -> Result<EndpointId, Full<Endpoint>> {
-        let fresh = Slot { generation: 0, state: State::Asked, endpoint, paths: 0, newest: None };
+        let fresh =
+            Slot { generation: 0, state: State::Asked, endpoint, bound: None, paths: 0, newest: None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 let generation = self.slots[slot as usize].generation;
@@ -63,8 +66,9 @@ impl Endpoints {
             }
             None => return Err(Full(endpoint)),
         };
-        self.requests.push(Request::Open(slot));
-        Ok(EndpointId { slot, generation: self.slots[slot as usize].generation })
+        let id = EndpointId { slot, generation: self.slots[slot as usize].generation };
+        self.requests.push(Request::Open(id.socket()));
+        Ok(id)
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -75,29 +79,30 @@ impl Endpoints {
     pub(crate) fn close(&mut self, id: EndpointId) -> bool {
         let Some(slot) = self.live(id) else { return false };
         self.slots[slot].state = State::Closing;
-        self.requests.push(Request::Close(id.slot));
+        self.requests.push(Request::Close(id.socket()));
         true
     }
 
-    /// Forgets all requests and names every slot in use, for closing at once. With `keep_used`, only of endpoints that no
-    /// peer has a path on.
-    pub(crate) fn take_all(&mut self, keep_used: bool) -> Vec<u32> {
+    /// Forgets all requests and names every endpoint, for closing at once. With `keep_used`, only those that no peer has a
+    /// path on.
+    pub(crate) fn take_all(&mut self, keep_used: bool) -> Vec<SocketId> {
         let kept = |slot: &Slot| keep_used && slot.paths > 0;
         self.requests.retain(|request| match request {
-            Request::Open(slot) | Request::Close(slot) => kept(&self.slots[*slot as usize]),
+            Request::Open(socket) | Request::Close(socket) => {
+                socket.as_endpoint().is_some_and(|slot| kept(&self.slots[slot as usize]))
+            }
             Request::Group => false,
         });
-        let all = self.slots.iter().enumerate();
-        let gone = all.filter(|(_, slot)| slot.state != State::Vacant && !kept(slot));
-        gone.map(|(slot, _)| slot as u32).collect()
+        let all = (0..).zip(&self.slots).filter(|(_, slot)| slot.state != State::Vacant && !kept(slot));
+        all.map(|(slot, s)| SocketId::endpoint(slot, s.generation)).collect()
     }
 
     /// Makes a slot usable again, once the driver has let go of it.
-    pub(crate) fn vacate(&mut self, slot: u32) {
+    pub(crate) fn vacate(&mut self, socket: SocketId) {
+        let Some(slot) = socket.as_endpoint() else { return };
         let s = &mut self.slots[slot as usize];
-        s.state = State::Vacant;
-        s.paths = 0;
-        s.newest = None;
+        (s.state, s.bound) = (State::Vacant, None);
+        (s.paths, s.newest) = (0, None);
         if let Some(generation) = s.generation.checked_add(1) {
             s.generation = generation;
             self.free.push(slot);
@@ -118,15 +123,15 @@ impl Endpoints {
         !self.requests.is_empty()
     }
 
-    pub(crate) fn config(&self, slot: u32) -> &Endpoint {
-        &self.slots[slot as usize].endpoint
+    pub(crate) fn config(&self, socket: SocketId) -> Option<Endpoint> {
+        Some(self.slot(socket)?.endpoint)
     }
 
-    pub(crate) fn opened(&mut self, slot: u32, outcome: Result<SocketAddr, i32>) {
-        if let Some(s) = self.slots.get_mut(slot as usize)
-            && s.state == State::Asked
-        {
-            s.state = outcome.map_or(State::Failed, State::Open);
+    pub(crate) fn opened(&mut self, socket: SocketId, outcome: Result<SocketAddr, i32>) {
+        let Some(s) = self.slot_mut(socket) else { return };
+        s.bound = outcome.ok();
+        if s.state == State::Asked {
+            s.state = if s.bound.is_some() { State::Open } else { State::Failed };
         }
     }
 
@@ -134,60 +139,66 @@ impl Endpoints {
         Some(&self.slots[self.live(id)?].endpoint)
     }
 
-    /// The endpoint datagrams arrive at.
-    #[inline]
-    pub(crate) fn in_slot(&self, slot: u32) -> Option<&Endpoint> {
-        let s = self.slots.get(slot as usize)?;
-        matches!(s.state, State::Open(_) | State::Closing).then_some(&s.endpoint)
+    /// Whether what comes from strangers to an endpoint is welcome.
+    pub(crate) fn takes_any_source(&self, socket: SocketId) -> bool {
+        self.slot(socket).is_some_and(|s| s.endpoint.takes_any_source())
     }
 
-    /// The address that the endpoint in a slot was bound to.
-    pub(crate) fn bound_to(&self, slot: u32) -> Option<SocketAddr> {
-        match self.slots.get(slot as usize)?.state {
-            State::Open(address) => Some(address),
-            _ => None,
-        }
+    /// The address of an endpoint's socket, as long as there is one: it may be about to be closed.
+    #[inline]
+    pub(crate) fn bound_to(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.slot(socket)?.bound
     }
 
     pub(crate) fn address(&self, id: EndpointId) -> Option<SocketAddr> {
-        match self.slots[self.live(id)?].state {
-            State::Open(address) => Some(address),
-            _ => None,
-        }
+        self.slots[self.live(id)?].bound
     }
 
-    pub(crate) fn path_added(&mut self, slot: u32, peer: PeerId) {
-        if let Some(s) = self.slots.get_mut(slot as usize) {
+    /// The local address of paths on an endpoint: what it is bound to, or is to be.
+    pub(crate) fn local(&self, id: EndpointId) -> Option<SocketAddr> {
+        let slot = &self.slots[self.live(id)?];
+        Some(slot.bound.unwrap_or(slot.endpoint.bind_address()))
+    }
+
+    /// A peer has one more path on this socket; nothing if that is no endpoint's.
+    pub(crate) fn path_added(&mut self, socket: SocketId, peer: PeerId) {
+        if let Some(s) = self.slot_mut(socket) {
             s.paths += 1;
             s.newest = Some(peer);
         }
     }
 
-    pub(crate) fn path_removed(&mut self, slot: u32) {
-        if let Some(s) = self.slots.get_mut(slot as usize) {
-            s.paths = s.paths.saturating_sub(1);
-        }
-    }
-
-    /// As [`Endpoints::path_removed`], of a path that may be on anything.
+    /// A path on this socket is gone; nothing if that is no endpoint's.
     pub(crate) fn path_left(&mut self, socket: SocketId) {
-        if let Some(slot) = socket.as_endpoint() {
-            self.path_removed(slot);
+        if let Some(s) = self.slot_mut(socket) {
+            s.paths = s.paths.saturating_sub(1);
         }
     }
 
     /// The peers with a path on it. Mostly there is one path, and its peer is known; else all peers are looked at.
     pub(crate) fn peers_on<I: Iterator<Item = PeerId>>(
         &self,
-        slot: u32,
+        socket: SocketId,
         has_path: impl Fn(PeerId) -> bool,
         all: impl FnOnce() -> I,
     ) -> Vec<PeerId> {
-        match self.slots.get(slot as usize).map_or((0, None), |s| (s.paths, s.newest)) {
+        match self.slot(socket).map_or((0, None), |s| (s.paths, s.newest)) {
             (0, _) => Vec::new(),
             (1, Some(peer)) if has_path(peer) => vec![peer],
             _ => all().filter(|peer| has_path(*peer)).collect(),
         }
+    }
+
+    /// The endpoint of this socket, and none that came after it in its slot.
+    #[inline]
+    fn slot(&self, socket: SocketId) -> Option<&Slot> {
+        let slot = socket.as_endpoint()?;
+        self.slots.get(slot as usize).filter(|s| SocketId::endpoint(slot, s.generation) == socket)
+    }
+
+    fn slot_mut(&mut self, socket: SocketId) -> Option<&mut Slot> {
+        let slot = socket.as_endpoint()?;
+        self.slots.get_mut(slot as usize).filter(|s| SocketId::endpoint(slot, s.generation) == socket)
     }
 
     fn live(&self, id: EndpointId) -> Option<usize> {
@@ -208,17 +219,38 @@ mod tests {
         let mut endpoints = Endpoints::new(1);
         let id = endpoints.ask(Endpoint::bound(([0, 0, 0, 0], 0).into())).expect("room");
         let nobody = || -> std::iter::Empty<PeerId> { panic!("all are looked at") };
-        assert_eq!(endpoints.peers_on(id.slot(), |_| true, nobody), []);
-        endpoints.path_added(id.slot(), ids[7]);
-        assert_eq!(endpoints.peers_on(id.slot(), |_| true, nobody), [ids[7]]);
-        endpoints.path_added(id.slot(), ids[8]);
+        assert_eq!(endpoints.peers_on(id.socket(), |_| true, nobody), []);
+        endpoints.path_added(id.socket(), ids[7]);
+        assert_eq!(endpoints.peers_on(id.socket(), |_| true, nobody), [ids[7]]);
+        endpoints.path_added(id.socket(), ids[8]);
         let all = || ids.iter().copied();
         let has_path = |at: PeerId| at == ids[7] || at == ids[8];
-        assert_eq!(endpoints.peers_on(id.slot(), has_path, all), [ids[7], ids[8]]);
+        assert_eq!(endpoints.peers_on(id.socket(), has_path, all), [ids[7], ids[8]]);
         // The path of the newest is gone, and the other's is left.
-        endpoints.path_removed(id.slot());
-        assert_eq!(endpoints.peers_on(id.slot(), |at| at == ids[7], all), [ids[7]]);
-        endpoints.path_removed(id.slot());
-        assert_eq!(endpoints.peers_on(id.slot(), |_| true, nobody), []);
+        endpoints.path_left(id.socket());
+        assert_eq!(endpoints.peers_on(id.socket(), |at| at == ids[7], all), [ids[7]]);
+        endpoints.path_left(id.socket());
+        assert_eq!(endpoints.peers_on(id.socket(), |_| true, nobody), []);
+    }
+    #[test]
+    fn a_socket_names_no_endpoint_that_came_after_it_in_its_slot() {
+        let mut endpoints = Endpoints::new(1);
+        let any = Endpoint::bound(([0, 0, 0, 0], 0).into());
+        let at = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
+        let mut before = Vec::new();
+        for port in 1..100 {
+            let id = endpoints.ask(any).expect("room");
+            assert_eq!((endpoints.bound_to(id.socket()), endpoints.local(id)), (None, Some(at(0))));
+            endpoints.opened(id.socket(), Ok(at(port)));
+            assert_eq!(
+                (endpoints.bound_to(id.socket()), endpoints.local(id)),
+                (Some(at(port)), Some(at(port)))
+            );
+            assert!(endpoints.close(id));
+            assert_eq!((endpoints.bound_to(id.socket()), endpoints.address(id)), (Some(at(port)), None));
+            assert!(before.iter().all(|old| endpoints.bound_to(*old).is_none()));
+            endpoints.vacate(id.socket());
+            before.push(id.socket());
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::contract::driver::Driver;
 use crate::sockets::endpoints::Endpoints;
 use crate::sockets::groups::{Groups, What};
-use crate::types::datagram::SocketId;
+use crate::types::datagram::{Path, SocketId};
 use crate::types::endpoint::Via;
 use crate::types::error::{JoinError, OpenError};
 use crate::types::multicast::Membership;
@@ -34,13 +34,26 @@ impl Sockets {
     pub(crate) fn to_open_by(&self, via: Via) -> Result<(SocketAddr, SocketId), OpenError> {
         let found = find(&self.listeners, &self.endpoints, via);
         match via {
-            Via::Endpoint(_) => found.map(|at| (at.bound, at.socket)).ok_or(OpenError::NoSuchEndpoint),
+            Via::Endpoint(id) => {
+                let local = self.endpoints.local(id).zip(found);
+                local.map(|(local, at)| (local, at.socket)).ok_or(OpenError::NoSuchEndpoint)
+            }
             // Under a wildcard the local address has to be said: it is part of the path.
             Via::Listener(local) => found
                 .filter(|at| !at.named.ip().is_unspecified())
                 .map(|at| (local, at.socket))
                 .ok_or(OpenError::NoSuchListener(local)),
         }
+    }
+
+    /// Whether something may be sent along a path that was kept: not by an endpoint that came after the path's own in its
+    /// slot, nor by one that has its number on this shard while the path is another shard's. Their addresses differ.
+    pub(crate) fn are_of(&self, path: &Path) -> bool {
+        let same = |bound: SocketAddr| {
+            bound.port() == path.local.port()
+                && (bound.ip().is_unspecified() || bound.ip() == path.local.ip())
+        };
+        path.socket.as_listener().is_some() || self.endpoints.bound_to(path.socket).is_some_and(same)
     }
 
     /// The socket that joins groups: it is named as it is bound.
@@ -78,7 +91,7 @@ fn find(listeners: &[SocketAddr], endpoints: &Endpoints, via: Via) -> Option<Fou
     let (index, named) = match via {
         Via::Endpoint(id) => {
             let bound = endpoints.get(id)?.bind_address();
-            return Some(Found { socket: SocketId::endpoint(id.slot()), bound, named: bound });
+            return Some(Found { socket: id.socket(), bound, named: bound });
         }
         Via::Listener(named) => {
             let covers = |l: &SocketAddr| {

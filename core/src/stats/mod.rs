@@ -8,6 +8,8 @@
 //! `send_waiting` and what failed. `queued` less `submitted` is what waits in the outbox. `kernel_dropped` and
 //! `broadcast_copies` count what was never received and stand outside, as lookups and attempts do, which count no datagrams.
 
+mod prometheus;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,6 +49,8 @@ enum Kind {
     Outcome,
     /// What became of one that was to be sent, and was not.
     Failure,
+    /// A send that the handler was refused.
+    Refusal,
     /// Anything else.
     Count,
 }
@@ -216,14 +220,17 @@ counters! {
     /// Trains the system refused as such. Their datagrams were sent one by one.
     trains_refused: Count,
     /// Sends the handler was refused for want of room ([`crate::SendError::Full`]).
-    send_refused_full: Count,
+    send_refused_full: Refusal,
     /// Of those: because the outbox of the turn was full. The others, because too much waited for full sockets.
     send_refused_outbox: Count,
     /// Sends the handler was refused by the amplification limit.
-    send_refused_unvalidated: Count,
+    send_refused_unvalidated: Refusal,
     /// Stateless answers that were refused because the address had as many in that second as it may
     /// ([`crate::Config::stateless_answers_per_second`]).
-    send_refused_stateless: Count,
+    send_refused_stateless: Refusal,
+    /// Sends that were refused because they were longer than their path's family can carry, or than the bytes there are
+    /// ([`crate::SendError::TooLong`], [`crate::Accept::Reply`]).
+    send_refused_too_long: Refusal,
     /// Datagrams that had to wait because the socket's buffer was full.
     send_deferred: Count,
     /// Of those that were submitted: waiting now.
@@ -317,6 +324,17 @@ impl Snapshot {
         self.sum(Kind::Failure)
     }
 
+    /// Sends that the handler was refused, for whatever reason is counted. Nothing of them was queued.
+    ///
+    /// ```
+    /// use shardgram_core::Snapshot;
+    /// let snapshot = Snapshot { send_refused_full: 2, send_refused_too_long: 1, ..Snapshot::default() };
+    /// assert_eq!(snapshot.send_refused(), 3);
+    /// ```
+    pub fn send_refused(&self) -> u64 {
+        self.sum(Kind::Refusal)
+    }
+
     /// Peers with a socket of their own.
     ///
     /// ```
@@ -358,12 +376,13 @@ impl std::fmt::Display for Snapshot {
             .saturating_sub(self.held_back + self.delivered + self.stateless + self.forwarded_out);
         write!(
             f,
-            "received={} sent={} dropped={} kernel_dropped={} send_failed={} peers={} connected={}",
+            "received={} sent={} dropped={} kernel_dropped={} send_failed={} send_refused={} peers={} connected={}",
             self.received,
             self.sent(),
             dropped,
             self.kernel_dropped,
             self.send_failed(),
+            self.send_refused(),
             self.peers(),
             self.connected()
         )

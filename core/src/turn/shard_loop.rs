@@ -34,6 +34,7 @@ use crate::turn::control::Control;
 use crate::turn::dispatch::Dispatch;
 use crate::turn::panics::{Callback, Cause, Panics};
 pub use crate::turn::setup::{Secrets, Setup};
+use crate::types::datagram::SocketId;
 use crate::types::ids::ShardInfo;
 
 /// Quiet turns in a row that make a shard idle: one may fall between an arrival and its completion.
@@ -89,8 +90,8 @@ pub enum Turn {
 /// What could not be done that a handler asked for.
 #[derive(Clone, Copy)]
 enum Failure {
-    /// An endpoint could not be opened: its slot, and the system's error number.
-    Endpoint(u32, i32),
+    /// An endpoint could not be opened, for this error of the system.
+    Endpoint(SocketId, i32),
     /// The next group of those that were not joined or left.
     Group,
 }
@@ -99,7 +100,7 @@ enum Failure {
 #[derive(Default)]
 struct Requested {
     /// Endpoints to close.
-    closes: Vec<u32>,
+    closes: Vec<SocketId>,
     failures: Vec<Failure>,
 }
 

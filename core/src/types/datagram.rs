@@ -30,8 +30,8 @@ pub const MAX_PAYLOAD_V6: usize = 65_527;
 /// ```
 /// use shardgram_core::datagram::SocketId;
 /// assert_eq!(SocketId::listener(3).as_listener(), Some(3));
-/// assert_eq!(SocketId::endpoint(3).as_listener(), None);
-/// assert_eq!(SocketId::endpoint(3).as_endpoint(), Some(3));
+/// assert_eq!(SocketId::endpoint(3, 0).as_listener(), None);
+/// assert_eq!(SocketId::endpoint(3, 0).as_endpoint(), Some(3));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SocketId(u32);
@@ -39,8 +39,12 @@ pub struct SocketId(u32);
 impl SocketId {
     const ENDPOINT: u32 = 1 << 31;
     const CONNECTED: u32 = 1 << 30;
+    /// Bits of an endpoint's slot; those of its generation lie above. One more than [`crate::Config::max_endpoints`] takes,
+    /// which leaves room for an endpoint that there is never.
+    const SLOT_BITS: u32 = 21;
+    const SLOT: u32 = (1 << Self::SLOT_BITS) - 1;
     /// An endpoint that is never open: there are fewer.
-    pub(crate) const NOT_OPEN: Self = Self::endpoint((1 << 30) - 1);
+    pub(crate) const NOT_OPEN: Self = Self::endpoint(Self::SLOT, 0);
 
     /// The listener with this index.
     ///
@@ -53,14 +57,16 @@ impl SocketId {
         Self(index as u32)
     }
 
-    /// The endpoint in this slot (below 2^30).
+    /// The endpoint in this slot (below 2^21), and how many were there before it, of which the lowest 10 bits are kept: a
+    /// [`Path`] is one word larger with more. So a path of an endpoint that was closed is none of the next one in its slot.
     ///
     /// ```
     /// use shardgram_core::datagram::SocketId;
-    /// assert_ne!(SocketId::endpoint(0), SocketId::listener(0));
+    /// assert_ne!(SocketId::endpoint(0, 0), SocketId::listener(0));
+    /// assert_ne!(SocketId::endpoint(0, 0), SocketId::endpoint(0, 1));
     /// ```
-    pub const fn endpoint(slot: u32) -> Self {
-        Self(slot | Self::ENDPOINT)
+    pub const fn endpoint(slot: u32, generation: u32) -> Self {
+        Self((slot & Self::SLOT) | (generation << Self::SLOT_BITS) | Self::ENDPOINT)
     }
 
     /// The socket of a peer's own in this slot (below 2^30). It never stands in a [`Path`]: a peer keeps its
@@ -83,7 +89,12 @@ impl SocketId {
     /// ```
     #[inline]
     pub const fn as_connected(self) -> Option<u32> {
-        if self.0 & Self::CONNECTED == 0 { None } else { Some(self.0 & !Self::CONNECTED) }
+        // A generation may have that bit, too.
+        if self.0 & (Self::ENDPOINT | Self::CONNECTED) == Self::CONNECTED {
+            Some(self.0 & !Self::CONNECTED)
+        } else {
+            None
+        }
     }
 
     /// The listener's index, or `None` for any other socket.
@@ -105,7 +116,7 @@ impl SocketId {
     /// }
     /// ```
     pub const fn as_endpoint(self) -> Option<u32> {
-        if self.0 & Self::ENDPOINT == 0 { None } else { Some(self.0 & !Self::ENDPOINT) }
+        if self.0 & Self::ENDPOINT == 0 { None } else { Some(self.0 & Self::SLOT) }
     }
 
     pub(crate) const fn bits(self) -> u32 {
@@ -122,7 +133,8 @@ impl SocketId {
 /// `local` is the address the datagram was sent to, so an answer along this path leaves from it, as
 /// RFC 1122 section 4.1.3.5 asks. Where that stands for many hosts ([`Meta::to_many`]) it is this host's address on the
 /// interface the datagram came by; with IPv6, where none suits the sender, it is `[::]`, and the kernel picks. For an endpoint bound to a wildcard address it is that wildcard: the
-/// kernel picks the source address of each send.
+/// kernel picks the source address of each send. Its port is the one that the endpoint got: of a peer that was opened before its
+/// endpoint was, the one asked for until then.
 ///
 /// For a listener `socket` is the number of its address in the configuration, whichever of its sockets the datagram came by:
 /// so a peer stays the same when its address gets sockets of its own under a wildcard.
@@ -156,6 +168,13 @@ impl Path {
     /// ```
     pub fn max_payload(&self) -> usize {
         if self.remote.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 }
+    }
+
+    /// Whether what goes along one goes along the other. The local port follows from the socket, and before that is open it is
+    /// not known.
+    #[inline]
+    pub(crate) fn is_the_way_of(&self, other: &Self) -> bool {
+        self.socket == other.socket && self.remote == other.remote && self.local.ip() == other.local.ip()
     }
 }
 

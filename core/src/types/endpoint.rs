@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::types::datagram::SocketId;
 use crate::types::interface::Interface;
 
 /// A socket of one's own to ask for with [`crate::Io::endpoint`].
@@ -161,8 +162,9 @@ pub struct EndpointId {
 }
 
 impl EndpointId {
-    pub(crate) fn slot(self) -> u32 {
-        self.slot
+    /// As paths and drivers name its socket.
+    pub(crate) fn socket(self) -> SocketId {
+        SocketId::endpoint(self.slot, self.generation)
     }
 }
 

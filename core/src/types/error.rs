@@ -20,8 +20,9 @@ pub use crate::types::multicast::JoinError;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The peer was closed, or its id belongs to another shard.
-    #[error("the peer is gone")]
+    /// The peer was closed, or its id belongs to another shard. Or the path is none: not one of that peer, or of an endpoint
+    /// that was closed or is another shard's.
+    #[error("the peer is gone, or its path or the endpoint of that")]
     Gone,
     /// There is no room: which bound was met is said. The peer is not to blame, and nothing is wrong with it.
     ///
@@ -89,6 +90,24 @@ pub enum Bound {
     /// [`crate::Config::send_backlog_bytes`]: as much waits for all peers together as may.
     #[error("as much waits for full sockets as may: raise send_backlog_bytes")]
     Backlog,
+}
+
+/// Why a path could not be dropped. The peer is as it was.
+///
+/// ```
+/// use shardgram_core::DropPathError;
+/// let error = DropPathError::InUse;
+/// assert_eq!(error.to_string(), "answers go along that path: have them go along another with use_path, or close the peer");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DropPathError {
+    /// The peer was closed, or its id belongs to another shard, or the path is not one of its own.
+    #[error("the peer is gone, or has no such path")]
+    Gone,
+    /// It is the path along which the peer is answered.
+    #[error("answers go along that path: have them go along another with use_path, or close the peer")]
+    InUse,
 }
 
 /// Why a peer could not be opened.

@@ -137,7 +137,7 @@ fn a_full_socket_that_cannot_be_watched_is_tried_after_a_rest() {
 fn a_closed_endpoint_leaves_the_lists() {
     let poll = mio::Poll::new().expect("poll");
     let mut sockets = Sockets::new(poll.registry(), Vec::new()).expect("sockets");
-    let (id, options) = (SocketId::endpoint(1), SocketOptions::default());
+    let (id, options) = (SocketId::endpoint(1, 0), SocketOptions::default());
     let endpoint = Endpoint::bound("127.0.0.1:0".parse().expect("address"));
     sockets.open(poll.registry(), id, &endpoint, &options).expect("open");
     sockets.put_back(id);

@@ -14,7 +14,7 @@ use shardgram_core::{
 
 use crate::actor::{Ours, send_outcome};
 use crate::payload;
-use crate::world::{By, Note, PeerState, Tag, World, may_close};
+use crate::world::{By, Note, PeerState, Tag, World, may_close, way};
 
 /// What is kept when a handler panics.
 const CHOICES: [AfterPanic; 3] = [AfterPanic::Restart, AfterPanic::KeepPeers, AfterPanic::ClosePeer];
@@ -195,7 +195,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         let known = node.peers.get_mut(&peer).filter(|p| p.dialed && p.state == PeerState::Open);
         let right = path.is_some() && known.is_some();
         if let (Some(known), Some(path)) = (known, path) {
-            known.path = path;
+            known.path = way(path);
         }
         model.expect(right, || format!("{peer} of {place:?} tries {remote}, along {path:?}"));
         let mut dice = self.dice(&mut model, None);

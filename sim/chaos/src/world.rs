@@ -298,7 +298,7 @@ pub(crate) struct ShardModel {
     /// After a panic that nobody outside brought about: no callback is called before this.
     pub(crate) pauses_until: Option<Instant>,
     /// Whoever made it panic as a stranger would, from where to where: refused until then, at least, and how often it was.
-    pub(crate) blamed: BTreeMap<(SocketAddr, SocketAddr), (Instant, u32)>,
+    pub(crate) blamed: HashMap<Path, (Instant, u32)>,
     /// A handler was replaced, and its peers were kept: endpoints of which the fresh one does not know may be closed.
     pub(crate) forgot: bool,
     pub(crate) ended: bool,
@@ -330,6 +330,15 @@ pub(crate) struct ShardModel {
     pub(crate) decided: Option<Decided>,
 }
 
+/// A path as the model knows it. Which port an endpoint has is not known before it is open, nor is it a part of what a path is
+/// known by.
+pub(crate) fn way(mut path: Path) -> Path {
+    if path.socket.as_endpoint().is_some() {
+        path.local.set_port(0);
+    }
+    path
+}
+
 impl ShardModel {
     pub(crate) fn decide(&mut self, decided: Decided) {
         match decided {
@@ -347,7 +356,7 @@ impl ShardModel {
         if by.is_own {
             self.pauses_until = Some(now + SHORTEST_PAUSE);
         } else if let Some(path) = by.path {
-            let (until, times) = self.blamed.entry((path.remote, path.local)).or_insert((now, 0));
+            let (until, times) = self.blamed.entry(way(path)).or_insert((now, 0));
             // As long as it is not forgotten, which takes longer than a run.
             let refused = FIRST_REFUSAL * (1 << (*times).min(8));
             (*until, *times) = ((now + refused).max(*until), *times + 1);
@@ -367,7 +376,7 @@ impl ShardModel {
 
     /// Whether what comes along this path is refused, as far as can be said here.
     pub(crate) fn refuses(&self, path: &Path, now: Instant) -> bool {
-        let until = self.blamed.get(&(path.remote, path.local)).map(|(until, _)| *until);
+        let until = self.blamed.get(&way(*path)).map(|(until, _)| *until);
         // Of more of them some may have given way.
         self.blamed.len() < 200 && until.is_some_and(|until| now < until)
     }

@@ -32,6 +32,7 @@ close: open, stale
 promote: Listener, Connected, none
 demote: Listener, none
 use_path: moved, the same, Gone
+drop_path: Ok, InUse, Gone
 set_timer: Ok, Full
 set_peer_timer: Ok, Full, Gone
 cancel: Ok, None

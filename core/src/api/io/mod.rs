@@ -150,6 +150,11 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn path(&self, peer: PeerId) -> Option<Path> {
-        self.routes.active_path(peer)
+        let mut path = self.routes.active_path(peer)?;
+        // The peer may have been opened when the port was not known yet.
+        if let Some(bound) = self.sockets.endpoints.bound_to(path.socket) {
+            path.local.set_port(bound.port());
+        }
+        Some(path)
     }
 }

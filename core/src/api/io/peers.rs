@@ -5,7 +5,7 @@ use crate::api::io::Io;
 use crate::api::tier::Tier;
 use crate::peers::crowd::Pressure;
 use crate::types::datagram::Path;
-use crate::types::error::SendError;
+use crate::types::error::{DropPathError, SendError};
 use crate::types::ids::PeerId;
 
 /// Peers.
@@ -42,14 +42,36 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn use_path(&mut self, peer: PeerId, path: Path) -> Result<(), SendError> {
-        let before = self.routes.active_path(peer);
-        if !self.routes.use_path(peer, &path) {
-            return Err(SendError::Gone);
-        }
-        if before != Some(path) {
+        if self.routes.use_path(peer, &path).ok_or(SendError::Gone)? {
             // Its own socket serves the old path.
             self.connected.cool_down(&mut self.routes, peer, 0);
         }
+        Ok(())
+    }
+
+    /// Takes a path from a peer: what comes along it from now on is a stranger's, of which [`Handler::accept`] is asked. For a peer
+    /// that has moved: a translator may give its old port to somebody else, who is taken for the peer as long as the path is
+    /// the peer's. What was queued along it still leaves, and what was received in one train with the datagram at hand still
+    /// comes to the peer.
+    ///
+    /// # Errors
+    /// See [`DropPathError`]; nothing has changed then.
+    ///
+    /// ```
+    /// use shardgram_core::{Datagram, Handler, Io, Path, PeerId};
+    /// /// It answered from its new address: keep that alone.
+    /// fn has_moved<H: Handler>(io: &mut Io<H>, peer: PeerId, from: &Datagram<'_>) {
+    ///     let old: Option<Path> = io.path(peer);
+    ///     if io.use_path(peer, from.path()).is_ok()
+    ///         && let Some(old) = old.filter(|old| *old != from.path())
+    ///     {
+    ///         let _ = io.drop_path(peer, old); // gone already, if it had been added long ago
+    ///     }
+    /// }
+    /// ```
+    pub fn drop_path(&mut self, peer: PeerId, path: Path) -> Result<(), DropPathError> {
+        let socket = self.routes.give_up_path(peer, &path)?;
+        self.sockets.endpoints.path_left(socket);
         Ok(())
     }
 

@@ -112,6 +112,7 @@ impl<H: Handler> Io<H> {
     /// Answers the datagram at hand without a peer: no state, from the address it was sent to.
     ///
     /// # Errors
+    /// [`SendError::Gone`] if the path was kept and its endpoint was closed since, or is another shard's;
     /// [`SendError::Unvalidated`] beyond the amplification limit, [`SendError::TooManyAnswers`] beyond what one address may
     /// have in a second; see [`SendError`] for the rest.
     ///
@@ -123,6 +124,9 @@ impl<H: Handler> Io<H> {
     /// }
     /// ```
     pub fn answer(&mut self, path: Path, bytes: &[u8]) -> Result<(), SendError> {
+        if !self.sockets.are_of(&path) {
+            return Err(SendError::Gone);
+        }
         self.sending.answer(&mut self.routes, path, bytes, self.time.stamp)
     }
 

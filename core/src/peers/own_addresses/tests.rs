@@ -58,7 +58,7 @@ fn every_listener_of_the_process_is_known() {
     }
     // An endpoint is none of the listeners, but for what it receives itself.
     let mut at_endpoint = |bound: &str, remote: &str| {
-        let socket = SocketId::endpoint(0);
+        let socket = SocketId::endpoint(0, 0);
         let path = Path { local: addr("10.0.0.1:0"), remote: addr(remote), socket };
         known.unfit(&path, Some(addr(bound)), Instant::now())
     };

@@ -50,7 +50,7 @@ fn a_path_comes_back_as_it_went_in() {
         ("[2001:db8::1]:53", "[fe80::1:2:3:4%7]:9"),
         ("0.0.0.0:0", "1.2.3.4:5"),
     ] {
-        let socket = SocketId::endpoint(77);
+        let socket = SocketId::endpoint(77, 0);
         let (local, remote) = (local.parse().expect(local), remote.parse().expect(remote));
         let path = Path { local, remote, socket };
         assert_eq!(PathRecord::new(&path, 0, 0).path(), path);
@@ -67,8 +67,9 @@ fn paths_of_one_peer_are_bounded_and_go_with_it() {
     assert_eq!(routes.add_path(peer, path(1)), AddPath::Added { lost }, "in place of the unused one");
     assert_eq!(routes.find(&path(2)), None);
     assert_eq!(routes.active_path(peer), Some(path(0)));
-    assert!(routes.use_path(peer, &path(1)));
-    assert!(!routes.use_path(peer, &path(2)));
+    assert_eq!(routes.use_path(peer, &path(1)), Some(true));
+    assert_eq!(routes.use_path(peer, &path(1)), Some(false));
+    assert_eq!(routes.use_path(peer, &path(2)), None);
     assert_eq!(routes.active_path(peer), Some(path(1)));
     assert!(routes.remove(peer, |_| ()).is_some());
     assert_eq!((routes.find(&path(0)), routes.find(&path(1))), (None, None));

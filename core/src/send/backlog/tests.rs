@@ -51,7 +51,7 @@ fn flushed(backlog: &mut Backlog, full: Option<SocketId>) -> Vec<SocketId> {
 #[test]
 fn sockets_take_turns_over_flushes_too() {
     const SOCKETS: usize = 3;
-    let sockets = [SocketId::listener(0), SocketId::endpoint(4), SocketId::connected(9)];
+    let sockets = [SocketId::listener(0), SocketId::endpoint(4, 0), SocketId::connected(9)];
     let mut table = Peers::new(0, SOCKETS);
     let peers = sockets.map(|_| table.insert(()).expect("room"));
     let mut backlog = Backlog::new(1 << 20, 1 << 20);
@@ -209,7 +209,7 @@ fn what_is_expected_and_does_not_come_is_forgotten() {
 #[test]
 fn a_closed_socket_takes_along_what_stands_behind_too() {
     let (mut backlog, peers) = bed(2);
-    let (listener, endpoint) = (SocketId::listener(0), SocketId::endpoint(3));
+    let (listener, endpoint) = (SocketId::listener(0), SocketId::endpoint(3, 0));
     for (peer, via, byte) in [(0, listener, 1), (0, endpoint, 2), (0, listener, 3), (1, endpoint, 4)] {
         assert!(put(&mut backlog, peers[peer], via, byte));
     }

@@ -12,7 +12,7 @@ use crate::peers::routes::AddPath;
 use crate::peers::standing::Standing;
 use crate::turn::dispatch::Dispatch;
 use crate::turn::panics::{Callback, Cause, drop_guarded, guarded};
-use crate::types::datagram::{Datagram, Meta, Path, SocketId, datagrams_in};
+use crate::types::datagram::{Datagram, Meta, Path, datagrams_in};
 use crate::types::error::CloseReason;
 use crate::types::flow::flow_shard;
 use crate::types::ids::PeerId;
@@ -27,12 +27,10 @@ impl<H: Handler> Dispatch<H> {
 
     #[inline(never)]
     pub(super) fn stranger(&mut self, datagram: Datagram<'_>) {
-        if let Some(slot) = datagram.path.socket.as_endpoint() {
-            let welcome = self.io.sockets.endpoints.in_slot(slot).is_some_and(|e| e.takes_any_source());
-            if !welcome {
-                self.io.stats.dropped_foreign.add(1);
-                return;
-            }
+        let socket = datagram.path.socket;
+        if socket.as_endpoint().is_some() && !self.io.sockets.endpoints.takes_any_source(socket) {
+            self.io.stats.dropped_foreign.add(1);
+            return;
         }
         if self.is_unfit(datagram.path, 1) {
             return;
@@ -47,7 +45,7 @@ impl<H: Handler> Dispatch<H> {
     /// process. Whether they did. Asked of strangers only, before anything is forwarded or `accept` is asked, so known peers
     /// pay nothing for it.
     pub(super) fn is_unfit(&mut self, path: &Path, datagrams: u64) -> bool {
-        let bound = path.socket.as_endpoint().and_then(|slot| self.io.sockets.endpoints.bound_to(slot));
+        let bound = self.io.sockets.endpoints.bound_to(path.socket);
         match self.io.own.unfit(path, bound, self.io.time.now) {
             None => return false,
             // RFC 1122 section 4.1.3.6: "A UDP datagram received with an invalid IP source address (e.g., a broadcast or
@@ -145,8 +143,7 @@ impl<H: Handler> Dispatch<H> {
 
     fn reply_stateless(&mut self, datagram: &Datagram<'_>, len: usize) {
         self.io.stats.stateless.add(1);
-        let len = len.min(datagram.len());
-        // Refusals, by a full outbox or by the amplification limit, are counted where they are made.
+        // Refusals are counted where they are made.
         let Io { sending, routes, time, .. } = &mut self.io;
         let _ = sending.reply_stateless(routes, datagram, len, time.stamp);
     }
@@ -155,19 +152,17 @@ impl<H: Handler> Dispatch<H> {
         if let Some(known) = self.known(datagram.path) {
             return self.deliver(known, datagram);
         }
-        let endpoint = datagram.path.socket.as_endpoint();
-        if peer.shard() != self.io.shard && endpoint.is_none() {
+        if peer.shard() != self.io.shard && datagram.path.socket.as_endpoint().is_none() {
             return self.forward_one(peer.shard(), Some(peer), &datagram);
         }
         // An endpoint of one shard means nothing on another, so there such a path cannot be.
         match self.io.routes.add_path(peer, *datagram.path) {
             AddPath::Added { lost } => {
-                if let Some(slot) = lost.and_then(SocketId::as_endpoint) {
-                    self.io.sockets.endpoints.path_removed(slot);
+                let endpoints = &mut self.io.sockets.endpoints;
+                if let Some(socket) = lost {
+                    endpoints.path_left(socket);
                 }
-                if let Some(slot) = endpoint {
-                    self.io.sockets.endpoints.path_added(slot, peer);
-                }
+                endpoints.path_added(datagram.path.socket, peer);
                 if verified {
                     let _ = self.io.validated_path(peer, *datagram.path);
                 }

@@ -57,7 +57,7 @@ impl<H: Handler> Dispatch<H> {
     fn local_of(&self, arrival: &Arrival<'_>) -> Option<SocketAddr> {
         let bound = match arrival.socket.as_listener() {
             Some(index) => *self.io.sockets.listeners.get(usize::from(index))?,
-            None => self.io.sockets.endpoints.in_slot(arrival.socket.as_endpoint()?)?.bind_address(),
+            None => self.io.sockets.endpoints.bound_to(arrival.socket)?,
         };
         // Without a scope: that of a link-local peer stands in its own address.
         let local = SocketAddr::new(arrival.local.unwrap_or(bound.ip()), bound.port());

@@ -116,12 +116,12 @@ impl<H: Handler> Dispatch<H> {
 
     /// The driver has closed an endpoint: peers that answered along it are closed, others lose their paths
     /// on it. Its slot is free before handlers hear of it, so they may open another at once.
-    pub(crate) fn endpoint_closed(&mut self, slot: u32) {
+    pub(crate) fn endpoint_closed(&mut self, socket: SocketId) {
         let mut orphans = Vec::new();
-        for peer in self.peers_on(slot) {
-            orphans.extend(self.leave_endpoint(peer, slot));
+        for peer in self.peers_on(socket) {
+            orphans.extend(self.leave_endpoint(peer, socket));
         }
-        self.io.sockets.endpoints.vacate(slot);
+        self.io.sockets.endpoints.vacate(socket);
         for (peer, state) in orphans {
             self.tell_closed(peer, state, CloseReason::EndpointClosed, None);
         }
@@ -129,17 +129,17 @@ impl<H: Handler> Dispatch<H> {
     }
 
     /// Takes a peer's paths off an endpoint, and the peer out if it answered along one of them.
-    fn leave_endpoint(&mut self, peer: PeerId, slot: u32) -> Option<(PeerId, H::Peer)> {
-        let dropped = self.io.routes.drop_paths_on(peer, SocketId::endpoint(slot));
-        (0..dropped).for_each(|_| self.io.sockets.endpoints.path_removed(slot));
-        if self.lives_on(peer, slot) { Some((peer, self.take_peer(peer)?)) } else { None }
+    fn leave_endpoint(&mut self, peer: PeerId, socket: SocketId) -> Option<(PeerId, H::Peer)> {
+        let dropped = self.io.routes.drop_paths_on(peer, socket);
+        (0..dropped).for_each(|_| self.io.sockets.endpoints.path_left(socket));
+        if self.lives_on(peer, socket) { Some((peer, self.take_peer(peer)?)) } else { None }
     }
 
     /// Tells every peer of an endpoint what befell it. A host may have no IPv6 and thousands of names to dial of which
     /// the first address is one, so a failure must not cost a look at each peer.
-    pub(crate) fn endpoint_failed(&mut self, slot: u32, errno: i32) {
-        for peer in self.peers_on(slot) {
-            if self.lives_on(peer, slot)
+    pub(crate) fn endpoint_failed(&mut self, socket: SocketId, errno: i32) {
+        for peer in self.peers_on(socket) {
+            if self.lives_on(peer, socket)
                 && !self.io.dials.attempt_failed(&self.io.routes, peer, PeerError::NotOpened { errno })
             {
                 let cause = Cause::OwnPeer(Callback::PeerError, peer);
@@ -150,15 +150,15 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
-    fn peers_on(&self, endpoint: u32) -> Vec<PeerId> {
+    fn peers_on(&self, endpoint: SocketId) -> Vec<PeerId> {
         let Io { sockets, routes, .. } = &self.io;
-        let has_path = |peer| routes.has_path_on(peer, SocketId::endpoint(endpoint));
+        let has_path = |peer| routes.has_path_on(peer, endpoint);
         let all = || (0..self.peers.extent()).filter_map(|at| self.peers.in_slot(at));
         sockets.endpoints.peers_on(endpoint, has_path, all)
     }
 
-    fn lives_on(&self, peer: PeerId, endpoint: u32) -> bool {
-        self.io.routes.active_path(peer).is_some_and(|p| p.socket.as_endpoint() == Some(endpoint))
+    fn lives_on(&self, peer: PeerId, endpoint: SocketId) -> bool {
+        self.io.routes.active_path(peer).is_some_and(|path| path.socket == endpoint)
     }
 
     /// Tells peers of a local address that went that they are closed, in a slice of the table; where to go on, if there was

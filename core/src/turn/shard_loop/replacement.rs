@@ -18,7 +18,6 @@ use std::time::Instant;
 use crate::api::handler::{AfterPanic, Handler};
 use crate::contract::driver::{Driver, Turned, Wait};
 use crate::turn::panics::{Callback, Cause, Next, drop_guarded};
-use crate::types::datagram::SocketId;
 use crate::types::ids::ShardInfo;
 
 use crate::turn::shard_loop::{Ending, ShardLoop, Turn};
@@ -102,11 +101,11 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 return self.stage.failed(Cause::Own(Callback::Factory), payload);
             }
         }
-        for slot in self.stage.io.sockets.endpoints.take_all(keep) {
-            self.driver.close(SocketId::endpoint(slot));
-            self.stage.io.sending.lose_waiting(SocketId::endpoint(slot));
-            self.stage.drop_held(SocketId::endpoint(slot));
-            self.stage.io.sockets.endpoints.vacate(slot);
+        for socket in self.stage.io.sockets.endpoints.take_all(keep) {
+            self.driver.close(socket);
+            self.stage.io.sending.lose_waiting(socket);
+            self.stage.drop_held(socket);
+            self.stage.io.sockets.endpoints.vacate(socket);
         }
         self.stage.io.sockets.groups.begin_anew(&mut self.driver);
         if !keep {

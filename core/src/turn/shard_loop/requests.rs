@@ -16,12 +16,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let Requested { mut closes, mut failures } = Requested::default();
         for request in self.stage.io.sockets.endpoints.take_requests() {
             match request {
-                Request::Close(slot) => closes.push(slot),
-                Request::Open(slot) => {
-                    let endpoint = *self.stage.io.sockets.endpoints.config(slot);
-                    let outcome = self.driver.open(SocketId::endpoint(slot), &endpoint);
-                    self.stage.io.sockets.endpoints.opened(slot, outcome);
-                    failures.extend(outcome.err().map(|errno| Failure::Endpoint(slot, errno)));
+                Request::Close(socket) => closes.push(socket),
+                Request::Open(socket) => {
+                    let Some(endpoint) = self.stage.io.sockets.endpoints.config(socket) else { continue };
+                    let outcome = self.driver.open(socket, &endpoint);
+                    self.stage.io.sockets.endpoints.opened(socket, outcome);
+                    failures.extend(outcome.err().map(|errno| Failure::Endpoint(socket, errno)));
                 }
                 Request::Group => {
                     let done = self.stage.io.sockets.carry_out_group(&mut self.driver);
@@ -37,16 +37,16 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     pub(super) fn tell_of_requests(&mut self, requested: Requested) {
         for failure in requested.failures {
             match failure {
-                Failure::Endpoint(slot, errno) => self.stage.endpoint_failed(slot, errno),
+                Failure::Endpoint(socket, errno) => self.stage.endpoint_failed(socket, errno),
                 Failure::Group => self.stage.group_failed(),
             }
         }
-        for slot in requested.closes {
-            self.driver.close(SocketId::endpoint(slot));
-            self.stage.io.sending.lose_waiting(SocketId::endpoint(slot));
-            self.stage.drop_held(SocketId::endpoint(slot));
-            self.stage.io.sending.outbox.forsake(SocketId::endpoint(slot));
-            self.stage.endpoint_closed(slot);
+        for socket in requested.closes {
+            self.driver.close(socket);
+            self.stage.io.sending.lose_waiting(socket);
+            self.stage.drop_held(socket);
+            self.stage.io.sending.outbox.forsake(socket);
+            self.stage.endpoint_closed(socket);
         }
     }
 

@@ -30,7 +30,7 @@ impl<H: Ours> Actor<'_, '_, H> {
         self.model.reached.note("dial", dial_outcome(&result));
         let Ok(peer) = result else { return };
         let nowhere = SocketAddr::new([0; 4].into(), 0);
-        let path = Path { local: nowhere, remote: nowhere, socket: SocketId::endpoint(0) };
+        let path = Path { local: nowhere, remote: nowhere, socket: SocketId::endpoint(0, 0) };
         self.opened(peer, Pending { path, tag, allowance: Default::default() }, true);
         let node = &mut self.model.nodes[self.place.0];
         (node.dialed, node.opened_endpoints) = (true, true);

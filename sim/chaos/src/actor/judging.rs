@@ -4,6 +4,7 @@ use shardgram_core::{Bound, Ecn, Path, PeerId, SendError};
 
 use crate::actor::{Actor, Ours, send_outcome};
 use crate::ledger::{Copy, From};
+use crate::world::way;
 
 impl<H: Ours> Actor<'_, '_, H> {
     /// What a send to a peer came to. `path` is the one it took, if that is not the peer's active one.
@@ -34,7 +35,7 @@ impl<H: Ours> Actor<'_, '_, H> {
                 let node = &self.model.nodes[self.place.0];
                 let limited = node.limits.amplification > 0 && left < len;
                 let along = path.or_else(|| self.cx.io.path(to));
-                let allowance = along.and_then(|path| node.peers.get(&to)?.budgets.get(&path).copied());
+                let allowance = along.and_then(|path| node.peers.get(&to)?.budgets.get(&way(path)).copied());
                 // A path that was added to it may have been lost and added again.
                 let unvalidated = !allowance.unwrap_or_default().validated || node.joined.contains(&to);
                 self.model.expect(limited && unvalidated, || format!("{to} may be sent {len} bytes"));
@@ -119,14 +120,14 @@ impl<H: Ours> Actor<'_, '_, H> {
         let mut more = false;
         if let Some(peer) = to.and_then(|to| node.peers.get_mut(&to)) {
             ecn = peer.mark;
-            let allowance = peer.budgets.entry(*path).or_default();
+            let allowance = peer.budgets.entry(way(*path)).or_default();
             if limited && !allowance.validated && !peer.dialed {
                 allowance.spent += len as u64;
                 more = allowance.spent > allowance.earned;
             }
         }
         let peer = to.and_then(|to| self.model.nodes[self.place.0].peers.get(&to));
-        let debt = peer.and_then(|peer| peer.budgets.get(path)).copied();
+        let debt = peer.and_then(|peer| peer.budgets.get(&way(*path))).copied();
         self.model.expect(!more, || {
             format!("{to:?} is not validated and was sent more than it may: {debt:?} {len}")
         });

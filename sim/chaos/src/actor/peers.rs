@@ -1,10 +1,10 @@
 //! What handlers do with peers, and how a peer that was opened stands in the model.
 
-use shardgram_core::{Ecn, Path, PeerId, Tier};
+use shardgram_core::{DropPathError, Ecn, Path, PeerId, Tier};
 
 use crate::actor::{Actor, Ours};
 use crate::temper::Act;
-use crate::world::{PeerModel, PeerState, Pending};
+use crate::world::{PeerModel, PeerState, Pending, way};
 
 impl<H: Ours> Actor<'_, '_, H> {
     pub(super) fn close(&mut self, act: Act) {
@@ -76,7 +76,7 @@ impl<H: Ours> Actor<'_, '_, H> {
     fn validated(&mut self, peer: PeerId, path: Path) {
         let node = &mut self.model.nodes[self.place.0];
         if let Some(peer) = node.peers.get_mut(&peer) {
-            peer.budgets.entry(path).or_default().validated = true;
+            peer.budgets.entry(way(path)).or_default().validated = true;
         }
         node.prove(peer);
     }
@@ -95,13 +95,35 @@ impl<H: Ours> Actor<'_, '_, H> {
             return self.model.reached.note("use_path", "Gone");
         }
         let Some(path) = self.path else { return };
+        let before = self.cx.io.path(me);
         let result = self.cx.io.use_path(me, path);
         let dialed = self.model.nodes[self.place.0].peers.get(&me).is_some_and(|p| p.dialed);
         let right = result.is_ok() || dialed;
         self.model.expect(right, || format!("{me} may not use the path it was heard on: {result:?}"));
         let peer = self.model.nodes[self.place.0].peers.get_mut(&me);
-        let moved = peer.map(|peer| std::mem::replace(&mut peer.path, path)) != Some(path);
+        let moved = peer.map(|peer| std::mem::replace(&mut peer.path, way(path))) != Some(way(path));
         self.model.reached.note("use_path", if moved { "moved" } else { "the same" });
+        if let Some(before) = before.filter(|_| moved && !dialed && self.dice.one_in(2)) {
+            self.drop_path(me, before, path);
+        }
+    }
+
+    /// A peer that has moved gives up where it was.
+    fn drop_path(&mut self, me: PeerId, before: Path, now: Path) {
+        let results = [now, before, before].map(|path| self.cx.io.drop_path(me, path));
+        let right = results == [Err(DropPathError::InUse), Ok(()), Err(DropPathError::Gone)];
+        self.model.expect(right, || format!("{me} gave up {before:?} for {now:?}: {results:?}"));
+        for result in results {
+            let name = match result {
+                Ok(()) => "Ok",
+                Err(DropPathError::InUse) => "InUse",
+                Err(_) => "Gone",
+            };
+            self.model.reached.note("drop_path", name);
+        }
+        if let Some(peer) = self.model.nodes[self.place.0].peers.get_mut(&me) {
+            peer.budgets.remove(&way(before));
+        }
     }
 
     pub(super) fn cookie(&mut self) {
@@ -124,6 +146,7 @@ impl<H: Ours> Actor<'_, '_, H> {
         let now = self.cx.io.now();
         let node = &mut self.model.nodes[self.place.0];
         let Pending { path, tag, mut allowance } = from;
+        let path = way(path);
         allowance.validated |= own;
         let model = PeerModel {
             state: PeerState::Open,

@@ -5,7 +5,7 @@ use shardgram_core::{Accept, Datagram, Path, PeerId};
 use crate::actor::Actor;
 use crate::handler::Chaotic;
 use crate::payload;
-use crate::world::{Allowance, Decided, Pending, Tag};
+use crate::world::{Allowance, Decided, Pending, Tag, way};
 
 impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
     /// Replies in place, with all of it or with its beginning.
@@ -50,9 +50,11 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
                 let number = actor.number();
                 payload::fill(number, &mut first[..len]);
                 actor.model.shard(place).decide(Decided::Stateless);
+                if len == first.len() && actor.dice.one_in(2) {
+                    return Accept::Reply(len + 9); // more than there is: it is refused
+                }
                 actor.maybe_sent(None, &path, (number, len));
-                // More than there is sends what there is.
-                Accept::Reply(if len == first.len() && actor.dice.one_in(2) { len + 9 } else { len })
+                Accept::Reply(len)
             }
             4 => Self::path_of(actor, path),
             _ => {
@@ -84,7 +86,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         model.joined.insert(peer);
         if actor.verified {
             if let Some(joined) = model.peers.get_mut(&peer) {
-                joined.budgets.entry(path).or_default().validated = true;
+                joined.budgets.entry(way(path)).or_default().validated = true;
             }
             model.may_be_proven(peer);
         }

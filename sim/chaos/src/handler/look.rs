@@ -7,7 +7,7 @@ use crate::actor::Actor;
 use crate::handler::Chaotic;
 use crate::ledger::{Arrived, At, Receiver};
 use crate::payload;
-use crate::world::{MAX_HOPS, Model, PeerState};
+use crate::world::{MAX_HOPS, Model, PeerState, way};
 
 impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
     /// Looks at a datagram that came to a peer, or, if there is none yet, to the handler.
@@ -73,7 +73,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         } else {
             let limit = actor.model.nodes[place.0].limits.amplification;
             if let Some(peer) = actor.model.nodes[place.0].peers.get_mut(&from) {
-                let allowance = peer.budgets.entry(path).or_default();
+                let allowance = peer.budgets.entry(way(path)).or_default();
                 allowance.earned += left.unwrap_or(limit * bytes.len() as u64);
             }
         }
@@ -84,7 +84,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         peer.last_seen = now;
         let (state, tag, active, dialed) = (peer.state, peer.tag, peer.path, peer.dialed);
         let right = state == PeerState::Open && is == Some(tag) && from.shard() == place.1;
-        let told = actor.cx.io.path(from);
+        let told = actor.cx.io.path(from).map(way);
         let active = if dialed { told.unwrap_or(active) } else { active };
         actor
             .model
@@ -95,7 +95,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         // Whoever is answered along this path would have got the datagram.
         let node = &actor.model.nodes[place.0];
         let others = node.open_peers(place.1).filter(|other| *other != from);
-        let owner = others.into_iter().find(|other| actor.cx.io.path(*other) == Some(path));
+        let owner = others.into_iter().find(|other| actor.cx.io.path(*other).map(way) == Some(way(path)));
         actor.model.expect(owner.is_none(), || format!("{from} got a datagram of {owner:?}"));
         actor.me = Some(from);
         actor.path = Some(path);
