@@ -396,7 +396,7 @@ pub fn a_sleeping_neighbour_ends_too<B: Bed>(mut bed: B) {
 /// A client that goes on with each peer its predecessor lost, and counts on a timer of its own and on one of
 /// the peer's.
 struct Successor {
-    target: std::net::SocketAddr,
+    target: SocketAddr,
     ticks: Arc<AtomicU32>,
 }
 
