@@ -11,6 +11,7 @@ use crate::local_addresses::AddressThreads;
 use crate::own_addresses::Listening;
 use crate::remote::Remote;
 use crate::signals::SignalDrain;
+use crate::tied_listeners::TiedThread;
 
 /// A running server. Dropping it stops the shards without draining and waits for their threads.
 ///
@@ -38,9 +39,16 @@ pub struct Handle<M: Send + 'static> {
     remote: Remote<M>,
     threads: Vec<JoinHandle<Ending>>,
     signals: Option<SignalDrain>,
-    addresses: Option<AddressThreads>,
+    followers: Box<Followers>,
     /// Until the threads have ended.
     _listening: Listening,
+}
+
+/// Who follows what changes about the host while the server runs, until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    pub(crate) _addresses: Option<AddressThreads>,
+    pub(crate) _tied: Option<TiedThread>,
 }
 
 impl<M: Send + 'static> std::ops::Deref for Handle<M> {
@@ -54,10 +62,10 @@ impl<M: Send + 'static> Handle<M> {
     pub(crate) fn new(
         remote: Remote<M>,
         signals: Option<SignalDrain>,
-        addresses: Option<AddressThreads>,
+        followers: Followers,
         listening: Listening,
     ) -> Self {
-        Self { remote, threads: Vec::new(), signals, addresses, _listening: listening }
+        Self { remote, threads: Vec::new(), signals, followers: Box::new(followers), _listening: listening }
     }
 
     pub(crate) fn adopt(&mut self, thread: JoinHandle<Ending>) {
@@ -114,7 +122,7 @@ impl<M: Send + 'static> Handle<M> {
     /// ```
     pub fn wait(mut self) -> Result<Report, ServeError> {
         let endings = self.join();
-        drop((self.signals.take(), self.addresses.take()));
+        drop((self.signals.take(), std::mem::take(&mut self.followers)));
         let mut report = Report { total: Snapshot::default(), shards: Vec::new() };
         for (shard, ending) in endings.into_iter().enumerate() {
             let shard = shard as u16;

@@ -101,6 +101,9 @@ mod server;
 #[cfg_attr(not(unix), path = "signals/other.rs")]
 mod signals;
 mod threads;
+#[cfg_attr(target_os = "linux", path = "tied_listeners/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "tied_listeners/other.rs")]
+mod tied_listeners;
 
 pub use error::{ServeError, StartError};
 pub use handle::{Handle, Report, ShardReport};

@@ -17,10 +17,11 @@ use shardgram_sys::{SocketOptions, affinity};
 use crate::bound::Bound;
 use crate::drivers::{AcceptWay, Changes, Drive, Fleet, Listeners, Parts, Ring};
 use crate::error::StartError;
-use crate::handle::Handle;
+use crate::handle::{Followers, Handle};
 use crate::random::random_key;
 use crate::remote::Remote;
 use crate::signals::SignalDrain;
+use crate::tied_listeners::TiedListeners;
 
 /// What one shard's thread is given.
 struct Shard<M> {
@@ -100,11 +101,13 @@ pub(crate) fn spawn<H: Handler>(
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards, connected.way.is_some());
     let fleet = fleet.map_err(system("make the shards' wake-ups"))?;
+    let tied = TiedListeners::among(&listeners, &config.settings().listen);
     let listeners =
         fleet.listeners(listeners, sharing, &options).map_err(system("take the listeners over"))?;
     let (postboxes, mailboxes) = mailboxes(shards, config.settings().mailbox_len as usize);
     let control = Arc::new(Control::default());
     let stats: Arc<[Arc<Stats>]> = (0..shards).map(|_| Arc::new(Stats::default())).collect();
+    let tied = tied.follow(Arc::clone(&stats)).map_err(system("watch the listeners' interfaces"))?;
     let remote = Remote::new(postboxes, control, stats, addresses);
     let watch = |deadline| SignalDrain::install(remote.clone(), deadline);
     let signals =
@@ -123,7 +126,12 @@ pub(crate) fn spawn<H: Handler>(
     let (report, reports) = mpsc::channel();
     let own = listening.follow();
     let common = Common { remote: &remote, resolver, own, shards, cookies, start };
-    let mut handle = Handle::new(remote.clone(), signals, address_threads, listening);
+    let mut handle = Handle::new(
+        remote.clone(),
+        signals,
+        Followers { _addresses: address_threads, _tied: tied },
+        listening,
+    );
     let mut rings = choice.rings.into_iter();
     let given = mailboxes.into_iter().zip(listeners).zip(changes);
     for (index, ((mailbox, listeners), changes)) in given.enumerate() {

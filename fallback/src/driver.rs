@@ -96,7 +96,7 @@ impl MioDriver {
             poll,
             events: Events::with_capacity(EVENTS),
             sockets,
-            inbox: Inbox::default(),
+            inbox: Inbox::new(),
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),

@@ -66,12 +66,13 @@ pub(crate) struct Inbox {
     malformed: u32,
 }
 
-impl Default for Inbox {
-    fn default() -> Self {
+impl Inbox {
+    /// Lists this host's addresses, which may take a while.
+    pub(crate) fn new() -> Self {
         Self {
             filled: VecDeque::with_capacity(BATCH_SIZE),
             too_late: 0,
-            answering: AnswerAddresses::default(),
+            answering: AnswerAddresses::listed(),
             metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
             receiver: Receiver::default(),
             cut: 0,
@@ -351,7 +352,7 @@ mod tests {
         sockets.put_back(SocketId::listener(0));
         let socket = sockets.next_ready().expect("ready");
         socket.state = None;
-        let (mut inbox, mut buffers, room) = (Inbox::default(), Buffers::default(), BATCH_SIZE.min(3));
+        let (mut inbox, mut buffers, room) = (Inbox::new(), Buffers::default(), BATCH_SIZE.min(3));
         for _ in 0..2 {
             assert!(inbox.batch(socket, &mut buffers, room).expect("one of two"), "there may be more");
         }
@@ -365,7 +366,7 @@ mod tests {
     fn a_failed_receive_is_tried_again_but_not_for_ever() {
         let poll = mio::Poll::new().expect("poll");
         let (mut sockets, _) = one_listener(&poll);
-        let (inbox, id) = (Inbox::default(), SocketId::listener(0));
+        let (inbox, id) = (Inbox::new(), SocketId::listener(0));
         sockets.put_back(id);
         let mut fail = |error: io::Error| {
             sockets.end_rest();

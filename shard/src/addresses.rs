@@ -49,7 +49,7 @@ impl Addresses {
             asked: HashSet::new(),
             since: 0,
             gone: Vec::new(),
-            answering: AnswerAddresses::default(),
+            answering: AnswerAddresses::listed(),
         }
     }
 

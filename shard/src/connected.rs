@@ -69,6 +69,8 @@ impl Connected {
         let slot = sockets.slot_of(id).ok_or(ConnectFault::Unsupported)?;
         let listener = sockets.leaving(path.socket, path).ok_or(ConnectFault::Unsupported)?;
         let local = match sockets.get(listener) {
+            // Peers' sockets beside it would be found before it.
+            Some(socket) if socket.was_let_go() => return Err(ConnectFault::Unsupported),
             Some(socket) if !socket.wildcard => socket.local,
             _ => return Err(ConnectFault::Unsupported),
         };

@@ -17,6 +17,7 @@ use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::{Capability, Config, Endpoint, JoinError, Membership, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
+use shardgram_sys::interfaces::bound_interface;
 use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, multicast};
 
 use crate::addresses::{self, Addresses, Changes};
@@ -121,7 +122,9 @@ impl UringDriver {
         let ListenerSocket { listen, socket, .. } = listener;
         let id = SocketId::listener(listen);
         let local = socket.local_addr()?;
-        self.sockets.install(ring, u32::from(listen), Socket::new(socket, id, local))
+        let interface = bound_interface(&socket);
+        let socket = Socket { interface, ..Socket::new(socket, id, local) };
+        self.sockets.install(ring, u32::from(listen), socket)
     }
 
     /// What is sent in this turn, and who sends it.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_sys::Lease;
+use shardgram_sys::interfaces::bound_interface;
 
 use crate::credit::Credit;
 use crate::marking::{By, Marking};
@@ -71,6 +72,8 @@ pub(crate) struct Socket {
     pub(crate) credit: Credit,
     pub(crate) marking: Marking,
     pub(crate) own: Option<Own>,
+    /// Of a listener: the index of the interface it was bound to when it came, or 0.
+    pub(crate) interface: u32,
     /// What is armed on it is being cancelled; its last completion closes it.
     pub(crate) cancelling: bool,
     /// The host has lost its address: then it is closed, whatever it holds.
@@ -97,10 +100,18 @@ impl Socket {
             credit: Credit::default(),
             marking: Marking::default(),
             own: None,
+            interface: 0,
             cancelling: false,
             close_by: None,
             lease: None,
         }
+    }
+
+    /// Whether it was bound to an interface that was made anew since, and is bound to none now ([`Tied`]).
+    ///
+    /// [`Tied`]: shardgram_sys::interfaces::Tied
+    pub(crate) fn was_let_go(&self) -> bool {
+        self.interface != 0 && bound_interface(&self.socket) != self.interface
     }
 
     /// What a send by this socket has to say.

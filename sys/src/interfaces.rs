@@ -2,6 +2,8 @@
 
 mod answering;
 #[cfg(target_os = "linux")]
+mod tied;
+#[cfg(target_os = "linux")]
 mod watch;
 
 use std::collections::HashSet;
@@ -13,6 +15,8 @@ use shardgram_core::{Interface, JoinError};
 
 pub use answering::AnswerAddresses;
 
+#[cfg(target_os = "linux")]
+pub use tied::{Tie, Tied, bound_interface};
 #[cfg(target_os = "linux")]
 pub use watch::{AddressWatch, Waker};
 

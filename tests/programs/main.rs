@@ -28,6 +28,7 @@ mod full_send_socket;
 mod full_sockets_take_turns;
 mod grace_refused;
 mod idle;
+mod interface_made_anew;
 mod interfaces;
 mod local_addresses;
 mod marks_that_wait;

@@ -13,7 +13,7 @@ mod prometheus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counter with one writer, the shard that owns it.
+/// A counter with one writer: the shard that owns it, or who follows interfaces ([`Stats::set_listeners_deaf`]).
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -297,6 +297,22 @@ counters! {
     rearmed: Count,
     /// Times the receive buffers ran out.
     buffers_exhausted: Count,
+    /// Listeners that nothing comes by now, since the interface they are bound to is not there (Linux). Each is bound again
+    /// when it returns.
+    listeners_deaf: Count,
+}
+
+impl Stats {
+    /// How many of the shard's listeners nothing comes by now. For the one thread that follows the interfaces of a server.
+    ///
+    /// ```
+    /// let stats = shardgram_core::Stats::default();
+    /// stats.set_listeners_deaf(1);
+    /// assert_eq!(stats.snapshot().listeners_deaf, 1);
+    /// ```
+    pub fn set_listeners_deaf(&self, listeners: u64) {
+        self.listeners_deaf.set(listeners);
+    }
 }
 
 impl Snapshot {

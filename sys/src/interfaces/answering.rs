@@ -6,7 +6,10 @@
 //! (`ipi_spec_dst`, ip(7)). With IPv6, and on other systems, it is chosen here.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use super::{InterfaceAddress, broadcast_addresses, local_addresses};
@@ -16,27 +19,56 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// This host's addresses, as they were not long ago.
 ///
+/// To list them takes milliseconds where there are many (15 with 1,000, up to 200 with 10,000 on Linux), so only the first
+/// list is made by the caller; later ones are made by threads that end with them, one at a time, and taken in when they are
+/// there.
+///
 /// ```
 /// use shardgram_sys::interfaces::AnswerAddresses;
 ///
-/// let mut addresses = AnswerAddresses::default();
+/// let mut addresses = AnswerAddresses::listed();
 /// let (sender, group) = ("127.0.0.1".parse().unwrap(), "224.0.0.251".parse().unwrap());
 /// assert!(addresses.is_for_many(group));
 /// assert!(!addresses.is_for_many(sender));
 /// // It came from this host, so this host's own address answers, by whatever interface it came.
 /// assert_eq!(addresses.answering(0, sender), Some(sender));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AnswerAddresses {
-    listed: Vec<InterfaceAddress>,
-    unicast: HashSet<IpAddr>,
-    broadcasts: HashSet<Ipv4Addr>,
-    read: Option<Instant>,
+    list: List,
+    /// When the last list was begun.
+    begun: Instant,
+    /// By which the next one comes, if it is under way.
+    coming: Option<Receiver<io::Result<List>>>,
     /// What is asked for again and again.
     last_unicast: Option<IpAddr>,
 }
 
+#[derive(Debug, Default)]
+struct List {
+    addresses: Vec<InterfaceAddress>,
+    unicast: HashSet<IpAddr>,
+    broadcasts: HashSet<Ipv4Addr>,
+}
+
+impl List {
+    fn make() -> io::Result<Self> {
+        let (addresses, broadcasts) = (local_addresses()?, broadcast_addresses()?);
+        let unicast = addresses.iter().map(|one| one.address).filter(|ip| !is_among(&broadcasts, *ip));
+        Ok(Self { unicast: unicast.collect(), addresses, broadcasts })
+    }
+}
+
 impl AnswerAddresses {
+    /// Lists them, of the network namespace of the calling thread. Where that cannot be done, broadcast addresses are not
+    /// told from others, and no address answers, until it can.
+    #[must_use]
+    pub fn listed() -> Self {
+        let begun = Instant::now();
+        let list = List::make().inspect_err(cannot_be_listed).unwrap_or_default();
+        Self { list, begun, coming: None, last_unicast: None }
+    }
+
     /// The address that answers a sender whose datagram, sent to many, came by the interface with this index (0 where
     /// that is not known). `None` where no address suits: then routing chooses.
     ///
@@ -46,7 +78,7 @@ impl AnswerAddresses {
     pub fn answering(&mut self, interface: u32, sender: IpAddr) -> Option<IpAddr> {
         self.refresh();
         let on_it = |one: &&InterfaceAddress| interface == 0 || one.index == interface;
-        best(self.listed.iter().filter(on_it), interface != 0, sender)
+        best(self.list.addresses.iter().filter(on_it), interface != 0, sender)
     }
 
     /// Whether an address stands for many hosts or none: a group, a broadcast address of this host's networks, or the
@@ -69,32 +101,57 @@ impl AnswerAddresses {
         if v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() {
             return (true, true);
         }
-        if self.unicast.contains(&ip) {
+        if self.list.unicast.contains(&ip) {
             return (false, true);
         }
         // It may have come with an interface that is not listed yet.
         let is_new = self.refresh();
-        (self.broadcasts.contains(&v4), is_new)
+        (self.list.broadcasts.contains(&v4), is_new)
     }
 
-    /// Makes the list anew if it is old; whether it did.
+    /// Takes in a list that has been made, or has one made if the last is old; whether there is a new one.
     fn refresh(&mut self) -> bool {
-        let now = Instant::now();
-        if self.read.is_some_and(|read| now.saturating_duration_since(read) < FRESH) {
-            return false;
-        }
-        self.read = Some(now);
-        match local_addresses().and_then(|listed| Ok((listed, broadcast_addresses()?))) {
-            Ok((listed, broadcasts)) => {
-                let unicast = listed.iter().map(|one| one.address);
-                self.unicast = unicast.filter(|ip| !is_among(&broadcasts, *ip)).collect();
-                (self.listed, self.broadcasts, self.last_unicast) = (listed, broadcasts, None);
+        let made = match self.coming.as_ref().map(Receiver::try_recv) {
+            Some(Err(TryRecvError::Empty)) => return false,
+            Some(Err(TryRecvError::Disconnected)) => {
+                Err(io::Error::other("the thread that lists them ended"))
             }
-            // Broadcasts cannot be told from others then, and the kernel chooses who answers groups.
-            Err(error) => tracing::debug!(%error, "this host's addresses cannot be listed"),
+            Some(Ok(list)) => list,
+            None => {
+                let now = Instant::now();
+                if now.saturating_duration_since(self.begun) >= FRESH {
+                    (self.begun, self.coming) = (now, begin());
+                }
+                return false;
+            }
+        };
+        self.coming = None;
+        match made {
+            Ok(list) => {
+                (self.list, self.last_unicast) = (list, None);
+                true
+            }
+            Err(error) => {
+                cannot_be_listed(&error);
+                false
+            }
         }
-        true
     }
+}
+
+/// Has a list made. `None` if there are too many threads: it is tried again when the list is as old once more.
+fn begin() -> Option<Receiver<io::Result<List>>> {
+    let (tell, coming) = channel();
+    let make = move || {
+        // Nobody waits if the shard has ended.
+        let _ = tell.send(List::make());
+    };
+    let thread = Builder::new().name("shardgram-list".to_owned()).spawn(make);
+    thread.inspect_err(cannot_be_listed).ok().map(|_| coming)
+}
+
+fn cannot_be_listed(error: &io::Error) {
+    tracing::debug!(%error, "this host's addresses cannot be listed");
 }
 
 fn is_among(broadcasts: &HashSet<Ipv4Addr>, ip: IpAddr) -> bool {
@@ -194,7 +251,7 @@ mod tests {
 
     #[test]
     fn addresses_of_many_hosts_are_known() {
-        let mut addresses = AnswerAddresses::default();
+        let mut addresses = AnswerAddresses::listed();
         let mut is_for_many = |text: &str| addresses.is_for_many(text.parse().expect("an address"));
         for many in ["127.255.255.255", "255.255.255.255", "224.0.0.251", "ff02::fb", "0.0.0.0", "::"] {
             assert!(is_for_many(many), "{many}");
@@ -206,13 +263,27 @@ mod tests {
 
     #[test]
     fn what_an_old_list_does_not_know_is_asked_again() {
-        let mut addresses = AnswerAddresses::default();
-        // Of a reserved network (240.0.0.0/4), which no host has yet.
+        let (ours, mut addresses) = (Ipv4Addr::new(127, 255, 255, 255), AnswerAddresses::listed());
+        // As if its interface had come up since.
+        addresses.list = List::default();
+        assert!(!addresses.is_for_many(ours.into()), "nobody waits for the next list");
+        addresses.begun = Instant::now().checked_sub(FRESH).expect("it runs that long");
+        let end = Instant::now() + Duration::from_secs(30);
+        while !addresses.is_for_many(ours.into()) {
+            assert!(Instant::now() < end, "the list is made anew");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_under_way_is_not_waited_for() {
+        let mut addresses = AnswerAddresses::listed();
+        let (tell, coming) = channel();
+        (addresses.coming, addresses.begun) = (Some(coming), Instant::now());
         let later = Ipv4Addr::new(250, 0, 2, 255);
-        addresses.refresh();
         assert!(!addresses.is_for_many(later.into()));
-        // The interface comes up; the list is made anew in time.
-        addresses.broadcasts.insert(later);
+        let broadcasts = HashSet::from([later]);
+        tell.send(Ok(List { broadcasts, ..List::default() })).expect("it is waited for");
         assert!(addresses.is_for_many(later.into()));
     }
 }

@@ -17,8 +17,9 @@ use crate::sockopt;
 /// Announcements thrown away in one go; what is left ends the next wait.
 const DRAIN_BUDGET: usize = 4096;
 
-/// Where addresses of both families are announced.
-const GROUPS: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR).cast_unsigned();
+/// Where addresses of both families are announced, and where interfaces are.
+const ADDRESSES: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR).cast_unsigned();
+const INTERFACES: u32 = libc::RTMGRP_LINK.cast_unsigned();
 
 /// Sees addresses of this network namespace come and go. Linux only.
 ///
@@ -52,9 +53,22 @@ impl AddressWatch {
     /// Those of `socket(2)` and `socketpair(2)`, such as `EMFILE`, and `EAFNOSUPPORT` or `EPERM` in
     /// sandboxes without netlink.
     pub fn new() -> io::Result<Self> {
+        Self::of(ADDRESSES)
+    }
+
+    /// As [`new`](Self::new), of interfaces: they come, go and change.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn of_interfaces() -> io::Result<Self> {
+        Self::of(INTERFACES)
+    }
+
+    fn of(groups: u32) -> io::Result<Self> {
         let family = Domain::from(libc::AF_NETLINK);
         let announcements = Socket::new(family, Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))?;
-        sockopt::bind_netlink(announcements.as_fd(), GROUPS)?;
+        sockopt::bind_netlink(announcements.as_fd(), groups)?;
         announcements.set_nonblocking(true)?;
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;

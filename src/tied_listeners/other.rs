@@ -1,0 +1,25 @@
+//! Every system but Linux: what becomes of a listener whose interface is made anew is not looked at.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use shardgram_core::Stats;
+use shardgram_sys::ListenerSocket;
+
+#[derive(Debug)]
+pub(crate) struct TiedListeners;
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) enum TiedThread {}
+
+impl TiedListeners {
+    pub(crate) fn among(_: &[Vec<ListenerSocket>], _: &[SocketAddr]) -> Self {
+        Self
+    }
+
+    pub(crate) fn follow(self, _: Arc<[Arc<Stats>]>) -> io::Result<Option<TiedThread>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,104 @@
+//! A listener that is bound to an interface, by its link-local address or by a socket hook, serves again when that is made
+//! anew, and until then it counts as deaf.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::common::namespace::{Host, await_link, ip, run};
+use crate::common::{Bed, Served};
+use shardgram::{Accept, Config, Context, Datagram, Handler, Server, SocketHook};
+
+const PORT: u16 = 7_000;
+const SHARDS: u16 = 2;
+
+/// Echoes without peers.
+struct Echo;
+
+impl Handler for Echo {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Reply(first.len())
+    }
+}
+
+/// A cable to the other host, whose ends have these addresses.
+fn make(host: &Host) {
+    host.cable("v0", "far");
+    run("ip link set v0 addrgenmode none");
+    host.run("ip link set far addrgenmode none");
+    for (v4, v6, on) in [(1, 1, None), (9, 9, Some(host))] {
+        let device = if on.is_some() { "far" } else { "v0" };
+        for command in [
+            format!("ip addr add 10.78.0.{v4}/24 dev {device}"),
+            format!("ip addr add fe80::{v6}/64 dev {device} nodad"),
+            format!("ip link set {device} up"),
+        ] {
+            on.map_or_else(|| run(&command), |host| host.run(&command));
+        }
+    }
+    await_link(run, "v0");
+}
+
+fn index_of(host: Option<&Host>, device: &str) -> u32 {
+    let command = format!("ip -o link show {device}");
+    let line = host.map_or_else(|| run(&command), |host| host.run(&command));
+    line.split(':').next().and_then(|index| index.parse().ok()).expect("it begins with the index")
+}
+
+/// Whether some flows of the other host are answered.
+fn answers(host: &Host, ip: &str) -> bool {
+    let to: SocketAddr = match ip.parse().expect("an address") {
+        IpAddr::V4(v4) => (v4, PORT).into(),
+        IpAddr::V6(_) => format!("[{ip}%{}]:{PORT}", index_of(Some(host), "far")).parse().expect("scoped"),
+    };
+    host.inside(|| {
+        (0..8).all(|_| {
+            let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+            let socket = UdpSocket::bind((any, 0)).expect("bound");
+            socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+            socket.send_to(b"hello", to).is_ok() && socket.recv(&mut [0; 16]).is_ok()
+        })
+    })
+}
+
+fn serves_again(bed: Bed, host: &Host, listen: SocketAddr, hook: Option<SocketHook>, ask: &str) {
+    let wildcard = listen.ip().is_unspecified();
+    let Bed::Real(backend) = bed else { unreachable!("real sockets") };
+    let config = Config::new().listen(listen).shards(SHARDS).backend(backend);
+    let server = Server::bind_with(config, hook).expect("it binds").spawn(|_| Echo).expect("it starts");
+    let (mut bed, server) = (Bed::Real(backend), Served::Real(server));
+    bed.until("it serves", |_| answers(host, ask));
+    let forwarded = bed.stats(&server).forwarded_out;
+    for _ in 0..2 {
+        ip("link del v0");
+        bed.until("it is deaf", |bed| bed.stats(&server).listeners_deaf == u64::from(SHARDS));
+        make(host);
+        bed.until("it is not deaf", |bed| bed.stats(&server).listeners_deaf == 0);
+        bed.until("it serves again", |_| answers(host, ask));
+    }
+    // A wildcard's own sockets are in no port group afterwards.
+    assert!(wildcard || bed.stats(&server).forwarded_out == forwarded, "each shard has its own");
+    bed.drain(server);
+    let any: IpAddr = if listen.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    UdpSocket::bind((any, PORT)).expect("the port is free when the server has ended");
+}
+
+fn of_a_link_local_address(bed: Bed) {
+    let host = Host::new();
+    make(&host);
+    let listen = format!("[fe80::1%{}]:{PORT}", index_of(None, "v0")).parse().expect("an address");
+    serves_again(bed, &host, listen, None, "fe80::1");
+}
+
+fn by_a_socket_hook(bed: Bed) {
+    let host = Host::new();
+    make(&host);
+    let hook: SocketHook = Arc::new(|socket, _| socket.bind_device(Some(b"v0")));
+    serves_again(bed, &host, ([0, 0, 0, 0], PORT).into(), Some(hook), "10.78.0.1");
+}
+
+in_namespaces!(of_a_link_local_address, by_a_socket_hook);
