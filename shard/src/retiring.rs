@@ -18,7 +18,7 @@ use crate::arrived::Arrived;
 use crate::engine::Engine;
 use crate::exchange::Exchange;
 use crate::marker::Waiter;
-use crate::socket::{Arm, Stage};
+use crate::socket::{Arm, Socket, Stage};
 use crate::sockets::Sockets;
 use crate::user_data::{Kind, UserData};
 use crate::wake::Fleet;
@@ -141,8 +141,8 @@ impl Retiring {
             arrived.hurry(waiter.0);
         }
         if let Err(error) = accept::retire(&socket.socket) {
-            // The host has lost the address, so nothing reaches it anyway.
             tracing::debug!(%error, id = ?socket.id, "a socket could not be turned away from its peer");
+            refuse(socket);
         }
         self.drain(sockets, waiter.0);
     }
@@ -202,7 +202,8 @@ impl Retiring {
         now: Instant,
     ) {
         let Some(socket) = sockets.current(waiter.0, waiter.1) else { return };
-        if !accept::is_drained(&socket.socket).unwrap_or(true) {
+        let abandoned = socket.own.is_some_and(|own| own.abandoned);
+        if !abandoned && !accept::is_drained(&socket.socket).unwrap_or(true) {
             self.draining.push_back((now + EMPTIES, waiter));
             return;
         }
@@ -240,6 +241,18 @@ impl Retiring {
         if socket.id.as_connected().is_some() {
             self.closed.push(socket.id);
         }
+    }
+}
+
+/// Nothing new is to come by a socket that could not be turned away. Most often the host has lost its address, and nothing
+/// comes anyway. Else its peer could keep it from ever being empty: what comes from now on is dropped, and counted as
+/// dropped by the kernel. Where not even that can be had it is closed with what it holds, which nobody counts.
+#[cold]
+fn refuse(socket: &mut Socket) {
+    let Err(error) = accept::refuse_all(&socket.socket) else { return };
+    tracing::warn!(%error, id = ?socket.id, "datagrams of a peer are lost while its socket is closed");
+    if let Some(own) = &mut socket.own {
+        own.abandoned = true;
     }
 }
 
