@@ -1,6 +1,7 @@
 //! The addresses of this host.
 
 mod answering;
+mod read;
 #[cfg(target_os = "linux")]
 mod watch;
 
@@ -12,6 +13,7 @@ use if_addrs::IfAddr;
 use shardgram_core::{Interface, JoinError};
 
 pub use answering::AnswerAddresses;
+pub use read::{AddressError, read_address};
 
 #[cfg(target_os = "linux")]
 pub use watch::{AddressWatch, Waker};
