@@ -13,8 +13,8 @@ use shardgram::{Receivers, TierPolicy, WaitPolicy};
 /// An echo server. SIGINT and SIGTERM drain it; a second one stops it at once.
 #[derive(Parser)]
 struct Options {
-    /// Address to listen on; may be given several times.
-    #[arg(long, default_value = "127.0.0.1:9000")]
+    /// Address to listen on, as 192.0.2.1:9000 or [fe80::1%eth0]:9000; may be given several times.
+    #[arg(long, default_value = "127.0.0.1:9000", value_parser = shardgram::read_address)]
     listen: Vec<SocketAddr>,
     /// Shards, one thread each.
     #[arg(long, default_value_t = 1)]

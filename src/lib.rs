@@ -119,4 +119,5 @@ pub use shardgram_core::{
     Origin, Path, PathMtu, PeerError, PeerId, Peers, Pressure, ReceivedTrain, Receivers, Resolver, SendError,
     Settings, ShardInfo, Shared, Slot, Snapshot, Tier, TierPolicy, TimerId, UnknownName, Via, WaitPolicy,
 };
+pub use shardgram_sys::interfaces::{AddressError, read_address};
 pub use shardgram_sys::{AffinityError, BindError, BufferWarning, PortHolder, SocketHook, Unsupported};

@@ -10,7 +10,8 @@
 //! marker to the peer's listener, one for all that wait  <-----------+
 //!           |  it comes out of the listener: nothing older of these peers is left there
 //!           +-->  open (multishot receive)
-//! retire:   when it holds nothing, or after 250 ms: connect to its own address, so nothing new reaches it
+//! retire:   when it holds nothing, or after 250 ms: connect to its own address, so nothing new reaches it; where that is
+//!           refused, have the kernel drop and count what is new
 //!           -->  a grace period later, when it is empty: cancel by user data
 //!           -->  last completion: close, `Sink::retired`
 //! ```
@@ -83,7 +84,7 @@ impl Connected {
         })?;
         let mut socket = Socket::new(made, id, local);
         socket.arm = Arm::Held;
-        socket.own = Some(Own { stage: Stage::Watched, listener });
+        socket.own = Some(Own { stage: Stage::Watched, listener, abandoned: false });
         if mode == AcceptMode::SameGroup {
             socket.lease = sockets.get(listener).and_then(|listener| listener.lease.clone());
         }

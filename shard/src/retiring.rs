@@ -152,7 +152,9 @@ impl Retiring {
             // no more than there are receive buffers. One that never empties holds much more, and others do not wait for it.
             arrived.hurry(waiter.0);
         }
-        turn_away(socket);
+        if !turn_away(socket) {
+            refuse(socket);
+        }
         self.drain(sockets, waiter.0);
     }
 
@@ -220,10 +222,13 @@ impl Retiring {
         now: Instant,
     ) {
         let Some(socket) = sockets.current(waiter.0, waiter.1) else { return };
-        let in_time = socket.close_by.is_none_or(|latest| now < latest);
-        if in_time && !accept::is_drained(&socket.socket).unwrap_or(true) {
-            // It could not be turned away if the host had lost its address then, and has it again.
-            turn_away(socket);
+        let abandoned = socket.own.is_some_and(|own| own.abandoned)
+            || socket.close_by.is_some_and(|latest| latest <= now);
+        if !abandoned && !accept::is_drained(&socket.socket).unwrap_or(true) {
+            if socket.close_by.is_some() {
+                // It could not be turned away if the host had lost its address then, and has it again.
+                turn_away(socket);
+            }
             self.draining.push_back((now + EMPTIES, waiter));
             return;
         }
@@ -286,11 +291,25 @@ impl Retiring {
     }
 }
 
-/// Turns a socket away from whoever sends to it.
-fn turn_away(socket: &Socket) {
-    if let Err(error) = accept::retire(&socket.socket) {
-        // The host has lost the address, so nothing reaches it as long as it does not come back.
+/// Turns a socket away from whoever sends to it. Where that fails the host has most often lost its address, and nothing
+/// reaches it as long as that does not come back.
+fn turn_away(socket: &Socket) -> bool {
+    let turned_away = accept::retire(&socket.socket);
+    if let Err(error) = &turned_away {
         tracing::debug!(%error, id = ?socket.id, "a socket that is to be closed could not be turned away");
+    }
+    turned_away.is_ok()
+}
+
+/// Nothing new is to come by a socket that could not be turned away. Most often the host has lost its address, and nothing
+/// comes anyway. Else its peer could keep it from ever being empty: what comes from now on is dropped, and counted as
+/// dropped by the kernel. Where not even that can be had it is closed with what it holds, which nobody counts.
+#[cold]
+fn refuse(socket: &mut Socket) {
+    let Err(error) = accept::refuse_all(&socket.socket) else { return };
+    tracing::warn!(%error, id = ?socket.id, "datagrams of a peer are lost while its socket is closed");
+    if let Some(own) = &mut socket.own {
+        own.abandoned = true;
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Own {
     pub(crate) stage: Stage,
     /// The place of the listener its peer came by.
     pub(crate) listener: u32,
+    /// It is to go, and its peer can neither be turned away from it nor be refused: it is closed whatever it holds.
+    pub(crate) abandoned: bool,
 }
 
 #[derive(Debug)]

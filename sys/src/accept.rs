@@ -26,7 +26,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::cmsg::NetworkError;
 use crate::socket::{
@@ -277,10 +277,24 @@ fn map(address: SocketAddrV4) -> SocketAddr {
 ///
 /// # Errors
 ///
-/// Those of `getsockname(2)` and `connect(2)`, such as `ENETUNREACH` once the host has lost the address;
-/// nothing reaches the socket then either.
+/// Those of `getsockname(2)` and `connect(2)`: `ENETUNREACH` once the host has lost the address, and nothing reaches the
+/// socket then either; or what a filter or a rule of routing says that refuses the call, and the peer reaches it still
+/// ([`refuse_all`]).
 pub fn retire(socket: &UdpSocket) -> io::Result<()> {
     socket.connect(socket.local_addr()?)
+}
+
+/// Has the kernel drop what comes for a socket from now on, and count it among its drops
+/// ([`drop_count`](crate::socket::drop_count)). What is queued stays. For sockets that cannot be retired, which their
+/// peers would otherwise keep full for ever.
+///
+/// # Errors
+///
+/// `ENOMEM`, `EPERM` where a socket hook has set `SO_LOCK_FILTER`, and what a filter of system calls says.
+pub fn refuse_all(socket: &UdpSocket) -> io::Result<()> {
+    // socket(7), SO_ATTACH_FILTER, Linux 2.2: "If the filter program returns zero, the packet is dropped".
+    let nothing = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+    SockRef::from(socket).attach_filter(&[nothing])
 }
 
 /// Whether nothing waits in the socket's receive queue.

@@ -1,6 +1,7 @@
 //! The addresses of this host.
 
 mod answering;
+mod read;
 #[cfg(target_os = "linux")]
 mod tied;
 #[cfg(target_os = "linux")]
@@ -14,6 +15,7 @@ use if_addrs::IfAddr;
 use shardgram_core::{Interface, JoinError};
 
 pub use answering::AnswerAddresses;
+pub use read::{AddressError, read_address};
 
 #[cfg(target_os = "linux")]
 pub use tied::{Tie, Tied, bound_interface};

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use shardgram_sys::accept::{connected, is_drained, retire};
+use shardgram_sys::accept::{connected, is_drained, refuse_all, retire};
 use shardgram_sys::grace::GracePeriods;
 use shardgram_sys::socket::drop_count;
 use shardgram_sys::{AcceptMode, SocketOptions, accept_support, flow_shard};
@@ -49,6 +49,26 @@ fn what_is_queued_stays_and_what_is_new_goes_to_the_listener() {
         let next = connected(mode, local, name, &options).expect("accepted again");
         peer.send_to(b"again", local).expect("send");
         assert_eq!(support::receive(&next).expect("receive").payload, b"again");
+    }
+}
+
+#[test]
+fn a_socket_that_refuses_all_keeps_what_it_has_and_counts_what_comes() {
+    let options = SocketOptions::default();
+    for (mode, at) in modes().into_iter().flat_map(|mode| loopbacks().map(move |at| (mode, at))) {
+        let (local, _listeners) = listen(at, 1, &options);
+        let (peer, name) = client(local);
+        let socket = connected(mode, local, name, &options).expect("accepted");
+        let send = |payload: &[u8]| assert_eq!(peer.send_to(payload, local).expect("send"), payload.len());
+        [&b"first"[..], b"", b"last"].into_iter().for_each(send);
+        support::until("they have arrived", || !is_drained(&socket).expect("poll"));
+        refuse_all(&socket).expect("a filter");
+        (0..5).for_each(|_| send(b"new"));
+        for payload in [&b"first"[..], b"", b"last"] {
+            assert_eq!(support::receive(&socket).expect("receive").payload, payload);
+        }
+        support::until("the others are counted", || drop_count(&socket).expect("a count") == 5);
+        assert!(is_drained(&socket).expect("poll"));
     }
 }
 

@@ -105,6 +105,10 @@ fn bad_input_is_one_line_and_exit_code_2() {
         (&["--receivers", "one", "--backend", "uring"], "receivers=one", "ask for receivers=auto"),
         (&["--listen", "0.0.0.0:9", "--listen", "127.0.0.1:9"], "takes what is sent", "the wildcard alone"),
         (&["--wait", "spin:long"], "spin:long", "spin:50us"),
+        (&["--listen", "192.0.2.1"], "not an address with a port", "192.0.2.1:53"),
+        (&["--listen", "[fe80::1%no-such]:9"], "no-such", "`ip link`"),
+        (&["--listen", "[fe80::1%471100]:9"], "no interface 471100", "`ip link`"),
+        (&["--listen", "[::1%1]:9"], "has a scope", "write it without"),
         (&["--max-connected", "1000000"], "1000000 connected peers", "ulimit -n"),
     ] {
         let error = refused(arguments);

@@ -41,6 +41,7 @@ mod path_mtu;
 mod peer_errors;
 mod refused_trains;
 mod restarts;
+mod retire_refused;
 mod send_credit;
 mod shutdown_under_load;
 mod source_address;

@@ -52,7 +52,9 @@ fn it_falls_back_at_once() {
         // Of several runs, since others may take the cores at any time.
         let best = (0..5).map(|_| time_to_fall_back(call, errno, reason)).min().unwrap();
         println!("{reason}: bound with mio after {best:?}");
-        assert!(best < FALL_BACK, "{reason}: {best:?}");
+        // Locked memory may be that of a server that has just ended, and so long it is waited for.
+        let refund = if errno == libc::ENOMEM { Duration::from_secs(1) } else { Duration::ZERO };
+        assert!(best < FALL_BACK + refund, "{reason}: {best:?}");
     }
 }
 
