@@ -2,6 +2,10 @@
 //!
 //! `cargo run --release --example echo -- --listen 127.0.0.1:9000 --shards 2`
 
+#[path = "common/address.rs"]
+mod address;
+
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,8 +17,8 @@ use shardgram::{Receivers, TierPolicy, WaitPolicy};
 /// An echo server. SIGINT and SIGTERM drain it; a second one stops it at once.
 #[derive(Parser)]
 struct Options {
-    /// Address to listen on; may be given several times.
-    #[arg(long, default_value = "127.0.0.1:9000")]
+    /// Address to listen on, as in 127.0.0.1:9000 or [fe80::1%eth0]:9000; may be given several times.
+    #[arg(long, default_value = "127.0.0.1:9000", value_parser = address::parse)]
     listen: Vec<SocketAddr>,
     /// Shards, one thread each.
     #[arg(long, default_value_t = 1)]
@@ -60,6 +64,15 @@ impl Handler for Echo {
     }
 }
 
+/// Prints a line. Whoever reads may have gone away, which is no reason to stop serving.
+fn say(line: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+fn complain(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}"); // as above
+}
+
 fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::new().shards(options.shards).cores(options.cores).backend(options.backend);
     let config = config.tier(options.tier).wait(options.wait).receivers(options.receivers);
@@ -70,19 +83,21 @@ fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = config.drain_on_signals(Some(Duration::from_secs(5)));
     let server = Server::bind(options.listen.into_iter().fold(config, Config::listen))?;
     let ready = server.ready_line();
-    server.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    server.warnings().iter().for_each(|warning| complain(format!("warning: {warning}")));
     let handle = server.spawn(|_| Echo)?;
-    println!("{ready}");
+    let _ = say(ready);
     if let Some(seconds) = options.stats {
         let remote = handle.remote();
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(Duration::from_secs(seconds.max(1)));
-                println!("{}", remote.stats());
+                if say(remote.stats()).is_err() {
+                    return; // nobody reads them any more
+                }
             }
         });
     }
-    println!("{}", handle.wait()?.total);
+    let _ = say(handle.wait()?.total);
     Ok(())
 }
 
@@ -99,7 +114,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            complain(format!("echo: {error}"));
             ExitCode::from(2)
         }
     }

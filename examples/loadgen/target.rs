@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+use super::address;
+
 /// The first address of `host:port` that a datagram can be sent to.
 pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
-    let example = "write host:port, as in 127.0.0.1:9000 or [::1]:9000";
-    if target.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+    let example = "write host:port, as in 127.0.0.1:9000, [::1]:9000 or [fe80::1%eth0]:9000";
+    let Some(host_and_port) = address::split(target) else {
         return Err(format!("the target '{target}' names no port; {example}"));
-    }
-    let mut found = target
+    };
+    let mut found = host_and_port
         .to_socket_addrs()
         .map_err(|error| format!("the target '{target}' cannot be resolved ({error}); {example}"))?;
     let Some(address) = found.next() else {
@@ -43,6 +45,9 @@ mod tests {
         assert_eq!(resolve("127.0.0.1:9"), Ok(v4));
         assert_eq!(resolve("[::ffff:127.0.0.1]:9"), Ok(v4));
         assert!(resolve("[::1]:9").is_ok_and(|address| address.is_ipv6()));
+        if cfg!(target_os = "linux") {
+            assert_eq!(resolve("[fe80::1%lo]:9"), Ok("[fe80::1%1]:9".parse().expect("by its index")));
+        }
         for (target, cause) in [
             ("127.0.0.1", "names no port"),
             ("::1", "names port 0"),
@@ -53,6 +58,7 @@ mod tests {
             ("239.1.2.3:9", "multicast"),
             ("255.255.255.255:9", "broadcast"),
             ("[ff02::1]:9", "multicast"),
+            ("[fe80::1%no-such-one]:9", "cannot be resolved"),
         ] {
             // "::1" is host ":" with port 1 to some resolvers: any refusal will do.
             let refusal = resolve(target).expect_err(target);
