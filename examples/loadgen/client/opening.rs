@@ -109,12 +109,11 @@ pub(super) fn not_opened(errno: i32) -> String {
     format!("a flow's socket cannot be opened ({cause}); {remedy}")
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn each_cause_has_its_own_remedy() {
         for (errno, cause, remedy) in [
             (24, "Too many open files", "ulimit -n"),
