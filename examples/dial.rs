@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example dial -- localhost:9000`, with the echo example listening there.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
@@ -41,7 +42,7 @@ impl Handler for Client {
     }
 
     fn on_attempt(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, remote: SocketAddr) {
-        println!("trying {remote}");
+        let _ = writeln!(std::io::stdout(), "trying {remote}"); // whoever reads may have gone away
         let _ = cx.io.send(peer, b"hello"); // a protocol of one's own would send it again until it is answered
     }
 
@@ -77,11 +78,11 @@ fn dial(options: &Options) -> Result<String, Box<dyn std::error::Error>> {
 fn main() -> ExitCode {
     match dial(&Options::parse()) {
         Ok(answer) => {
-            println!("{answer}");
+            let _ = writeln!(std::io::stdout(), "{answer}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("dial: {error}");
+            let _ = writeln!(std::io::stderr(), "dial: {error}");
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example echo -- --listen 127.0.0.1:9000 --shards 2`
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -60,6 +61,15 @@ impl Handler for Echo {
     }
 }
 
+/// Prints a line. Whoever reads may have gone away, which is no reason to stop serving.
+fn say(line: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+fn complain(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}"); // as above
+}
+
 fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::new().shards(options.shards).cores(options.cores).backend(options.backend);
     let config = config.tier(options.tier).wait(options.wait).receivers(options.receivers);
@@ -70,19 +80,21 @@ fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = config.drain_on_signals(Some(Duration::from_secs(5)));
     let server = Server::bind(options.listen.into_iter().fold(config, Config::listen))?;
     let ready = server.ready_line();
-    server.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    server.warnings().iter().for_each(|warning| complain(format!("warning: {warning}")));
     let handle = server.spawn(|_| Echo)?;
-    println!("{ready}");
+    let _ = say(ready);
     if let Some(seconds) = options.stats {
         let remote = handle.remote();
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(Duration::from_secs(seconds.max(1)));
-                println!("{}", remote.stats());
+                if say(remote.stats()).is_err() {
+                    return; // nobody reads them any more
+                }
             }
         });
     }
-    println!("{}", handle.wait()?.total);
+    let _ = say(handle.wait()?.total);
     Ok(())
 }
 
@@ -99,7 +111,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            complain(format!("echo: {error}"));
             ExitCode::from(2)
         }
     }

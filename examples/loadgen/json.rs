@@ -67,7 +67,7 @@ fn counts(report: &Report) -> Value {
         "unanswered": tally.pending,
         "late": tally.late,
         "refused": report.refused,
-        "failed": tally.failed,
+        "failed": report.failed(),
         "duplicated": tally.duplicated,
         "reordered": tally.reordered,
         "corrupted": tally.corrupted,

@@ -42,6 +42,7 @@ mod tally;
 mod target;
 mod units;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use offload::Offload;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn exit(code: u8, line: &str) -> ExitCode {
-    eprintln!("loadgen: {line}");
+    let _ = writeln!(io::stderr(), "loadgen: {line}"); // whoever reads may have gone away
     ExitCode::from(code)
 }
 
@@ -142,7 +143,7 @@ fn refusal(report: &Report) -> Option<String> {
         }
         None => "take a smaller --size".to_owned(),
     };
-    let (failed, size) = (report.tally.failed, report.sizes.max());
+    let (failed, size) = (report.failed(), report.sizes.max());
     Some(format!("{failed} datagrams of up to {size} bytes are too long for the path to {target}; {carries}"))
 }
 
@@ -169,7 +170,7 @@ mod tests {
     fn what_is_too_long_for_the_path_is_named_with_the_remedy() {
         let mut report = Report::empty();
         assert_eq!(refusal(&report), None);
-        (report.tally.failed, report.sizes) = (7, sizes::Sizes::Fixed(2_000));
+        (report.client_counters.send_failed_too_long, report.sizes) = (7, sizes::Sizes::Fixed(2_000));
         report.tally.failure = Some(PeerError::TooLong { mtu: Some(1_500) });
         let text = refusal(&report).expect("it is refused");
         for part in ["7 datagrams of up to 2000 bytes", "127.0.0.1:9", "MTU is 1500", "--size 1452 or less"] {

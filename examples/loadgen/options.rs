@@ -51,7 +51,7 @@ const SPARE_DESCRIPTORS: u64 = 32;
 #[derive(Parser, Debug)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Options {
-    /// Server to load, as host:port; without it an echo server is started in this process.
+    /// Server to load, as host:port or [fe80::1%eth0]:port; without it an echo server is started in this process.
     pub(crate) target: Option<String>,
     /// What the server does with a datagram: echo it, take it (sink), or send it to all subscribers (fan-out).
     ///
@@ -107,7 +107,7 @@ pub(crate) struct Options {
     /// sizes with their shares as in 64:7,576:4,1500:1.
     #[arg(help_heading = LOAD, long, value_name = "BYTES", default_value = "64", value_parser = sizes::parse)]
     pub(crate) size: Sizes,
-    /// Local addresses that flows are bound to in turn, as in 127.0.1.0/24,127.0.2.9.
+    /// Local addresses that flows are bound to in turn, as in 127.0.1.0/24,fe80::9%eth0.
     #[arg(help_heading = LOAD, long, value_name = "ADDRESSES", value_delimiter = ',',
           value_parser = sources::parse)]
     pub(crate) source: Vec<Source>,

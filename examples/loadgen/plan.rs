@@ -1,6 +1,6 @@
 //! What all shards of the generator agree on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) shards: u16,
     pub(crate) flows: u32,
     /// What flows are bound to in turn; nothing leaves it to the system.
-    pub(crate) sources: Arc<[IpAddr]>,
+    pub(crate) sources: Arc<[SocketAddr]>,
     /// Flows replaced a second.
     pub(crate) new_flows: Option<u64>,
     pub(crate) mode: Mode,
@@ -121,7 +121,7 @@ impl Plan {
     pub(crate) fn endpoint(&self, flow: u32) -> Endpoint {
         match self.sources.len() {
             0 => Endpoint::towards(self.target),
-            count => Endpoint::bound(SocketAddr::new(self.sources[flow as usize % count], 0)),
+            count => Endpoint::bound(self.sources[flow as usize % count]),
         }
     }
 

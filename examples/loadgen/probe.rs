@@ -13,10 +13,10 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Whether the host at `target` says that nothing listens at that port (ICMP port unreachable; udp(7),
 /// ECONNREFUSED). It is sent one datagram, of no run, which a server that fans out does not pass on.
-pub(crate) fn is_refused(target: SocketAddr, source: Option<IpAddr>) -> bool {
+pub(crate) fn is_refused(target: SocketAddr, source: Option<SocketAddr>) -> bool {
     let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let answer = || {
-        let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
+        let socket = UdpSocket::bind(source.unwrap_or(SocketAddr::new(any, 0)))?;
         socket.connect(target)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut bytes = [0; HEADER_BYTES];
@@ -67,7 +67,7 @@ mod tests {
         let target = socket.local_addr().expect("its address");
         assert!(!is_refused(target, None));
         drop(socket);
-        assert!(is_refused(target, None) && is_refused(target, Some(IpAddr::from([127, 0, 0, 1]))));
+        assert!(is_refused(target, None) && is_refused(target, Some(([127, 0, 0, 1], 0).into())));
     }
 
     #[test]

@@ -100,6 +100,11 @@ impl Report {
         self.due().saturating_sub(self.tally.received + self.tally.pending)
     }
 
+    /// Datagrams that the system did not send, those of the warm-up among them.
+    pub(crate) fn failed(&self) -> u64 {
+        self.client_counters.send_failed()
+    }
+
     pub(crate) fn loss_percent(&self) -> f64 {
         self.lost() as f64 * 100.0 / self.due().max(1) as f64
     }

@@ -82,9 +82,9 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, count: u64, beside: &str) -> fmt:
 /// What befell the generator's own sends and sockets.
 fn sending_faults(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let tally = &report.tally;
-    if tally.failed > 0 {
+    if report.failed() > 0 {
         let why = tally.failure.map_or_else(String::new, |error| format!("of the sends: {error}"));
-        row(f, "failed", tally.failed, &why)?;
+        row(f, "failed", report.failed(), &why)?;
     }
     if report.new_flows.is_some() {
         row(f, "new flows", tally.new_flows, "in the places of others")?;

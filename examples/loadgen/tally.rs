@@ -30,8 +30,7 @@ pub(crate) struct Tally {
     pub(crate) pending: u64,
     /// Sends the shard refused because its outbox was full; they were made later.
     pub(crate) refused: u64,
-    /// Sends that failed afterwards, and why the first of them did.
-    pub(crate) failed: u64,
+    /// Why the first of the sends failed that failed afterwards.
     pub(crate) failure: Option<PeerError>,
     /// Flows that took the place of others; those that could not, and why the first of them.
     pub(crate) new_flows: u64,
@@ -63,7 +62,6 @@ impl Tally {
             strange: 0,
             pending: 0,
             refused: 0,
-            failed: 0,
             failure: None,
             new_flows: 0,
             new_flows_failed: 0,
@@ -91,7 +89,6 @@ impl Tally {
             (&mut self.strange, other.strange),
             (&mut self.pending, other.pending),
             (&mut self.refused, other.refused),
-            (&mut self.failed, other.failed),
             (&mut self.new_flows, other.new_flows),
             (&mut self.new_flows_failed, other.new_flows_failed),
             (&mut self.asked, other.asked),

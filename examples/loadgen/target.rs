@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 /// The first address of `host:port` that a datagram can be sent to.
 pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
-    let example = "write host:port, as in 127.0.0.1:9000 or [::1]:9000";
-    if target.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+    let example = "write host:port, as in 127.0.0.1:9000, [::1]:9000 or [fe80::1%eth0]:9000";
+    let Some(host_and_port) = split(target) else {
         return Err(format!("the target '{target}' names no port; {example}"));
-    }
-    let mut found = target
+    };
+    let mut found = host_and_port
         .to_socket_addrs()
         .map_err(|error| format!("the target '{target}' cannot be resolved ({error}); {example}"))?;
     let Some(address) = found.next() else {
@@ -33,6 +33,13 @@ pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
     Err(format!("the target {target} {fault}"))
 }
 
+/// Host and port of `host:port`; the brackets of an IPv6 address are taken off.
+fn split(target: &str) -> Option<(&str, u16)> {
+    let (host, port) = target.rsplit_once(':')?;
+    let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    Some((inside.unwrap_or(host), port.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +50,9 @@ mod tests {
         assert_eq!(resolve("127.0.0.1:9"), Ok(v4));
         assert_eq!(resolve("[::ffff:127.0.0.1]:9"), Ok(v4));
         assert!(resolve("[::1]:9").is_ok_and(|address| address.is_ipv6()));
+        if cfg!(target_os = "linux") {
+            assert_eq!(resolve("[fe80::1%lo]:9"), Ok("[fe80::1%1]:9".parse().expect("by its index")));
+        }
         for (target, cause) in [
             ("127.0.0.1", "names no port"),
             ("::1", "names port 0"),
@@ -53,6 +63,7 @@ mod tests {
             ("239.1.2.3:9", "multicast"),
             ("255.255.255.255:9", "broadcast"),
             ("[ff02::1]:9", "multicast"),
+            ("[fe80::1%no-such-one]:9", "cannot be resolved"),
         ] {
             // "::1" is host ":" with port 1 to some resolvers: any refusal will do.
             let refusal = resolve(target).expect_err(target);

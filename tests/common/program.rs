@@ -44,7 +44,8 @@ pub fn check_refusal(output: &Output) -> String {
 /// A running echo example.
 pub struct Echo {
     child: Child,
-    out: BufReader<ChildStdout>,
+    /// `None` once nobody reads it any more.
+    out: Option<BufReader<ChildStdout>>,
     err: ChildStderr,
     pub ready: String,
 }
@@ -65,7 +66,7 @@ impl Echo {
             err.read_to_string(&mut error).expect("it speaks");
             panic!("it did not start: {error}");
         }
-        Self { child, out, err, ready: ready.trim_end().to_owned() }
+        Self { child, out: Some(out), err, ready: ready.trim_end().to_owned() }
     }
 
     pub fn id(&self) -> u32 {
@@ -85,14 +86,22 @@ impl Echo {
     /// The next line it says.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        assert_ne!(self.out.read_line(&mut line).expect("it speaks"), 0, "it has ended");
+        let out = self.out.as_mut().expect("somebody reads");
+        assert_ne!(out.read_line(&mut line).expect("it speaks"), 0, "it has ended");
         line.trim_end().to_owned()
+    }
+
+    /// Whoever reads what it says goes away.
+    pub fn close_output(&mut self) {
+        self.out = None;
     }
 
     /// Waits for the end; what it said since it was ready, and its errors.
     pub fn finish(mut self) -> (ExitStatus, String, String) {
         let (mut said, mut errors) = (String::new(), String::new());
-        self.out.read_to_string(&mut said).expect("it speaks");
+        if let Some(out) = &mut self.out {
+            out.read_to_string(&mut said).expect("it speaks");
+        }
         self.err.read_to_string(&mut errors).expect("it speaks");
         let status = self.child.wait().expect("it ends");
         (status, said, errors)

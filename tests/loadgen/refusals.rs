@@ -54,17 +54,65 @@ fn a_server_that_goes_away_ends_the_run_with_what_was_measured() {
     assert!(count(&json, "sent") > 200, "{json}");
 }
 
+/// Runs a script in a namespace of its own.
+fn inside(script: &str) -> std::io::Result<Output> {
+    Command::new("unshare").args(["-r", "-n", "sh", "-c", script]).output()
+}
+
+/// The name of the example, if a namespace can be made and set up so. If not, the test is recorded as skipped.
+fn program_for(setup: &str) -> Option<String> {
+    match inside(setup) {
+        Ok(output) if output.status.success() => {
+            return Some(program().get_program().to_string_lossy().into_owned());
+        }
+        Ok(output) => skip::record(text(&output.stderr).trim()),
+        Err(error) => skip::record(&format!("unshare and ip (util-linux, iproute2): {error}")),
+    }
+    None
+}
+
+/// In a namespace with few local ports.
+#[test]
+fn ports_that_run_out_are_named_and_lose_nothing() {
+    let few = "ip link set lo up; echo '40000 40049' > /proc/sys/net/ipv4/ip_local_port_range";
+    let Some(program) = program_for(few) else { return };
+    for backend in ["mio", "auto"] {
+        // As many flows are replaced as cannot all have a port, so some are not.
+        let load = "--rate 1000 --flows 40 --new-flows 500 --duration 1s --warmup 0s --timeout 4s --json";
+        let output = inside(&format!("{few}; exec '{program}' {load} --backend {backend}")).expect("unshare");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        let json: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+        assert!(count(&json, "new_flows") > 0 && count(&json, "new_flows_failed") > 0, "{json}");
+        assert_eq!((count(&json, "lost"), count(&json, "failed")), (0, 0), "{json}");
+        assert_adds_up(&json);
+    }
+    for (load, ports) in [("--flows 100", "40000 40049"), ("--flows 2 --source 127.0.0.1", "40000 40000")] {
+        let few = format!("ip link set lo up; echo '{ports}' > /proc/sys/net/ipv4/ip_local_port_range");
+        let script = format!("{few}; exec '{program}' 127.0.0.1:9 --duration 100ms {load}");
+        let output = inside(&script).expect("unshare");
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{load}: {err}");
+        assert!(err.contains("net.ipv4.ip_local_port_range") && err.lines().count() == 1, "{load}: {err}");
+    }
+}
+
+/// In a namespace whose loopback has a link-local address. Whoever hears the refusal has sent from there to there.
+#[test]
+fn a_scope_may_be_an_interface() {
+    let local = "ip link set lo up; ip addr add fe80::7/64 dev lo nodad";
+    let Some(program) = program_for(local) else { return };
+    let load = "'[fe80::7%lo]:9' --source fe80::7%lo --flows 1 --duration 50ms --warmup 0s --timeout 50ms";
+    let output = inside(&format!("{local}; exec '{program}' {load}")).expect("unshare");
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("nobody listens at [fe80::7%"), "{err}");
+}
+
 /// In a namespace whose loopback carries no more than Ethernet does.
 #[test]
 fn datagrams_too_long_for_the_path_are_named() {
     let small = "ip link set lo mtu 1500 up";
-    let inside = |script: &str| Command::new("unshare").args(["-r", "-n", "sh", "-c", script]).output();
-    match inside(small) {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skip::record(text(&output.stderr).trim()),
-        Err(error) => return skip::record(&format!("unshare and ip (util-linux, iproute2): {error}")),
-    }
-    let program = program().get_program().to_string_lossy().into_owned();
+    let Some(program) = program_for(small) else { return };
     let load = "--flows 2 --rate 200 --duration 200ms --warmup 0s --json";
     for (sizes, backend) in [("2000", "mio"), ("64:3,2000:1", "auto")] {
         let script = format!("{small}; exec '{program}' {load} --backend {backend} --size {sizes}");

@@ -1,12 +1,13 @@
 //! The echo example as a user meets it: its ready line, its end, and what it says to bad input.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::common::namespace::{alone, run};
 use crate::common::program::{Echo, refused};
 
 fn ask(to: SocketAddr, bytes: &[u8]) {
-    let socket = UdpSocket::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
+    let socket = UdpSocket::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::]:0" }).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(bytes, to).unwrap();
     let mut buffer = [0; 2048];
@@ -115,4 +116,39 @@ fn bad_input_is_one_line_and_exit_code_2() {
         assert!(error.starts_with("echo: "), "{error}");
         assert!(error.contains(cause) && error.contains(remedy), "{arguments:?}: {error}");
     }
+}
+
+/// Whoever reads its counters goes away, as a pager does or a log that is turned over.
+#[test]
+fn it_goes_on_without_a_reader() {
+    let mut echo = Echo::start(&["--listen", "127.0.0.1:0", "--stats", "1"]);
+    let to = echo.addresses()[0];
+    echo.line();
+    echo.close_output();
+    // The next line of counters finds nobody, and so do the totals.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2_500) {
+        ask(to, b"hello");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    echo.signal("TERM");
+    let (status, _, errors) = echo.finish();
+    assert_eq!((status.code(), &*errors), (Some(0), ""));
+}
+
+#[test]
+fn the_scope_of_an_address_may_be_an_interface() {
+    alone(concat!(module_path!(), "::the_scope_of_an_address_may_be_an_interface"), || {
+        run("ip addr add fe80::7/64 dev lo nodad");
+        let link = run("ip -o link show lo");
+        let index = link.split(':').next().expect("it begins with the index").to_owned();
+        let address = format!("[fe80::7%{index}]:9000").parse().unwrap();
+        for scope in ["lo", &index] {
+            let echo = Echo::start(&["--listen", &format!("[fe80::7%{scope}]:9000")]);
+            assert_eq!(echo.addresses(), [address], "{}", echo.ready);
+            ask(address, b"hello");
+            echo.signal("TERM");
+            assert_eq!(echo.finish().0.code(), Some(0));
+        }
+    });
 }

@@ -21,8 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub(super) struct Churn {
     /// When the next flow is due, and which.
     schedule: Steady,
-    /// New flows whose sockets are about to be open, and which of the active ones each replaces.
-    opening: VecDeque<(u32, u32)>,
+    /// New flows whose sockets are about to be open: the lane and the number of each, and which of the active ones it replaces.
+    opening: VecDeque<(u32, u32, u32)>,
     /// Retired flows, each with the time at which it retired: first all, for a moment, so that duplicates
     /// are seen; then those that are not answered.
     lingering: VecDeque<(u64, u32)>,
@@ -60,7 +60,7 @@ impl Client {
         churn.schedule.advance();
         let counts = due_ns >= self.tally.counted_from_ns;
         match self.open_one(cx) {
-            Ok(lane) => churn.opening.push_back((lane, replaced)),
+            Ok(lane) => churn.opening.push_back((lane, self.lanes[lane as usize].number, replaced)),
             Err(cause) => self.no_new_flow(counts, cause),
         }
     }
@@ -73,10 +73,11 @@ impl Client {
     /// Has new flows whose sockets are open take the places of old ones. Sockets are opened between turns.
     pub(super) fn take_over(&mut self, cx: &mut Context<'_, Self>) {
         let Some(mut churn) = self.churn.take() else { return };
-        while let Some((new, place)) = churn.opening.front().copied() {
+        while let Some((new, number, place)) = churn.opening.front().copied() {
             let lane = &self.lanes[new as usize];
-            if lane.stage == Stage::Vacant {
-                churn.opening.pop_front(); // it could not be opened
+            // It could not be opened, and the lane may be that of a flow that was asked for later.
+            if lane.number != number || lane.stage == Stage::Vacant {
+                churn.opening.pop_front();
                 continue;
             }
             if cx.io.endpoint_address(lane.endpoint).is_none() {

@@ -84,19 +84,46 @@ impl Client {
     }
 }
 
+/// What to do where all ports that sockets get by themselves are taken.
+pub(crate) const NO_PORT: &str = "no port is free: widen the range of local ports (on Linux net.ipv4.ip_local_port_range), or take \
+                                  fewer --flows or --new-flows";
+
 /// Why a socket could not be opened, by the numbers that Linux, macOS and the BSDs give.
 pub(super) fn not_opened(errno: i32) -> String {
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
     const EADDRINUSE: [i32; 2] = [98, 48];
+    const EAFNOSUPPORT: [i32; 2] = [97, 47];
+    const EADDRNOTAVAIL: [i32; 2] = [99, 49];
     let cause = std::io::Error::from_raw_os_error(errno);
     let remedy = match errno {
         EMFILE => "raise the limit of descriptors with `ulimit -n` or take fewer --flows",
         ENFILE => "raise the system's limit of descriptors (fs.file-max) or take fewer --flows",
-        errno if EADDRINUSE.contains(&errno) => {
-            "no port is free: widen net.ipv4.ip_local_port_range or take fewer --flows"
+        errno if EADDRINUSE.contains(&errno) => NO_PORT,
+        errno if EAFNOSUPPORT.contains(&errno) || EADDRNOTAVAIL.contains(&errno) => {
+            "this host does not have the target's kind of address: name the server by its address of the other kind \
+             (IPv4 or IPv6), or turn that kind on"
         }
-        _ => "take fewer --flows, or see what the system says",
+        _ => "see what the system says",
     };
     format!("a flow's socket cannot be opened ({cause}); {remedy}")
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_own_remedy() {
+        for (errno, cause, remedy) in [
+            (24, "Too many open files", "ulimit -n"),
+            (98, "Address already in use", "net.ipv4.ip_local_port_range"),
+            (97, "Address family not supported", "of the other kind"),
+            (99, "Cannot assign requested address", "of the other kind"),
+        ] {
+            let text = not_opened(errno);
+            assert!(text.contains(cause) && text.contains(remedy), "{text}");
+            assert_eq!(text.contains("--flows"), matches!(errno, 24 | 98), "{text}");
+        }
+    }
 }
