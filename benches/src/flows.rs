@@ -57,6 +57,12 @@ impl Flow {
         Self { id, last: 0 }
     }
 
+    /// Whether nothing was given to this flow's peer yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.last == 0
+    }
+
     /// A datagram was given to this flow's peer.
     pub fn came(&mut self, flow: u32, number: u64, faults: &Faults) {
         if flow != self.id {

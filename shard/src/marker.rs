@@ -3,11 +3,13 @@
 //! A peer that gets a socket of its own still has datagrams in the listener's queue, and they go first. When
 //! something comes by the new socket, a marker is sent to the listener, from a socket whose address the
 //! steering program assigns to this shard, and what came by the new socket is let in when the marker comes
-//! out. One marker serves all peers that wait at the time. A marker may be dropped as any datagram may; then
-//! another one is sent. It is sent once something has come by the new socket, since then whatever the same sender sent
+//! out. One marker serves all peers that wait at the time. A marker may be dropped as any datagram may, so another one is
+//! sent before long; each is good for those who waited when it was sent, whichever comes out first. A listener that holds
+//! more than it hands over in a millisecond has several in it. The first is sent once something has come by the new socket, since then whatever the same sender sent
 //! before has reached its queue. Markers come from this host and never reach the shard loop, which would take them for
 //! datagrams of a listener of this process.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -29,6 +31,14 @@ pub(crate) const LENGTH: usize = 20;
 /// A place that waits, and the generation of its socket.
 pub(crate) type Waiter = (u32, u32);
 
+/// Somebody who waits, for this marker or a later one, and since when.
+#[derive(Debug)]
+struct Held {
+    waiter: Waiter,
+    number: u32,
+    since: Instant,
+}
+
 /// The markers of one listener.
 #[derive(Debug)]
 struct Marker {
@@ -37,14 +47,30 @@ struct Marker {
     socket: UdpSocket,
     from: SocketAddr,
     to: SocketAddr,
+    /// The number of the last one, and when it was sent, as long as it is under way.
     number: u32,
-    /// Since when this number is under way, and when it was sent last.
-    under_way: Option<(Instant, Instant)>,
+    under_way: Option<Instant>,
     /// Whether the system took it.
     sent: bool,
-    /// Who is let in when it comes out, and who came since it was sent.
-    held: Vec<Waiter>,
+    /// Who is let in when one comes out, in the order of their numbers, and who came since the last one was sent.
+    held: VecDeque<Held>,
     next: Vec<Waiter>,
+}
+
+impl Marker {
+    /// Takes those who waited when a marker was sent that has come out.
+    fn let_in(&mut self, number: u32) -> Vec<Waiter> {
+        let later = |held: &Held| (number.wrapping_sub(held.number) as i32) < 0;
+        let count = self.held.iter().position(later).unwrap_or(self.held.len());
+        self.held.drain(..count).map(|held| held.waiter).collect()
+    }
+
+    /// Takes those who have waited for too long.
+    fn time_out(&mut self, now: Instant) -> Vec<Waiter> {
+        let in_time = |held: &Held| now.saturating_duration_since(held.since) <= PATIENCE;
+        let count = self.held.iter().position(in_time).unwrap_or(self.held.len());
+        self.held.drain(..count).map(|held| held.waiter).collect()
+    }
 }
 
 /// What the shards of a server know of each other's markers: in the listeners' port group one may be caught
@@ -123,7 +149,7 @@ impl Markers {
                     number: 0,
                     under_way: None,
                     sent: false,
-                    held: Vec::new(),
+                    held: VecDeque::new(),
                     next: Vec::new(),
                 });
                 self.all.len() - 1
@@ -156,49 +182,44 @@ impl Markers {
     pub(crate) fn send(&mut self, now: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         for marker in &mut self.all {
-            if let Some((since, last)) = marker.under_way {
+            if let Some(last) = marker.under_way {
                 if now.saturating_duration_since(last) < AGAIN {
                     continue;
                 }
                 self.shared.add_lost(self.shard, i64::from(marker.sent));
-                if now.saturating_duration_since(since) > PATIENCE {
-                    marker.under_way = None;
-                    self.waiting -= marker.held.len();
-                    outcome.let_in.append(&mut marker.held);
-                    outcome.timed_out = true;
-                }
+                marker.under_way = None;
+                let late = marker.time_out(now);
+                self.waiting -= late.len();
+                outcome.timed_out |= !late.is_empty();
+                outcome.let_in.extend(late);
             }
-            if marker.under_way.is_none() && marker.next.is_empty() {
+            if marker.held.is_empty() && marker.next.is_empty() {
                 continue;
             }
-            // Whoever came since then is let in by this one as well.
-            marker.held.append(&mut marker.next);
-            marker.number = marker.number.wrapping_add(1);
+            let number = marker.number.wrapping_add(1);
+            marker.number = number;
+            marker.held.extend(marker.next.drain(..).map(|waiter| Held { waiter, number, since: now }));
             let mut bytes = [0; LENGTH];
             bytes[..16].copy_from_slice(&self.shared.secret);
-            bytes[16..].copy_from_slice(&marker.number.to_ne_bytes());
+            bytes[16..].copy_from_slice(&number.to_ne_bytes());
             // A marker that cannot be sent is as good as one that was dropped.
             marker.sent = marker.socket.send_to(&bytes, marker.to).is_ok();
-            let since = marker.under_way.map_or(now, |(since, _)| since);
-            marker.under_way = Some((since, now));
+            marker.under_way = Some(now);
         }
         outcome
     }
 
     /// When another marker is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.all.iter().filter_map(|marker| Some(marker.under_way?.1 + AGAIN)).min()
+        self.all.iter().filter_map(|marker| Some(marker.under_way? + AGAIN)).min()
     }
 
     /// Whether what came by a socket is a marker; then who is let in.
     #[cold]
     pub(crate) fn came(&mut self, place: u32, from: SocketAddr, bytes: &[u8]) -> Option<Vec<Waiter>> {
-        let number = bytes.strip_prefix(&self.shared.secret)?;
+        let number = bytes.strip_prefix(&self.shared.secret)?.try_into().ok().map(u32::from_ne_bytes)?;
         let awaited = |marker: &&mut Marker| {
-            marker.listener == place
-                && marker.from == from
-                && marker.under_way.is_some()
-                && number == marker.number.to_ne_bytes()
+            marker.listener == place && marker.from == from && marker.under_way.is_some()
         };
         let Some(marker) = self.all.iter_mut().find(awaited) else {
             // One that was slow and is taken for lost, or that was caught by a peer's socket: then it is
@@ -206,9 +227,19 @@ impl Markers {
             self.shared.add_lost(flow_shard(from, self.shards), -1);
             return Some(Vec::new());
         };
-        marker.under_way = None;
-        self.waiting -= marker.held.len();
-        Some(std::mem::take(&mut marker.held))
+        let let_in = marker.let_in(number);
+        self.waiting -= let_in.len();
+        let is_last = number == marker.number;
+        if !is_last {
+            // It was taken for lost when the next one was sent.
+            self.shared.add_lost(self.shard, -1);
+        }
+        if marker.held.is_empty() {
+            marker.under_way = None;
+            // Nobody waits for the last one any more. When it comes out it is no longer taken for lost.
+            self.shared.add_lost(self.shard, i64::from(marker.sent && !is_last));
+        }
+        Some(let_in)
     }
 
     /// A listener is closed: nobody needs to wait for it.
@@ -216,10 +247,10 @@ impl Markers {
         let Some(at) = self.all.iter().position(|marker| marker.listener == listener) else {
             return Vec::new();
         };
-        let Marker { mut held, mut next, .. } = self.all.swap_remove(at);
-        held.append(&mut next);
-        self.waiting -= held.len();
-        held
+        let Marker { held, mut next, .. } = self.all.swap_remove(at);
+        next.extend(held.into_iter().map(|held| held.waiter));
+        self.waiting -= next.len();
+        next
     }
 }
 
@@ -291,9 +322,9 @@ mod tests {
         markers.send(start + AGAIN);
         assert_eq!(markers.lost(), 1);
         let (second, _) = receive(&socket);
-        assert_eq!(markers.came(0, from, &first), Some(vec![]), "it was slow, and another one is under way");
-        assert_eq!(markers.lost(), 0);
         assert_eq!(markers.came(0, from, &second), Some(vec![(7, 0)]));
+        assert_eq!(markers.came(0, from, &first), Some(vec![]), "it was slow, and nobody waits for it");
+        assert_eq!(markers.lost(), 0);
         markers.wait((8, 0), 0, address).expect("a socket");
         markers.send(start);
         let late = markers.send(start + PATIENCE + AGAIN);
@@ -304,5 +335,34 @@ mod tests {
         let (third, _) = receive(&socket);
         assert_eq!(markers.came(0, from, &third), Some(vec![]), "later than anybody waits for it");
         assert_eq!(markers.lost(), 0);
+    }
+
+    /// More of them are in it than the last one, and somebody comes for each.
+    #[test]
+    fn a_listener_that_takes_longer_than_a_marker_is_waited_for_lets_in_who_waited_then() {
+        let (socket, address) = listener();
+        let mut markers = markers(0, 1);
+        let start = Instant::now();
+        let mut sent = Vec::new();
+        for at in 0..4 {
+            markers.wait((at, 0), 0, address).expect("a socket");
+            assert!(!markers.send(start + AGAIN * at).timed_out);
+            sent.push(receive(&socket));
+        }
+        assert_eq!(markers.lost(), 3);
+        let mut came = |at: usize| markers.came(0, sent[at].1, &sent[at].0);
+        assert_eq!(came(0), Some(vec![(0, 0)]));
+        assert_eq!(came(2), Some(vec![(1, 0), (2, 0)]), "the one between is lost");
+        // Of two who wait one has waited for too long.
+        let late = start + AGAIN * 3 + PATIENCE;
+        markers.wait((9, 0), 0, address).expect("a socket");
+        assert_eq!(markers.send(late).let_in, []);
+        assert_eq!(markers.send(late + AGAIN).let_in, [(3, 0)]);
+        assert!(markers.any());
+        receive(&socket);
+        let (bytes, from) = receive(&socket);
+        assert_eq!(markers.came(0, from, &bytes), Some(vec![(9, 0)]));
+        assert!(!markers.any());
+        assert_eq!(markers.lost(), 3, "the second, the fourth, and the one before the last");
     }
 }

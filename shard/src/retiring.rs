@@ -32,8 +32,9 @@ const EMPTIES: Duration = Duration::from_micros(500);
 /// is looked at meanwhile.
 const LEAVES: Duration = Duration::from_millis(250);
 const LOOKS: Duration = Duration::from_micros(50);
-/// Sockets that are turned away in one turn, and those that are closed, at most: each takes some microseconds.
-const PER_TURN: usize = 64;
+/// Sockets that are turned away in one turn, and those that are closed, at most: as many as are made for peers. Each takes
+/// some microseconds, in which the listeners fill, and a grace period is over for all that wait for it at once.
+const PER_TURN: usize = 16;
 /// How long a listener whose address the host has lost may hold datagrams, and how many of those that are left then are
 /// thrown away at a time: each takes up to a microsecond.
 const LISTENER_LEAVES: Duration = Duration::from_millis(500);
@@ -185,7 +186,7 @@ impl Retiring {
 
     /// Looks at the sockets that are on their way out.
     pub(crate) fn tend(&mut self, sockets: &mut Sockets, exchange: &mut Exchange, now: Instant) {
-        self.settle(sockets, exchange, now);
+        self.settle(now);
         for _ in 0..PER_TURN {
             let Some(waiter) = due(&mut self.draining, now) else { break };
             self.close_if_empty(sockets, exchange, waiter, now);
@@ -195,8 +196,8 @@ impl Retiring {
         }
     }
 
-    /// Looks at the sockets that were turned away and whose grace period is over.
-    fn settle(&mut self, sockets: &mut Sockets, exchange: &mut Exchange, now: Instant) {
+    /// Has those sockets looked at that were turned away and whose grace period is over.
+    fn settle(&mut self, now: Instant) {
         if self.settling_look.is_none_or(|at| at > now) {
             return;
         }
@@ -209,7 +210,7 @@ impl Retiring {
                 return;
             }
             self.settling.pop_front();
-            self.close_if_empty(sockets, exchange, waiter, now);
+            self.draining.push_back((now, waiter));
         }
         self.settling_look = self.settling.front().map(|_| now);
     }

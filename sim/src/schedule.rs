@@ -20,6 +20,7 @@ impl Ringer {
 
 #[derive(Debug)]
 struct Entry {
+    /// Stands among those that may run, or is not to run before its stall is over.
     queued: bool,
     wake_at: Option<u64>,
     rung: Arc<AtomicBool>,
@@ -31,6 +32,8 @@ pub(crate) struct Schedule {
     shards: Vec<Entry>,
     runnable: VecDeque<u32>,
     wakes: BTreeSet<(u64, u32)>,
+    /// Shards that have no turn until then.
+    stalls: BTreeSet<(u64, u32)>,
     any_rung: Arc<AtomicBool>,
 }
 
@@ -65,12 +68,31 @@ impl Schedule {
         }
     }
 
+    /// Gives a shard no turn before this time, whatever wakes it, and one then.
+    pub(crate) fn stall(&mut self, shard: u32, until_ns: u64) {
+        self.runnable.retain(|one| *one != shard);
+        self.stalls.retain(|(_, one)| *one != shard);
+        self.stalls.insert((until_ns, shard));
+        self.shards[shard as usize].queued = true;
+    }
+
+    pub(crate) fn is_stalled(&self, shard: u32) -> bool {
+        self.stalls.iter().any(|(_, one)| *one == shard)
+    }
+
     /// Wakes whose time has come and for whom was rung, in a fixed order.
     pub(crate) fn wake_due(&mut self, now_ns: u64) {
         while let Some(&(at, shard)) = self.wakes.first()
             && at <= now_ns
         {
             self.sleep(shard, None);
+            self.run(shard);
+        }
+        while let Some(&(at, shard)) = self.stalls.first()
+            && at <= now_ns
+        {
+            self.stalls.pop_first();
+            self.shards[shard as usize].queued = false;
             self.run(shard);
         }
         if self.any_rung.swap(false, Ordering::AcqRel) {
@@ -89,9 +111,9 @@ impl Schedule {
         Some(shard)
     }
 
-    /// When the first sleeper wakes.
+    /// When the first sleeper wakes, or the first stall is over.
     pub(crate) fn next_wake(&self) -> Option<u64> {
-        self.wakes.first().map(|&(at, _)| at)
+        [&self.wakes, &self.stalls].into_iter().filter_map(|all| all.first()).map(|&(at, _)| at).min()
     }
 }
 
@@ -115,6 +137,23 @@ mod tests {
         ringers[0].ring();
         schedule.wake_due(70);
         assert_eq!([schedule.next(), schedule.next(), schedule.next()], [Some(2), Some(0), None]);
+        assert_eq!(schedule.next_wake(), None);
+    }
+
+    #[test]
+    fn a_stalled_shard_has_no_turn_until_it_is_over() {
+        let mut schedule = Schedule::default();
+        let _ringers: Vec<_> = (0..2).map(|_| schedule.add()).collect();
+        schedule.run(0);
+        schedule.run(1);
+        schedule.stall(0, 50);
+        schedule.stall(0, 60);
+        schedule.sleep(0, Some(20));
+        schedule.wake_due(59);
+        assert_eq!([schedule.next(), schedule.next()], [Some(1), None]);
+        assert_eq!(schedule.next_wake(), Some(60));
+        schedule.wake_due(60);
+        assert_eq!([schedule.next(), schedule.next()], [Some(0), None]);
         assert_eq!(schedule.next_wake(), None);
     }
 }

@@ -82,8 +82,11 @@ impl Handler for Storm {
         else {
             return;
         };
+        // Its first datagram may be one that the kernel dropped. Whoever came has to go again: a peer that stays would
+        // be taken for another one when its port is used again.
+        let is_new = peer.is_new();
         peer.came(flow, number, &self.seen.faults);
-        if kind == NEW && number == 1 {
+        if kind == NEW && is_new {
             self.seen.met.fetch_add(1, Ordering::Relaxed);
             self.connected.push_back(from);
             if self.connected.len() > self.keep

@@ -37,11 +37,21 @@ pub enum Fault {
     PeersLost,
     /// A datagram whose source is a listener of the same process is let through.
     TalkWithOneself,
+    /// The cookies of all servers have the same key, so one that starts again takes those of the one before.
+    SameCookies,
+    /// Peers of a local address that is gone stay.
+    LeftBehind,
+    /// What comes to an address that has come back reaches no listener for every address.
+    DeafAddress,
+    /// Peers' own sockets of a server that was killed stay open.
+    SocketOutlivesServer,
+    /// A timer that a shard comes to much too late does not fire.
+    LateTimerLost,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::ReorderedHandover,
         Self::LeakedBuffer,
         Self::StaleId,
@@ -57,6 +67,11 @@ impl Fault {
         Self::RefusedLetIn,
         Self::PeersLost,
         Self::TalkWithOneself,
+        Self::SameCookies,
+        Self::LeftBehind,
+        Self::DeafAddress,
+        Self::SocketOutlivesServer,
+        Self::LateTimerLost,
     ];
 }
 

@@ -63,4 +63,9 @@ faults! {
     a_refused_source_let_in: RefusedLetIn,
     peers_lost_over_a_panic: PeersLost,
     talk_with_oneself: TalkWithOneself,
+    the_cookies_of_another_server: SameCookies,
+    peers_left_behind_at_an_address: LeftBehind,
+    an_address_that_comes_back_deaf: DeafAddress,
+    a_socket_that_outlives_its_server: SocketOutlivesServer,
+    a_late_timer_that_is_lost: LateTimerLost,
 }

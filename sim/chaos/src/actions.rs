@@ -36,6 +36,16 @@ pub(crate) enum What {
     ForgedError,
     /// A node loses an address, or gets one back.
     Address,
+    /// It loses one and has it back at once.
+    Flap,
+    /// It loses all, or gets all back.
+    Interface,
+    /// A node ends without a word.
+    Kill,
+    /// Those that have ended start again.
+    Restart,
+    /// A shard has no processor for a while.
+    Stall,
     Refresh,
     Drain,
     Stop,
@@ -58,6 +68,11 @@ impl What {
             Self::Partition => "partition",
             Self::ForgedError => "forged error",
             Self::Address => "address",
+            Self::Flap => "flap",
+            Self::Interface => "interface",
+            Self::Kill => "kill",
+            Self::Restart => "restart",
+            Self::Stall => "stall",
             Self::Refresh => "refresh",
             Self::Drain => "drain",
             Self::Stop => "stop",
@@ -83,6 +98,11 @@ pub(crate) fn actions(dice: &mut Dice, faulty: bool, has: &impl Fn(Part) -> bool
         (What::Partition, 2, faulty),
         (What::ForgedError, 3, has(Part::Spoofs)),
         (What::Address, 3, has(Part::Addresses)),
+        (What::Flap, 1, has(Part::Addresses)),
+        (What::Interface, 1, has(Part::Addresses)),
+        (What::Kill, 1, has(Part::Kills)),
+        (What::Restart, 2, has(Part::Kills)),
+        (What::Stall, 3, has(Part::Stalls)),
         (What::Refresh, 2, true),
         (What::Drain, 1, has(Part::Ends)),
         (What::Stop, 1, has(Part::Ends)),

@@ -9,6 +9,7 @@ pub(crate) enum Purpose {
     Node,
     Action,
     Callback,
+    Probe,
 }
 
 /// A stream of numbers (SplitMix64: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).

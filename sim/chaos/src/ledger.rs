@@ -106,7 +106,7 @@ pub(crate) struct Ledger {
     short: BTreeMap<(SocketAddr, usize), i64>,
     newest: BTreeMap<Stream, u64>,
     /// The addresses of each node.
-    hosts: Vec<Vec<IpAddr>>,
+    pub(crate) hosts: Vec<Vec<IpAddr>>,
     order: u64,
     pub(crate) translators: Translators,
     /// Whether the network keeps the order of datagrams, and whether it never doubles any.
@@ -121,7 +121,6 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
-            hosts: scenario.nodes.iter().map(|node| node.host.clone()).collect(),
             translators: Translators::new(&scenario.nats),
             in_order: scenario.in_order,
             at_most_once: scenario.at_most_once,

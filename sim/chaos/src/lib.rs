@@ -19,7 +19,11 @@
 //! - No callback runs after a panic; what the handler panics with by intent is all that panics.
 //! - When nothing new begins everything comes to rest: no datagram, message, due timer or receive buffer is left
 //!   (`run/at_rest`). Sends, messages and what handlers do at the end of turns have one budget, so that each run ends.
-//! - Servers that are drained or stopped have ended by then.
+//! - Servers that are drained or stopped have ended by then. One that takes the place of another knows none of its peers
+//!   and takes none of its cookies; nothing is heard of one that was killed, nor of a shard that gets no processor
+//!   (`run/outages`).
+//! - Nobody stays a peer by an address that is gone. When every address is back a stranger is heard wherever a node
+//!   listens, once, by the shard that owns it (`run/probes`).
 //!
 //! All of a run follows from its seed, each callback from a stream named by what it is about (`dice`), so leaving out
 //! actions changes little of the rest: that is how a failing run is made shorter (`shrink`).

@@ -27,15 +27,19 @@ pub enum Part {
     Timers,
     /// Sockets of peers' own.
     Tiers,
-    /// Local addresses that come and go.
+    /// Local addresses and interfaces that come and go.
     Addresses,
     /// Peers that are known by their names.
     Dials,
+    /// Nodes that are killed, and nodes that start again.
+    Kills,
+    /// Shards that get no processor.
+    Stalls,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Faults,
         Self::MisSteering,
         Self::Trains,
@@ -50,5 +54,7 @@ impl Part {
         Self::Tiers,
         Self::Addresses,
         Self::Dials,
+        Self::Kills,
+        Self::Stalls,
     ];
 }

@@ -3,7 +3,9 @@
 mod at_rest;
 mod course;
 mod floods;
+mod outages;
 mod outside;
+mod probes;
 mod setting_up;
 mod translators;
 
@@ -89,7 +91,9 @@ struct Stage {
     sim: Sim,
     scenario: Scenario,
     world: World,
+    /// All that were ever started, and of each place the last one.
     nodes: Vec<NodeId<Note>>,
+    places: Vec<usize>,
     clients: Vec<(SocketKey, SocketAddr)>,
     /// Where listeners are.
     doors: Vec<SocketAddr>,

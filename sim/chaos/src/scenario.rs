@@ -110,7 +110,10 @@ impl Scenario {
             scenario.nats = translators(&mut nats, &scenario.clients);
         }
         scenario.actions = actions(&mut Dice::of(&[shape, 4]), faulty, &has);
-        let takes_away = |a: &Action| matches!(a.what, What::Cut | What::Partition | What::Address);
+        let takes_away = |a: &Action| {
+            use What::{Address, Cut, Flap, Interface, Kill, Partition};
+            matches!(a.what, Cut | Partition | Address | Flap | Interface | Kill)
+        };
         scenario.lossless &= !scenario.actions.iter().any(takes_away);
         scenario
     }

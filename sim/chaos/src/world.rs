@@ -1,7 +1,9 @@
 //! The model: what handlers have asked for, what they were told, and what therefore may happen next.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod node;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,7 +12,9 @@ use shardgram_core::{CloseReason, EndpointId, Path, PeerId, Shared, Snapshot, Ti
 
 use crate::ledger::Ledger;
 use crate::reached::Reached;
-use crate::temper::Temper;
+use crate::scenario::NodePlan;
+
+pub(crate) use node::{Limits, NodeModel};
 
 /// All handlers of a run, its clients and its watch look at the same model.
 pub(crate) type World = Rc<RefCell<Model>>;
@@ -32,23 +36,6 @@ pub(crate) struct Note {
 /// Messages of one sender for one shard, and when each was sent.
 pub(crate) type Queue = VecDeque<(Note, Instant)>;
 
-/// The bounds of a node, as far as they can be seen.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) peers: usize,
-    /// Peers that strangers cannot displace. Unknown where prefixes are bounded by themselves.
-    pub(crate) reserved: Option<usize>,
-    pub(crate) timers: usize,
-    pub(crate) mailbox: usize,
-    pub(crate) endpoints: usize,
-    pub(crate) amplification: u64,
-    pub(crate) datagram: usize,
-    pub(crate) idle: Option<Duration>,
-    pub(crate) ecn: bool,
-    pub(crate) times: bool,
-    pub(crate) queue: u64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) seed: u64,
@@ -68,9 +55,23 @@ pub(crate) struct Model {
     pub(crate) flooded: u64,
     /// How often there was a callback for the same datagram, timer or message.
     pub(crate) keys: BTreeMap<u64, u64>,
+    /// The last cookie that each node made.
+    pub(crate) cookies: BTreeMap<usize, (Path, [u8; 16])>,
 }
 
 impl Model {
+    /// A node that is to be started, while these addresses of its are gone.
+    pub(crate) fn add_node(&mut self, plan: &NodePlan, gone: BTreeMap<IpAddr, Instant>) {
+        self.ledger.hosts.push(plan.host.clone());
+        self.nodes.push(NodeModel::of(plan, gone));
+    }
+
+    /// The last one was not started.
+    pub(crate) fn remove_last_node(&mut self) {
+        self.ledger.hosts.pop();
+        self.nodes.pop();
+    }
+
     pub(crate) fn fail(&mut self, what: impl FnOnce() -> String) {
         if self.wrong.is_none() {
             self.wrong = Some(what());
@@ -113,85 +114,6 @@ impl Model {
     pub(crate) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct NodeModel {
-    pub(crate) host: Vec<IpAddr>,
-    /// Addresses that it has lost at some time.
-    pub(crate) lost: Vec<IpAddr>,
-    pub(crate) limits: Limits,
-    pub(crate) temper: Temper,
-    pub(crate) shards: Vec<ShardModel>,
-    pub(crate) peers: BTreeMap<PeerId, PeerModel>,
-    /// Peers that were named by `PathOf`, so datagrams of any source may come to them.
-    pub(crate) joined: BTreeSet<PeerId>,
-    /// Messages under way, by sender (`None` for a handle) and receiver.
-    pub(crate) mail: BTreeMap<(Option<u16>, u16), Queue>,
-    /// When it has to have ended, once that was asked for.
-    pub(crate) ends_by: Option<Instant>,
-    pub(crate) stopped: bool,
-    /// Peers were closed as drained in this step.
-    pub(crate) drained: Cell<bool>,
-    pub(crate) opened_endpoints: bool,
-    /// Dialed peers have endpoints that no handler asked for.
-    pub(crate) dialed: bool,
-    /// Datagrams that `accept` saw, and what its answers left of the amplification limit.
-    pub(crate) left: BTreeMap<(u64, SocketAddr, SocketAddr), u64>,
-}
-
-impl NodeModel {
-    /// Whether one of its listeners has this address, and the node may have it.
-    pub(crate) fn listens_at(&self, listeners: &[SocketAddr], address: SocketAddr) -> bool {
-        listeners.iter().any(|listener| {
-            let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
-            listener.port() == address.port()
-                && (listener.ip() == address.ip() || (wildcard && self.host.contains(&address.ip())))
-        })
-    }
-
-    pub(crate) fn open_peers(&self, shard: u16) -> impl Iterator<Item = PeerId> + '_ {
-        let open = move |(id, p): &(&PeerId, &PeerModel)| id.shard() == shard && p.state == PeerState::Open;
-        self.peers.iter().filter(open).map(|(id, _)| *id)
-    }
-
-    /// A peer is proven, from now on.
-    pub(crate) fn prove(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.proven = true;
-        }
-        self.may_be_proven(peer);
-    }
-
-    /// A peer may be proven, as one on another shard, or whose table of paths is full, when `accept` has verified another
-    /// path of it.
-    pub(crate) fn may_be_proven(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.perhaps_proven = true;
-        }
-        let many = self.are_too_many(self.proven_on(peer.shard()));
-        if let Some(shard) = self.shards.get_mut(usize::from(peer.shard())) {
-            shard.many_proven |= many;
-        }
-    }
-
-    fn proven_on(&self, shard: u16) -> usize {
-        self.open_peers(shard).filter(|id| self.peers[id].perhaps_proven && !self.peers[id].own).count()
-    }
-
-    /// Whether so many proven peers are more than strangers cannot displace.
-    fn are_too_many(&self, proven: usize) -> bool {
-        self.limits.reserved.is_none_or(|reserved| proven > reserved)
-    }
-
-    pub(crate) fn is_open(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|p| p.state == PeerState::Open)
-    }
-
-    /// How many messages wait for a shard.
-    pub(crate) fn waiting_for(&self, shard: u16) -> usize {
-        self.mail.iter().filter(|((_, to), _)| *to == shard).map(|(_, notes)| notes.len()).sum()
     }
 }
 
@@ -302,6 +224,8 @@ pub(crate) struct ShardModel {
     /// A handler was replaced, and its peers were kept: endpoints of which the fresh one does not know may be closed.
     pub(crate) forgot: bool,
     pub(crate) ended: bool,
+    /// It has no processor until then.
+    pub(crate) stalled_until: Option<Instant>,
     pub(crate) open: usize,
     /// More of its peers were proven than strangers cannot displace, so some of them may be.
     pub(crate) many_proven: bool,

@@ -42,7 +42,7 @@ impl Sim {
         false
     }
 
-    fn end_of(&self, duration: Duration) -> u64 {
+    pub(super) fn end_of(&self, duration: Duration) -> u64 {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.network.borrow().now_ns().saturating_add(ns)
     }

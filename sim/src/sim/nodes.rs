@@ -84,11 +84,13 @@ impl Sim {
         self.nodes[node.index].stats[usize::from(shard)].snapshot()
     }
 
-    /// Has each shard of a node take a turn that reads what only its driver knows.
+    /// Has each shard of a node take a turn that reads what only its driver knows. One that is stalled does so later.
     pub fn refresh<M>(&mut self, node: &NodeId<M>) {
         self.nodes[node.index].control.refresh();
         for shard in self.nodes[node.index].shards.clone() {
-            self.turn(shard);
+            if !self.network.borrow().schedule.is_stalled(shard) {
+                self.turn(shard);
+            }
         }
     }
 
@@ -117,6 +119,27 @@ impl Sim {
                 self.nodes[node].endings[(shard - first) as usize] = Some(Ending::Stopped);
                 self.network.borrow_mut().schedule.sleep(shard, None);
             }
+        }
+    }
+
+    /// Gives a shard of a node no turn for so long, as if its thread got no processor; what arrives waits in its sockets,
+    /// as far as there is room ([`Config::receive_socket_bytes`]). It has a turn when that is over. A second call
+    /// while it lasts takes the place of the first. Nothing happens if the node has no such shard.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use shardgram_sim::{NodeId, Sim};
+    /// fn starve(sim: &mut Sim, server: &NodeId<()>) {
+    ///     sim.stall(server, 0, Duration::from_millis(300));
+    ///     sim.run_for(Duration::from_secs(1));
+    ///     assert_eq!(sim.stats(server).kernel_dropped, 0, "there is room for what comes in 300 ms");
+    /// }
+    /// ```
+    pub fn stall<M>(&mut self, node: &NodeId<M>, shard: u16, time: Duration) {
+        let mut shards = self.nodes[node.index].shards.clone();
+        if let Some(shard) = shards.nth(usize::from(shard)) {
+            let until_ns = self.end_of(time);
+            self.network.borrow_mut().schedule.stall(shard, until_ns);
         }
     }
 

@@ -135,6 +135,14 @@ impl<H: Ours> Actor<'_, '_, H> {
         self.model
             .expect(right, || format!("the cookie of {path:?} does not hold, or holds for another path"));
         self.model.reached.note("cookie", "Ok");
+        let (node, cookies) = (self.place.0, &mut self.model.cookies);
+        cookies.insert(node, (path, cookie));
+        // Also the one whose place it has taken: nobody may prove an address by what was said before a restart.
+        let of_others: Vec<_> = cookies.iter().filter(|(other, _)| **other != node).collect();
+        let held = of_others.into_iter().find(|(_, (path, cookie))| self.cx.io.verify(*path, cookie));
+        let held = held.map(|(other, _)| *other);
+        self.model
+            .expect(held.is_none(), || format!("node {node} takes a cookie of node {held:?} for its own"));
         match self.me {
             Some(me) => self.validated(me, path),
             None => self.verified = true,

@@ -49,6 +49,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
             shard.panicked = false;
         }
         let (panicked, ended) = (shard.panicked, shard.ended);
+        let stalled = shard.stalled_until.filter(|until| now < *until);
         shard.begun = match callback {
             // A stranger's datagram comes right after `accept` has had it, and after what that closed.
             "on_datagram" if shard.after_accept => shard.begun,
@@ -67,6 +68,9 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         }
         let place = self.place;
         model.expect(!panicked && !ended, || format!("{callback} on {place:?} after a panic or the end"));
+        let killed = model.nodes[place.0].killed;
+        let gone = killed || stalled.is_some();
+        model.expect(!gone, || format!("{callback} on {place:?}, killed: {killed}, stalled: {stalled:?}"));
         model.expect(pause.is_none(), || format!("{callback} on {place:?} in a pause until {pause:?}"));
         model
     }

@@ -1,6 +1,5 @@
 //! The course of a run, and what has to hold between any two steps.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use shardgram_core::shard_loop::Ending;
@@ -11,9 +10,10 @@ use crate::plan::Plan;
 use crate::run::{SLACK, Stage};
 use crate::world::PeerState;
 
-/// How long a message may wait: longer than the fullest mailbox takes with the dearest turns, and longer than a shard
-/// pauses after a panic again and again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a message may wait: longer than the fullest mailbox takes with the dearest turns while its shard is stalled
+/// now and then; and where handlers panic, longer than it pauses again and again.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_WITH_PAUSES: Duration = Duration::from_secs(5);
 /// How long a shard pauses at most after a panic, and some turns.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_050);
 /// Seconds for which queues of links and interfaces may hold something.
@@ -29,7 +29,7 @@ impl Stage {
         for action in actions.iter().filter(|action| plan.keeps(action.index)) {
             self.pass(action.after)?;
             self.begun += 1;
-            self.perform(action);
+            self.perform(action)?;
             self.look()?;
         }
         self.settle()?;
@@ -37,7 +37,7 @@ impl Stage {
     }
 
     /// Lets time pass, and looks after each step.
-    fn pass(&mut self, time: Duration) -> Result<(), String> {
+    pub(super) fn pass(&mut self, time: Duration) -> Result<(), String> {
         let end = self.sim.elapsed() + time;
         loop {
             let left = end.saturating_sub(self.sim.elapsed());
@@ -68,6 +68,10 @@ impl Stage {
         let mut model = self.world.borrow_mut();
         for (index, id) in self.nodes.iter().enumerate() {
             let node = &mut model.nodes[index];
+            // Nothing becomes of one that has ended and was looked at then.
+            if node.shards.iter().all(|shard| shard.ended) {
+                continue;
+            }
             let mut running = false;
             for number in 0..node.shards.len() as u16 {
                 let ended = self.sim.shard_ended(id, number);
@@ -90,9 +94,8 @@ impl Stage {
             if node.drained.take() && !(node.stopped || node.ends_by.is_some()) {
                 return Err(format!("peers of node {index} were closed as drained, and it had not to end"));
             }
-            let forgotten =
-                node.mail.values().filter_map(VecDeque::front).find(|(_, at)| *at + PATIENCE < now);
-            if let Some((note, _)) = forgotten {
+            let patience = if node.temper.panics > 0 { PATIENCE_WITH_PAUSES } else { PATIENCE };
+            if let Some(note) = node.waiting_since(now - patience) {
                 return Err(format!("nobody wakes a shard of node {index} for {note:?}"));
             }
             if running && node.ends_by.is_some_and(|by| by < now) {
@@ -138,24 +141,33 @@ impl Stage {
         }
         // What stands in a slow queue takes its time.
         for _ in 0..MOST_SECONDS {
-            let waiting: u64 = self.nodes.iter().map(|id| self.sim.stats(id).send_waiting).sum();
+            // What a node that was killed had still to send never leaves.
+            let running = self.nodes.iter().filter(|id| self.sim.ended(id).is_none());
+            let waiting: u64 = running.map(|id| self.sim.stats(id).send_waiting).sum();
             if self.sim.counts().in_flight + waiting == 0 {
                 break;
             }
             self.pass(Duration::from_secs(1))?;
         }
+        // The next turn would come to what nobody has woken a shard for.
+        let (now, model) = (self.sim.now(), self.world.borrow());
+        if let Some(note) = model.nodes.iter().find_map(|node| node.waiting_since(now)) {
+            return Err(format!("nobody woke a shard for {note:?}"));
+        }
+        drop(model);
         for id in self.nodes.clone() {
             self.sim.refresh(&id);
         }
         // What that turn had failed sends of is told in the next one.
         self.pass(Duration::from_millis(5))?;
-        self.quiet()
+        self.quiet()?;
+        self.probe()
     }
 
     /// All nodes that still run end, and nobody who was promised a last word is left out.
     fn end(&mut self) -> Result<(), String> {
         let mut dice = Dice::of(&[self.seed, Purpose::Action as u64, u64::MAX]);
-        for index in 0..self.nodes.len() {
+        for index in self.places.clone() {
             if dice.one_in(2) { self.drain(index, Duration::from_millis(20)) } else { self.stop(index) }
         }
         self.pass(SLACK * 3)?;
@@ -166,6 +178,9 @@ impl Stage {
                 model.reached.note("ending", name_of(ending));
             }
             let node = &model.nodes[index];
+            if node.killed {
+                continue;
+            }
             let untold = node.peers.iter().find(|(id, peer)| {
                 let shard = &node.shards[usize::from(id.shard())];
                 peer.state != PeerState::Closed && !shard.panicked

@@ -14,7 +14,7 @@ use crate::run::{SLACK, Stage};
 use crate::world::Note;
 
 impl Stage {
-    pub(super) fn perform(&mut self, action: &Action) {
+    pub(super) fn perform(&mut self, action: &Action) -> Result<(), String> {
         let mut dice = Dice::of(&[self.seed, Purpose::Action as u64, u64::from(action.index)]);
         self.world.borrow_mut().reached.note("action", action.what.name());
         match action.what {
@@ -34,16 +34,22 @@ impl Stage {
             What::Partition => self.partition(&mut dice),
             What::ForgedError => self.forge_error(&mut dice),
             What::Address => self.address(&mut dice),
+            What::Flap => self.flap(&mut dice),
+            What::Interface => self.interface(&mut dice),
+            What::Kill => self.kill(&mut dice),
+            What::Restart => return self.restart(),
+            What::Stall => self.stall(&mut dice),
             What::Refresh => {
-                let node = dice.below(self.nodes.len() as u64) as usize;
+                let node = self.some_node(&mut dice);
                 self.sim.refresh(&self.nodes[node].clone());
             }
             What::Drain | What::Stop => {
-                let node = dice.below(self.nodes.len() as u64) as usize;
+                let node = self.some_node(&mut dice);
                 let within = Duration::from_micros(dice.below(50_000));
                 if action.what == What::Drain { self.drain(node, within) } else { self.stop(node) }
             }
         }
+        Ok(())
     }
 
     /// A client and a listener it can write to.
@@ -59,7 +65,7 @@ impl Stage {
         Some((key, from, **door?))
     }
 
-    fn enter(&mut self, number: u64, (from, to): (SocketAddr, SocketAddr), len: usize, ecn: Ecn) {
+    pub(super) fn enter(&mut self, number: u64, (from, to): (SocketAddr, SocketAddr), len: usize, ecn: Ecn) {
         self.raw_sent += 1;
         let from = From::Exactly(from);
         self.world.borrow_mut().ledger.sent(number, Copy { from, to, len, ecn, peer: None, hops: 0 });
@@ -151,7 +157,7 @@ impl Stage {
     }
 
     fn tell(&mut self, dice: &mut Dice) {
-        let node = dice.below(self.nodes.len() as u64) as usize;
+        let node = self.some_node(dice);
         for _ in 0..dice.range(1..=5) {
             let mut model = self.world.borrow_mut();
             let shards = model.nodes[node].shards.len() as u64;
@@ -204,22 +210,12 @@ impl Stage {
         self.sim.forge_error(to, about, error);
     }
 
-    fn address(&mut self, dice: &mut Dice) {
-        let index = dice.below(self.nodes.len() as u64) as usize;
-        let (id, host) = (self.nodes[index].clone(), self.scenario.nodes[index].host.clone());
-        let Some(ip) = dice.pick(&host).copied() else { return };
-        if self.sim.remove_address(&id, ip) {
-            self.world.borrow_mut().nodes[index].lost.push(ip);
-        } else if let Err(error) = self.sim.add_address(&id, ip) {
-            self.world.borrow_mut().fail(|| format!("{ip} does not come back: {error}"));
-        }
-    }
-
     pub(super) fn drain(&mut self, index: usize, within: Duration) {
         let by = self.sim.now() + within + SLACK;
         let mut model = self.world.borrow_mut();
+        let node = &mut model.nodes[index];
         // The first deadline stands.
-        model.nodes[index].ends_by.get_or_insert(by);
+        node.ends_by = node.ends_by.or(Some(node.turns_by(by, SLACK)));
         drop(model);
         self.sim.drain(&self.nodes[index].clone(), within);
     }
@@ -229,6 +225,7 @@ impl Stage {
         let mut model = self.world.borrow_mut();
         let node = &mut model.nodes[index];
         node.stopped = true;
+        let by = node.turns_by(by, SLACK);
         node.ends_by = Some(node.ends_by.map_or(by, |other| other.min(by)));
         drop(model);
         self.sim.stop(&self.nodes[index].clone());
