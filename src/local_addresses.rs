@@ -96,7 +96,7 @@ impl Tell for AtBind<'_> {
         }
     }
 
-    fn removed(&mut self, listen: u16, ip: std::net::IpAddr) {
+    fn removed(&mut self, listen: u16, ip: std::net::IpAddr, _: bool) {
         for of_shard in self.sockets.iter_mut() {
             of_shard.retain(|one| one.listen != listen || one.local.is_none_or(|local| local.ip() != ip));
         }

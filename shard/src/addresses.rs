@@ -117,10 +117,12 @@ impl Addresses {
     ) -> io::Result<()> {
         match change {
             ListenerChange::Added(added) => listen(sockets, ring, added)?,
-            ListenerChange::Removed { listen, ip } => {
+            ListenerChange::Removed { listen, ip, lost } => {
                 self.asked.remove(&(listen, ip));
                 let Some(slot) = sockets.forget_address(listen, ip) else { return Ok(()) };
-                self.gone.push((SocketId::listener(listen), ip));
+                if lost {
+                    self.gone.push((SocketId::listener(listen), ip));
+                }
                 connected.listener_gone(sockets, slot);
             }
         }

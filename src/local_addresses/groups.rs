@@ -29,8 +29,8 @@ pub(super) trait Tell {
     fn has_room(&self) -> bool;
     /// A group was bound; one socket per shard.
     fn added(&mut self, sockets: Vec<ListenerSocket>);
-    /// A group's address was lost.
-    fn removed(&mut self, listen: u16, ip: IpAddr);
+    /// A group's address was lost, or gave way to another.
+    fn removed(&mut self, listen: u16, ip: IpAddr, lost: bool);
     /// An address of this host cannot be bound.
     fn refused(&mut self, address: SocketAddr, error: &BindError);
 }
@@ -75,6 +75,7 @@ struct Bound {
     scope: u32,
     /// Whether an interface has it; others are local by a route, which is not watched.
     listed: bool,
+    since: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +179,7 @@ impl Groups {
         }
         let wildcard = &mut self.wildcards[at];
         let scope = of_interface.map_or(0, scope);
-        let bound = Bound { scope, listed: of_interface.is_some() };
+        let bound = Bound { scope, listed: of_interface.is_some(), since: now };
         match wildcard.bind(ip, bound, &Means { options: &self.options, endings: &self.endings }) {
             Ok(sockets) => tell.added(sockets),
             Err(error) => {
@@ -207,11 +208,29 @@ impl Wildcard {
             if !tell.has_room() {
                 return Some(now + BEHIND_REST);
             }
-            self.bound.remove(&ip);
-            self.closing.insert(ip);
-            tell.removed(self.listen, ip);
+            self.take_back(ip, true, tell);
         }
         None
+    }
+
+    fn take_back(&mut self, ip: IpAddr, lost: bool, tell: &mut impl Tell) {
+        self.bound.remove(&ip);
+        self.closing.insert(ip);
+        tell.removed(self.listen, ip, lost);
+    }
+
+    /// Takes a group back whose address no interface has, the one that was bound first, unless as many addresses of
+    /// interfaces as want a place are waiting for groups that are closing. Strangers choose where they send to, and would keep
+    /// this host's own addresses out.
+    fn give_way(&mut self, wanting: usize, tell: &mut impl Tell) {
+        let unlisted = self.bound.iter().filter(|(_, bound)| !bound.listed);
+        let first = unlisted.min_by_key(|(_, bound)| bound.since).map(|(ip, _)| *ip);
+        if let Some(ip) = first
+            && self.closing.len() < wanting
+            && tell.has_room()
+        {
+            self.take_back(ip, false, tell);
+        }
     }
 
     /// Binds groups for addresses that are listed and have none.
@@ -223,7 +242,7 @@ impl Wildcard {
         now: Instant,
         tell: &mut impl Tell,
     ) -> Option<Instant> {
-        let mut again: Option<Instant> = None;
+        let (mut again, mut wanting): (Option<Instant>, _) = (None, 0);
         let mut not_before = |time| again = Some(again.map_or(time, |earliest| earliest.min(time)));
         for one in listed {
             let (ip, scope) = (one.address, scope(one));
@@ -235,8 +254,13 @@ impl Wildcard {
                 bound.listed |= bound.scope == scope;
                 continue;
             }
-            if self.closing.contains(&ip) || self.places() >= cap {
-                // It is bound when that has changed.
+            if self.closing.contains(&ip) {
+                // It is bound when that is over.
+                continue;
+            }
+            if self.places() >= cap {
+                wanting += 1;
+                self.give_way(wanting, tell);
                 continue;
             }
             if let Some(rest) = self.resting.get(&ip).filter(|rest| rest.until > now) {
@@ -247,7 +271,7 @@ impl Wildcard {
                 not_before(now + BEHIND_REST);
                 break;
             }
-            match self.bind(ip, Bound { scope, listed: true }, means) {
+            match self.bind(ip, Bound { scope, listed: true, since: now }, means) {
                 Ok(sockets) => tell.added(sockets),
                 Err(error) => {
                     let rest = self.after_refusal(one, &error, now, tell);

@@ -114,11 +114,13 @@ impl Listening {
         });
         let (changes, threads) = self.local.start(&bells.collect::<Vec<_>>()).expect("threads");
         let shards = changes.into_iter().map(|changes| changes.expect("channels")).collect();
-        Running { shards, rung, sockets: self.sockets, threads, wildcards: self.wildcards }
+        Running { gives_way: false, shards, rung, sockets: self.sockets, threads, wildcards: self.wildcards }
     }
 }
 
 struct Running {
+    /// What is removed next gives way, and the host has it still.
+    gives_way: bool,
     shards: Vec<Changes>,
     rung: Arc<AtomicU32>,
     sockets: Vec<Vec<ListenerSocket>>,
@@ -158,10 +160,10 @@ impl Running {
 
     fn removed(&self, listen: u16, ip: IpAddr) {
         for change in self.next().1 {
-            let ListenerChange::Removed { listen: of, ip: lost } = change else {
+            let ListenerChange::Removed { listen: of, ip: removed, lost } = change else {
                 panic!("{change:?} when {ip} was to be removed");
             };
-            assert_eq!((of, lost), (listen, ip));
+            assert_eq!((of, removed, lost), (listen, ip, !self.gives_way));
         }
     }
 
@@ -314,6 +316,37 @@ fn a_new_group_waits_until_every_shard_has_closed_the_old_one() {
             drop(old.pop());
         }
         assert_serve(&running.added(0, returns));
+    });
+}
+
+#[test]
+fn what_strangers_asked_for_gives_way_to_addresses_of_interfaces() {
+    on_a_host("what_strangers_asked_for_gives_way_to_addresses_of_interfaces", || {
+        let mut running = Listening::at(4, &["0.0.0.0:0"]).start();
+        let ask = |last| {
+            running.ask(0, 0, IpAddr::from([127, 0, 0, last]));
+            running.added(0, IpAddr::from([127, 0, 0, last]))
+        };
+        let asked = [ask(9), ask(10)];
+        running.gives_way = true;
+        let mut served = Vec::new();
+        for (last, given_way) in (2..4).zip(asked) {
+            ip(&format!("address add 10.77.0.{last}/24 dev v0"));
+            running.removed(0, given_way[0].local.expect("a local address").ip());
+            // Whatever happens meanwhile, one is enough.
+            ip("address add fd77::9/64 dev v0 nodad");
+            ip("address del fd77::9/64 dev v0");
+            drop(given_way);
+            let added = running.added(0, IpAddr::from([10, 77, 0, last]));
+            assert_serve(&added);
+            served.push(added);
+        }
+        // Those of interfaces keep their places.
+        ip("address add 10.77.0.4/24 dev v0");
+        running.ask(0, 0, address("127.0.0.9"));
+        ip("address del 10.77.0.3/24 dev v0");
+        running.gives_way = false;
+        running.removed(0, address("10.77.0.3"));
     });
 }
 

@@ -170,9 +170,9 @@ impl Tell for Shards {
         self.tell(sockets.into_iter().map(ListenerChange::Added));
     }
 
-    fn removed(&mut self, listen: u16, ip: IpAddr) {
-        tracing::debug!(%ip, "this host has lost an address");
-        self.tell(std::iter::repeat_with(|| ListenerChange::Removed { listen, ip }));
+    fn removed(&mut self, listen: u16, ip: IpAddr, lost: bool) {
+        tracing::debug!(%ip, lost, "an address has no listeners of its own any more");
+        self.tell(std::iter::repeat_with(|| ListenerChange::Removed { listen, ip, lost }));
     }
 
     fn refused(&mut self, address: SocketAddr, error: &BindError) {

@@ -67,12 +67,14 @@ impl Drop for Held {
 pub enum ListenerChange {
     /// A local address has listeners of its own from now on; this is the shard's. Datagrams may wait in it.
     Added(ListenerSocket),
-    /// The host has lost the address: close the socket, within a bound whatever it holds. An address that comes back is a
-    /// new `Added`, once every shard has closed what it had ([`Lease`]).
+    /// The host has lost the address, or it gave way to another: close the socket, within a bound whatever it holds. An
+    /// address that comes back is a new `Added`, once every shard has closed what it had ([`Lease`]).
     Removed {
         /// Which listen address.
         listen: u16,
         /// The local address. One listen address never has two groups for one.
         ip: IpAddr,
+        /// Whether the host has lost it. Otherwise the wildcard's listeners serve it, peers included.
+        lost: bool,
     },
 }

@@ -132,3 +132,31 @@ fn they_come_and_go() {
         two_hosts("local_addresses::they_come_and_go", server, client);
     }
 }
+
+/// Speaks until so many peers have sockets of their own.
+fn speak_until(bed: &mut Bed, server: &Served<()>, socket: &UdpSocket, to: SocketAddr, connected: u64) {
+    bed.until("its peer is connected", |bed| {
+        speak(socket, to);
+        bed.stats(server).connected() == connected
+    });
+}
+
+/// The address of an interface has a listener of its own at the cost of one that somebody asked for, whose peers stay.
+fn an_address_that_was_asked_for_gives_way(mut bed: Bed) {
+    let config = Config::new().listen(([0, 0, 0, 0], PORT).into()).max_local_addresses(2).shards(2);
+    let (closed, told) = channel();
+    let config = config.tier(TierPolicy::Connected).idle_timeout(None);
+    let server = bed.serve(config, move |_| Told(closed.clone()));
+    let bound =
+        |ip: [u8; 4]| (UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap(), SocketAddr::from((ip, PORT)));
+    let asked_for = bound([127, 0, 0, 9]);
+    speak_until(&mut bed, &server, &asked_for.0, asked_for.1, 1);
+    ip("addr add 10.9.9.1/24 dev lo");
+    let of_interface = bound([10, 9, 9, 1]);
+    speak_until(&mut bed, &server, &of_interface.0, of_interface.1, 2);
+    speak(&asked_for.0, asked_for.1);
+    assert!(told.try_recv().is_err(), "nobody is closed");
+    assert_eq!(bed.drain(server).peers_opened, 2);
+}
+
+in_namespaces_with_uring!(an_address_that_was_asked_for_gives_way);

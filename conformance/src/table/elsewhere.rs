@@ -247,6 +247,16 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     elsewhere(URING, "tests/programs/local_addresses.rs", "a wildcard follows the host's addresses"),
     elsewhere(
         REAL,
+        "tests/programs/flapping_addresses.rs",
+        "addresses and interfaces under a wildcard go and return under load: each flow reaches its shard afterwards",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/interface_made_anew.rs",
+        "a listener whose interface is made anew serves again, and counts as deaf until then",
+    ),
+    elsewhere(
+        REAL,
         "tests/programs/marks_that_wait.rs",
         "what waits for room leaves with the mark it was queued with",
     ),
