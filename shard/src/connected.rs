@@ -195,6 +195,11 @@ impl Connected {
         !self.markers.any() && self.retiring.is_empty()
     }
 
+    /// Whether what came by some peer's own socket waits for what the listener holds.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.markers.any()
+    }
+
     /// Datagrams of this shard's own that the kernel counts among those that it dropped.
     pub(crate) fn lost_markers(&self) -> i64 {
         self.markers.lost()

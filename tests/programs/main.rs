@@ -40,6 +40,7 @@ mod refused_trains;
 mod send_credit;
 mod shutdown_under_load;
 mod source_address;
+mod stalls;
 mod steering_refused;
 mod trains_at_the_start;
 mod unprivileged;
