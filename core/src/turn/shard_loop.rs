@@ -424,6 +424,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.stage.io.stats.turns.add(1);
             let io = &mut self.stage.io;
             io.time = io.clock.at(self.driver.now());
+            io.sending.outbox.turn_begins(io.time.stamp);
             self.stalls.turn_begins(self.before, io.time);
             if let Some(requested) = requested {
                 self.tell_of_requests(requested);
