@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{ConnectFault, ConnectedLimits, Sink};
+use shardgram_core::seldom::Seldom;
 use shardgram_sys::accept::{self, AcceptMode};
 
 use crate::arrived::Arrived;
@@ -42,6 +43,7 @@ pub(crate) struct Connected {
     retiring: Retiring,
     /// Sockets that were armed without certainty, of which the shard loop was not told yet.
     timed_out: usize,
+    warned: Seldom,
 }
 
 impl Connected {
@@ -50,7 +52,7 @@ impl Connected {
         markers: Markers,
         retiring: Retiring,
     ) -> Self {
-        Self { accept, markers, retiring, timed_out: 0 }
+        Self { accept, markers, retiring, timed_out: 0, warned: Seldom::default() }
     }
 
     pub(crate) fn limits(&self) -> ConnectedLimits {
@@ -120,7 +122,14 @@ impl Connected {
             return let_in(sockets, &[(slot, generation)]);
         }
         if let Err(error) = self.markers.wait((slot, generation), listener, address) {
-            tracing::warn!(%error, %address, "no socket for markers: a peer may be handed over out of order");
+            if let Some(held_back) = self.warned.due(Instant::now()) {
+                tracing::warn!(
+                    %error,
+                    %address,
+                    held_back,
+                    "no socket for markers: peers may be handed over out of order (raise RLIMIT_NOFILE)"
+                );
+            }
             self.timed_out += 1;
             let_in(sockets, &[(slot, generation)]);
         }
