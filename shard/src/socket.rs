@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Path, SocketId};
+use shardgram_sys::{Drops, socket};
 
 use crate::credit::Credit;
 use crate::marking::{By, Marking};
@@ -71,6 +72,7 @@ pub(crate) struct Socket {
     pub(crate) own: Option<Own>,
     /// What is armed on it is being cancelled; its last completion closes it.
     pub(crate) cancelling: bool,
+    pub(crate) drops: Drops,
 }
 
 impl Socket {
@@ -92,7 +94,13 @@ impl Socket {
             marking: Marking::default(),
             own: None,
             cancelling: false,
+            drops: Drops::default(),
         }
+    }
+
+    /// How many datagrams the kernel dropped at it.
+    pub(crate) fn dropped(&mut self) -> u64 {
+        socket::drop_count(&self.socket).map_or(self.drops.total(), |now| self.drops.advance(now))
     }
 
     /// What a send by this socket has to say.
