@@ -56,7 +56,7 @@ config: shards, max_peers, max_proven_peers, max_proven_per_prefix, newcomers_pe
 
 /// Counters that stay nought, because only a kernel brings it about or the simulator has it otherwise: what an endpoint
 /// still held is discarded there (`Counts::discarded`), and refusals are told as errors of peers. Nor is anything sent to
-/// many hosts here, and no time passes in a turn.
+/// many hosts here, no shard stands still, and what turns cost may be too little to be noted.
 const NOT_HERE: [&str; 12] = [
     "broadcast_copies",
     "dropped_malformed",
