@@ -57,6 +57,8 @@ pub struct MioDriver {
     /// What it can do beside sending.
     able: Vec<Capability>,
     fleet: Arc<Fleet>,
+    /// The last wait told of all sockets that are ready, and not only of as many as it can.
+    told_all: bool,
     warned: Seldom,
 }
 
@@ -104,6 +106,7 @@ impl MioDriver {
             gathering: Gathering::new(settings.gather_time().filter(|_| SLEEPS_BRIEFLY)),
             able,
             fleet,
+            told_all: true,
             warned: Seldom::default(),
         })
     }
@@ -144,7 +147,9 @@ impl MioDriver {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => self.poll_failed(error, timeout)?,
         }
+        let mut told = 0;
         for event in &self.events {
+            told += 1;
             // Readable or an error, which a receive will tell. A wake-up has no socket.
             if event.token() == WAKE {
                 continue;
@@ -154,6 +159,7 @@ impl MioDriver {
             }
             self.sockets.readable(event.token());
         }
+        self.told_all = told < EVENTS;
         self.sockets.end_rest();
         Ok(())
     }
@@ -236,6 +242,10 @@ impl Driver for MioDriver {
 
     fn has_more(&self) -> bool {
         self.sockets.any_ready() || !self.inbox.is_empty()
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.told_all && !self.has_more()
     }
 
     fn kernel_dropped(&mut self) -> u64 {

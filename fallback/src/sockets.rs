@@ -17,7 +17,7 @@ use shardgram_core::datagram::SocketId;
 use shardgram_core::seldom::Seldom;
 use shardgram_sys::plan::Os;
 use shardgram_sys::socket::{drop_count, open_endpoint};
-use shardgram_sys::{SocketOptions, errno};
+use shardgram_sys::{Drops, SocketOptions, errno};
 
 use crate::listener::Listener;
 use crate::receiver::{Batch, Receiver};
@@ -62,20 +62,6 @@ enum Full {
     Watched,
     /// It is, and the system could not be asked: it is tried again after a rest.
     Unwatched,
-}
-
-/// What the kernel dropped at one socket. Its counter has 32 bits and wraps.
-#[derive(Debug, Default)]
-struct Drops {
-    last: u32,
-    total: u64,
-}
-
-impl Drops {
-    fn advance(&mut self, now: u32) {
-        self.total += u64::from(now.wrapping_sub(self.last));
-        self.last = now;
-    }
 }
 
 impl Socket {
@@ -132,9 +118,9 @@ impl Socket {
             && Os::HERE.drop_counter().is
             && let Ok(now) = drop_count(&self.io)
         {
-            self.drops.advance(now as u32);
+            self.drops.advance(now);
         }
-        self.drops.total
+        self.drops.total()
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::driver::{ConnectFault, ConnectedLimits, Sink};
+use shardgram_core::seldom::Seldom;
 use shardgram_sys::accept::{self, AcceptMode};
 
 use crate::arrived::Arrived;
@@ -43,6 +44,7 @@ pub(crate) struct Connected {
     retiring: Retiring,
     /// Sockets that were armed without certainty, of which the shard loop was not told yet.
     timed_out: usize,
+    warned: Seldom,
 }
 
 impl Connected {
@@ -51,7 +53,7 @@ impl Connected {
         markers: Markers,
         retiring: Retiring,
     ) -> Self {
-        Self { accept, markers, retiring, timed_out: 0 }
+        Self { accept, markers, retiring, timed_out: 0, warned: Seldom::default() }
     }
 
     pub(crate) fn limits(&self) -> ConnectedLimits {
@@ -126,7 +128,14 @@ impl Connected {
             return let_in(sockets, &[(slot, generation)]);
         }
         if let Err(error) = self.markers.wait((slot, generation), listener, address) {
-            tracing::warn!(%error, %address, "no socket for markers: a peer may be handed over out of order");
+            if let Some(held_back) = self.warned.due(Instant::now()) {
+                tracing::warn!(
+                    %error,
+                    %address,
+                    held_back,
+                    "no socket for markers: peers may be handed over out of order (raise RLIMIT_NOFILE)"
+                );
+            }
             self.timed_out += 1;
             let_in(sockets, &[(slot, generation)]);
         }
@@ -199,6 +208,11 @@ impl Connected {
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         !self.markers.any() && self.retiring.is_empty()
+    }
+
+    /// Whether what came by some peer's own socket waits for what the listener holds.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.markers.any()
     }
 
     /// Datagrams of this shard's own that the kernel counts among those that it dropped.

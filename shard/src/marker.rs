@@ -164,8 +164,7 @@ impl Markers {
     fn steered_here(&self, listener: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
         let mut any_port = listener;
         any_port.set_port(0);
-        // Kept until one is found, so that the system does not hand out the same port again.
-        let mut others = Vec::new();
+        // One at a time: the system begins its search for a free port at a random one (udp_lib_get_port in net/ipv4/udp.c).
         for _ in 0..TRIES_PER_SHARD * u32::from(self.shards) {
             let socket = UdpSocket::bind(any_port)?;
             let from = socket.local_addr()?;
@@ -173,7 +172,6 @@ impl Markers {
                 socket.set_nonblocking(true)?;
                 return Ok((socket, from));
             }
-            others.push(socket);
         }
         Err(io::ErrorKind::AddrNotAvailable.into())
     }
@@ -256,6 +254,8 @@ impl Markers {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     fn markers(shard: u16, shards: u16) -> Markers {
@@ -273,6 +273,19 @@ mod tests {
         let (len, from) = socket.recv_from(&mut bytes).expect("a marker");
         bytes.truncate(len);
         (bytes, from)
+    }
+
+    #[test]
+    fn the_search_for_a_port_takes_one_descriptor_at_a_time() {
+        let markers = markers(1_234, 2_000);
+        let (lowest, address) = listener();
+        for _ in 0..4 {
+            let (socket, from) = markers.steered_here(address).expect("a port");
+            assert_eq!(flow_shard(from, 2_000), 1_234);
+            // Other tests of this process have some as well.
+            let taken = socket.as_raw_fd() - lowest.as_raw_fd();
+            assert!(taken < 200, "{taken} descriptors before the one that was looked for");
+        }
     }
 
     #[test]

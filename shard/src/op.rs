@@ -19,6 +19,7 @@ use crate::buf_ring::GROUP;
 use crate::recv::{Layout, Layouts, NAME_SPACE};
 use crate::ring::{NoRoom, Ring};
 use crate::user_data::{Kind, UserData};
+use crate::wakeups::TIMERS;
 
 /// Pieces of a send, at most: a train has no more datagrams.
 const MAX_PIECES: usize = TRAIN_LIMITS.datagrams as usize;
@@ -34,7 +35,7 @@ pub(crate) struct Operands {
     wildcard: Box<libc::msghdr>,
     layouts: Layouts,
     event_count: Box<u64>,
-    timer: Box<Timespec>,
+    timers: Box<[Timespec; TIMERS]>,
     sends: Box<[SendOperand]>,
     used: usize,
     /// Where the pieces of trains lie, those of one train side by side.
@@ -167,7 +168,7 @@ impl Operands {
             wildcard: template(layouts.wildcard.control),
             layouts,
             event_count: Box::new(0),
-            timer: Box::new(Timespec::new()),
+            timers: Box::new([Timespec::new(); TIMERS]),
             sends: (0..sends).map(send).collect(),
             used: 0,
             vectors: vec![nothing; sends + MAX_PIECES].into(),
@@ -236,14 +237,19 @@ impl Operands {
         unsafe { ring.push(&entry) }
     }
 
-    /// Sets a timer that completes after so long, whatever else does.
-    pub(crate) fn push_timer(&mut self, ring: &mut Ring, after: Duration) -> Result<(), NoRoom> {
-        *self.timer = Timespec::from(after);
-        let entry = opcode::Timeout::new(&raw const *self.timer)
+    /// Sets a timer that completes after so long, whatever else does: one of [`TIMERS`], that is not set.
+    pub(crate) fn push_timer(
+        &mut self,
+        ring: &mut Ring,
+        which: usize,
+        after: Duration,
+    ) -> Result<(), NoRoom> {
+        self.timers[which] = Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const self.timers[which])
             .build()
-            .user_data(UserData::new(Kind::Timer, 0).bits());
-        // SAFETY: the time is boxed and dropped after the ring; the kernel reads it at the submission, and
-        // one such timer is outstanding at most.
+            .user_data(UserData::new(Kind::Timer, which as u32).bits());
+        // SAFETY: the times are boxed and dropped after the ring; the kernel reads each at the submission, and
+        // one such timer of each is outstanding at most.
         unsafe { ring.push(&entry) }
     }
 
@@ -269,7 +275,7 @@ impl Operands {
         leak(&mut self.specific);
         leak(&mut self.wildcard);
         leak(&mut self.event_count);
-        leak(&mut self.timer);
+        leak(&mut self.timers);
     }
 
     /// Whether sends are queued that were not submitted.

@@ -273,6 +273,11 @@ impl Ring {
         submission.is_empty() && !submission.cq_overflow()
     }
 
+    /// Whether the kernel has deferred something, and does it when it is entered.
+    pub(crate) fn has_deferred(&mut self) -> bool {
+        self.io.submission().taskrun()
+    }
+
     /// Cancels everything that is outstanding and empties the table of fixed files, so that the sockets are
     /// closed, and their ports free, when the ring is dropped and not some time after.
     ///
@@ -333,7 +338,7 @@ impl Ring {
         for _ in 0..WORK_OFF_TRIES {
             // SAFETY: submits nothing, waits for nothing, and passes no argument.
             let _ = unsafe { self.io.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) };
-            if !self.io.submission().taskrun() {
+            if !self.has_deferred() {
                 return;
             }
         }

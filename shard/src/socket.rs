@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Path, SocketId};
-use shardgram_sys::Lease;
 use shardgram_sys::interfaces::bound_interface;
+use shardgram_sys::{Drops, Lease, socket};
 
 use crate::credit::Credit;
 use crate::marking::{By, Marking};
@@ -78,6 +78,7 @@ pub(crate) struct Socket {
     pub(crate) interface: u32,
     /// What is armed on it is being cancelled; its last completion closes it.
     pub(crate) cancelling: bool,
+    pub(crate) drops: Drops,
     /// The host has lost its address: then it is closed, whatever it holds.
     pub(crate) close_by: Option<Instant>,
     /// Of a socket in the port group of a local address. The last field: it goes after the socket.
@@ -105,6 +106,7 @@ impl Socket {
             interface: 0,
             cancelling: false,
             close_by: None,
+            drops: Drops::default(),
             lease: None,
         }
     }
@@ -114,6 +116,11 @@ impl Socket {
     /// [`Tied`]: shardgram_sys::interfaces::Tied
     pub(crate) fn was_let_go(&self) -> bool {
         self.interface != 0 && bound_interface(&self.socket) != self.interface
+    }
+
+    /// How many datagrams the kernel dropped at it.
+    pub(crate) fn dropped(&mut self) -> u64 {
+        socket::drop_count(&self.socket).map_or(self.drops.total(), |now| self.drops.advance(now))
     }
 
     /// What a send by this socket has to say.

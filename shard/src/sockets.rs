@@ -166,9 +166,8 @@ impl Sockets {
     }
 
     /// Datagrams that the kernel dropped at all sockets there ever were.
-    pub(crate) fn dropped(&self) -> u64 {
-        let open = self.slots.iter().flatten().map(|open| socket::drop_count(&open.socket).unwrap_or(0));
-        open.sum::<u64>() + self.closed_drops
+    pub(crate) fn dropped(&mut self) -> u64 {
+        self.slots.iter_mut().flatten().map(Socket::dropped).sum::<u64>() + self.closed_drops
     }
 }
 
@@ -225,7 +224,7 @@ impl Sockets {
     /// Takes a socket whose receive has ended out of its place. Completions of its generation are strangers from now on.
     pub(crate) fn take_out(&mut self, engine: &mut Engine, slot: u32) -> Option<Socket> {
         let watched = UserData::on_slot(Kind::Writable, slot, self.generation(slot));
-        let socket = self.slots.get_mut(slot as usize)?.take()?;
+        let mut socket = self.slots.get_mut(slot as usize)?.take()?;
         self.generations[slot as usize] = next_generation(self.generations[slot as usize]);
         if let Some(asked) = &mut self.asked {
             asked.retain(|member| member.slot != slot);
@@ -242,7 +241,7 @@ impl Sockets {
         {
             tracing::warn!(id = ?socket.id, held_back, "a closed socket stays until there is room in its buffer");
         }
-        self.closed_drops += socket::drop_count(&socket.socket).unwrap_or(0);
+        self.closed_drops += socket.dropped();
         if self.is_fixed(slot) {
             self.clear_file(&engine.ring, slot, socket.lease.clone());
         }

@@ -43,6 +43,7 @@ pub mod affinity;
 mod bind_error;
 #[cfg(target_os = "linux")]
 pub mod cmsg;
+mod drops;
 #[cfg_attr(unix, path = "errno/unix.rs")]
 #[cfg_attr(windows, path = "errno/windows.rs")]
 pub mod errno;
@@ -85,6 +86,7 @@ pub use bind_error::BindError;
 pub use cmsg::{
     Control, ControlBuilder, ControlSpace, ErrorOrigin, NetworkError, RECV_CONTROL_SLACK, RECV_CONTROL_SPACE,
 };
+pub use drops::Drops;
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
 pub use local_listeners::{Lease, ListenerChange, ListenerSocket};

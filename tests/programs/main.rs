@@ -45,6 +45,7 @@ mod retire_refused;
 mod send_credit;
 mod shutdown_under_load;
 mod source_address;
+mod stalls;
 mod steering_refused;
 mod trains_at_the_start;
 mod unprivileged;

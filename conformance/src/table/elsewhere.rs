@@ -299,6 +299,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     elsewhere(
         REAL,
+        "tests/programs/stalls.rs",
+        "a shard that stands still says so, and closes nobody as idle whose datagrams waited meanwhile",
+    ),
+    elsewhere(
+        REAL,
         "tests/programs/steering_refused.rs",
         "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
     ),

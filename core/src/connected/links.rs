@@ -14,6 +14,8 @@ use crate::types::ids::PeerId;
 
 /// Links looked at for one to give up.
 const CANDIDATES: usize = 32;
+/// The same with those that are passed over, since they are at other addresses or on their way out.
+const LOOKED_AT: usize = 1_024;
 /// How long promotions rest when the system has no more descriptors or memory.
 const REST: Duration = Duration::from_secs(1);
 
@@ -199,7 +201,7 @@ impl Links {
         let extent = self.slots.len();
         let mut best: Option<(u32, Duration)> = None;
         let mut seen = 0;
-        for _ in 0..extent {
+        for _ in 0..extent.min(LOOKED_AT) {
             let slot = self.hand;
             self.hand = if slot as usize + 1 >= extent { 0 } else { slot + 1 };
             let link = self.slots[slot as usize];

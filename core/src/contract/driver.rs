@@ -334,6 +334,19 @@ pub trait Driver {
     /// ```
     fn has_more(&self) -> bool;
 
+    /// Whether everything was handed over that had arrived when the last [`Driver::turn`] was called, as far as the driver
+    /// knows: only then a peer that was not heard is taken to be silent. It is asked when somebody may be, after
+    /// [`Driver::receive`] handed over less than it was to, and again in the next turns if it says no.
+    ///
+    /// ```
+    /// fn may_judge(driver: &impl shardgram_core::driver::Driver) -> bool {
+    ///     driver.is_caught_up()
+    /// }
+    /// ```
+    fn is_caught_up(&self) -> bool {
+        !self.has_more()
+    }
+
     /// Whether nothing is under way that will hand something over by itself: no peer's datagrams are held
     /// back while it moves from a socket to another. A drain waits for that.
     ///

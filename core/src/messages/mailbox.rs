@@ -229,6 +229,11 @@ impl<M> Mailbox<M> {
         self.messages.is_empty() && self.forwards.is_empty()
     }
 
+    /// Whether datagrams wait that other shards forwarded.
+    pub(crate) fn has_forwards(&self) -> bool {
+        !self.forwards.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.messages.len() + self.forwards.len()
     }

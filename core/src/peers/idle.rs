@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::time::silence::Silence;
 use crate::types::datagram::SocketId;
 
 /// Peers looked at in one step of a walk.
@@ -33,6 +34,7 @@ const EMPTY_STEP: u32 = 1 << 20;
 /// Looks for idle peers a slice at a time: a walk over the table takes an eighth of the timeout, and the next one begins
 /// when the first of those that were seen may have been silent for too long. So a peer is closed at most an eighth late, no
 /// turn looks at more than [`SWEEP_STEP`] of them, and where nobody is, or all spoke lately, nothing is looked at.
+/// Where the shard has not handed over all that has arrived, it is put off, for a timeout at most.
 pub(crate) struct IdleSweep {
     pub(crate) timeout: Duration,
     /// Where the walk goes on, and when.
@@ -42,11 +44,13 @@ pub(crate) struct IdleSweep {
     began: Instant,
     /// When the first of those that it has seen will have been silent for too long.
     soonest: Instant,
+    silence: Silence,
 }
 
 impl IdleSweep {
     pub(crate) fn new(timeout: Duration, now: Instant) -> Self {
-        Self { timeout, next_slot: 0, next_at: now + timeout / 8, began: now, soonest: now }
+        let silence = Silence::new(timeout);
+        Self { timeout, next_slot: 0, next_at: now + timeout / 8, began: now, soonest: now, silence }
     }
 
     /// When to look next, where there are so many peers.
@@ -54,15 +58,22 @@ impl IdleSweep {
         (peers > 0).then_some(self.next_at)
     }
 
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self, at: Instant) -> bool {
+        self.next_at <= at
+    }
+
+    /// Up to when silence can be judged: see [`Silence::judged_until`].
+    pub(crate) fn judged_until(&mut self, heard_all: bool, before: Instant, now: Instant) -> Option<Instant> {
+        self.silence.judged_until(heard_all, before, now).filter(|until| self.is_due(*until))
+    }
+
     /// The slots to look at now, in a table of which so many were ever used.
-    pub(crate) fn due(&mut self, now: Instant, extent: u32) -> Option<Range<u32>> {
-        if now < self.next_at {
-            return None;
-        }
+    pub(crate) fn step(&mut self, now: Instant, extent: u32) -> Range<u32> {
         if self.next_slot == 0 {
             (self.began, self.soonest) = (now, now + self.timeout);
         }
-        Some(self.next_slot..extent.min(self.next_slot.saturating_add(EMPTY_STEP)))
+        self.next_slot..extent.min(self.next_slot.saturating_add(EMPTY_STEP))
     }
 
     /// A peer that was looked at has not been silent for too long before this time.
@@ -77,6 +88,7 @@ impl IdleSweep {
             (self.next_slot, self.next_at) = (slot, now + self.timeout / 8 / steps.max(1));
         } else {
             (self.next_slot, self.next_at) = (0, self.soonest.max(self.began + self.timeout / 8));
+            self.silence.is_judged();
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Outbox {
     gates: Gates,
     limits: TrainLimits,
     turn: u32,
+    /// When it is, in milliseconds.
+    stamp: u32,
     kept: u32,
     datagrams: usize,
     long: usize,
@@ -78,6 +80,7 @@ impl Outbox {
             gates,
             limits,
             turn: 1,
+            stamp: 0,
             kept: 0,
             datagrams: 0,
             long: 0,
@@ -286,6 +289,12 @@ impl Outbox {
         }
     }
 
+    /// A turn begins at this time, in milliseconds.
+    #[inline]
+    pub(crate) fn turn_begins(&mut self, stamp: u32) {
+        self.stamp = stamp;
+    }
+
     /// `on_turn_end` has been called.
     #[inline]
     pub(crate) fn turn_ends(&mut self) {
@@ -363,7 +372,7 @@ impl Outbox {
     ) -> bool {
         let fits = datagrams <= self.limits.datagrams as usize
             && source.len() <= self.limits.bytes
-            && segment <= usize::from(route.train_limit)
+            && (segment <= usize::from(route.train_limit) || route.may_try_again(self.stamp))
             && self.datagrams + datagrams <= self.gates.datagrams.limit();
         if !fits {
             return false;
@@ -434,10 +443,10 @@ impl Outbox {
             && len <= train.segment
             && train.datagrams < self.limits.datagrams
             && train.bytes + len <= self.limits.bytes
-            && train.segment <= u32::from(route.train_limit)
             && train.ecn == route.ecn
             && train.peer == Some(peer)
-            && (route.has_one_path() || train.path.is_the_way_of(path));
+            && (route.has_one_path() || train.path.is_the_way_of(path))
+            && (train.segment <= u32::from(route.train_limit) || route.may_try_again(self.stamp));
         if !fits {
             return false;
         }

@@ -53,6 +53,19 @@ enum Kind {
     Refusal,
     /// Anything else.
     Count,
+    /// The most of something, of which a sum makes no sense.
+    Most,
+}
+
+impl Kind {
+    /// Of two shards together.
+    const fn of_both(self, one: u64, other: u64) -> u64 {
+        match self {
+            Self::Most if one > other => one,
+            Self::Most => other,
+            _ => one + other,
+        }
+    }
 }
 
 /// The list of counters. What follows from it: the fields, reading and adding them up, their names, and the sums of each
@@ -116,7 +129,7 @@ macro_rules! counters {
             /// }
             /// ```
             pub fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
+                $(self.$name = Kind::$kind.of_both(self.$name, other.$name);)*
                 for (reason, count) in &other.refused {
                     match self.refused.iter_mut().find(|(r, _)| r == reason) {
                         Some((_, sum)) => *sum += count,
@@ -293,6 +306,13 @@ counters! {
     restarts: Count,
     /// Turns of the loop.
     turns: Count,
+    /// The longest that the shard took for one turn, or was woken too late, in nanoseconds; of several shards the longest of
+    /// all. Meanwhile nothing was received or sent, and no timer fired. It is known of turns that take a millisecond or
+    /// more, and, where the shard waits after them, 100 ms.
+    longest_turn: Most,
+    /// Times that was 200 ms or more: a callback took so long, or something kept the thread from running. The log says
+    /// which, once a minute at most.
+    stalls: Count,
     /// Receives that had to be armed again.
     rearmed: Count,
     /// Times the receive buffers ran out.
@@ -436,6 +456,14 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_of_several_shards_is_no_sum() {
+        let mut total = Snapshot { longest_turn: 3, stalls: 1, ..Snapshot::default() };
+        total.add(&Snapshot { longest_turn: 5, stalls: 2, ..Snapshot::default() });
+        total.add(&Snapshot { longest_turn: 4, ..Snapshot::default() });
+        assert_eq!((total.longest_turn, total.stalls), (5, 3));
+    }
 
     #[test]
     fn refusals_are_counted_by_reason_and_bounded() {

@@ -5,4 +5,5 @@ pub mod gathering;
 pub(crate) mod moment;
 pub(crate) mod pace;
 pub mod seldom;
+pub(crate) mod silence;
 pub(crate) mod timers;

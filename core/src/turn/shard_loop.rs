@@ -13,6 +13,7 @@
 mod drain;
 mod replacement;
 mod requests;
+mod stalls;
 mod waiting;
 mod work;
 
@@ -29,7 +30,9 @@ use crate::messages::mailbox::Mailbox;
 use crate::peers::idle::IdleSweep;
 use crate::peers::states::Peers;
 use crate::send::sending::Sending;
+use crate::time::moment::Moment;
 use crate::time::pace::Pace;
+use crate::time::silence::Silence;
 use crate::turn::control::Control;
 use crate::turn::dispatch::Dispatch;
 use crate::turn::panics::{Callback, Cause, Panics};
@@ -37,8 +40,14 @@ pub use crate::turn::setup::{Secrets, Setup};
 use crate::types::datagram::SocketId;
 use crate::types::ids::ShardInfo;
 
+use stalls::Stalls;
+
 /// Quiet turns in a row that make a shard idle: one may fall between an arrival and its completion.
 const QUIET_TURNS: u32 = 2;
+
+/// For how long it is put off at most to give an attempt up for silence, where the shard does not come to hand over all that
+/// has arrived.
+const DIALS_PUT_OFF: Duration = Duration::from_secs(1);
 
 /// How a shard ended.
 ///
@@ -174,6 +183,12 @@ pub struct ShardLoop<D, H: Handler, F> {
     event_budget: u32,
     paces: Paces,
     idle: Option<IdleSweep>,
+    dials: Silence,
+    stalls: Stalls,
+    /// The time of the turn before.
+    before: Moment,
+    /// In this turn the driver was asked for arrivals until it had no more.
+    handed_over_all: bool,
     /// No handler is called before this, after a panic that nobody outside brought about.
     resting: Option<Instant>,
     draining: Option<Draining>,
@@ -220,6 +235,8 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             not_started(Callback::Factory)
         })?;
         let peers = Peers::new(info.shard, config.max_peers as usize);
+        let stalls = Stalls::new(info.shard, blocks, Arc::clone(&io.stats));
+        let before = io.time;
         let mut stage = Dispatch::new(handler, peers, io, panics);
         stage.start();
         if !stage.started {
@@ -236,6 +253,10 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             event_budget: config.event_budget,
             paces: Paces::new(config.turn_time()),
             idle: config.idle_timeout.map(|timeout| IdleSweep::new(timeout, now)),
+            dials: Silence::new(DIALS_PUT_OFF),
+            stalls,
+            before,
+            handed_over_all: false,
             resting: None,
             draining: None,
             deaf: false,
@@ -307,6 +328,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
         if self.crowds(Kind::Writable) {
             // Failures of sends are told whatever is queued.
+            self.handed_over_all = false;
             self.driver.receive(0, 1, &mut self.stage);
             return;
         }
@@ -329,6 +351,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             kind = kind.next();
         }
         if !received {
+            self.handed_over_all = false;
             self.driver.receive(0, 1, &mut self.stage);
         }
     }
@@ -338,12 +361,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     #[inline(always)]
     fn crowds(&mut self, kind: Kind) -> bool {
         match kind {
-            Kind::Writable if self.stage.io.sending.refused.any_to_look_at() => self.stage.writable(),
+            Kind::Writable if self.stage.io.sending.refused.any_to_look_at() => {
+                self.stalls.did(Kind::Writable);
+                self.stage.writable();
+            }
             Kind::Writable => {}
             Kind::Arrivals => self.receive(),
             Kind::Mail => self.messages(),
             Kind::Dials if self.stage.io.dials.are_none() => {}
-            Kind::Dials => self.stage.dial_on(self.event_budget, &mut self.paces.dials, || self.driver.now()),
+            Kind::Dials => self.dial_on(),
             Kind::Timers => self.timers(),
             Kind::Walks => {
                 self.sweep_idle();
@@ -391,12 +417,16 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         self.wake_neighbours();
         let to_tell = requested.is_some() || self.stage.io.connected.links.has_retired();
         let wait = if to_tell { Wait::Poll } else { self.wait() };
+        self.before = self.stage.io.time;
+        let wait = self.stalls.turn_ended(wait, self.before.now, || self.driver.now());
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
             self.mailbox.bell().awake();
             self.stage.io.stats.turns.add(1);
             let io = &mut self.stage.io;
             io.time = io.clock.at(self.driver.now());
+            io.sending.outbox.turn_begins(io.time.stamp);
+            self.stalls.turn_begins(self.before, io.time);
             if let Some(requested) = requested {
                 self.tell_of_requests(requested);
             }

@@ -123,9 +123,8 @@ pub fn set_receive_trains(socket: &impl AsFd, on: bool) -> io::Result<()> {
 /// How many datagrams the kernel dropped because this socket's receive buffer was full, since
 /// the socket was made (`SO_MEMINFO`, `SK_MEMINFO_DROPS`, Linux 4.12).
 ///
-/// A dropped train counts once. The kernel's counter has 32 bits and wraps; take differences
-/// with wrapping arithmetic on `u32` if a socket may live that long. It also counts datagrams
-/// with a bad checksum.
+/// A dropped train counts once. The kernel's counter has 32 bits and wraps: see [`crate::Drops`]. It also counts
+/// datagrams with a bad checksum.
 ///
 /// # Errors
 ///

@@ -11,6 +11,10 @@ use crate::types::ids::PeerId;
 /// its header and that of UDP.
 const CARRIED_BY_ALL: u32 = 1_280 - 48;
 
+/// For how long what was learned of a path's trains holds, in milliseconds: as long as Linux believes what it was told of a
+/// path's MTU (`mtu_expires` in ip-sysctl, 600 s by default). Who told it may have lied, and paths change.
+const REFUSAL_HOLDS_MS: i32 = 600_000;
+
 /// What is kept of a peer beside the handler's state.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -29,6 +33,8 @@ pub(crate) struct Route {
     pub(crate) train_limit: u16,
     /// The longest that was put into a train.
     pub(super) train_tried: u16,
+    /// Milliseconds stamp of when its path refused a train last.
+    pub(super) train_refused_at: u32,
     /// Slot of the socket of its own, which serves the active path.
     pub(super) link: u32,
     /// Where is kept how it was dialed.
@@ -62,6 +68,7 @@ impl Route {
             open_turn: 0,
             train_limit: u16::MAX,
             train_tried: 0,
+            train_refused_at: stamp,
             link: NONE,
             dial: NONE,
             heat: 0,
@@ -131,12 +138,23 @@ impl Route {
         self.train_tried = self.train_tried.max(segment as u16);
     }
 
-    /// A train of datagrams of this length was refused along its path. Where every path carries so much it was
+    /// A train of datagrams of this length was refused along its path at this time. Where every path carries so much it was
     /// not for their length, and there are to be no more trains.
-    pub(crate) fn train_refused(&mut self, segment: u32) {
+    pub(crate) fn train_refused(&mut self, segment: u32, stamp: u32) {
+        self.train_refused_at = stamp;
         let limit = if segment > CARRIED_BY_ALL { segment - 1 } else { 0 };
         self.train_limit = self.train_limit.min(limit as u16);
         self.train_tried = 0;
+    }
+
+    /// Whether trains of datagrams of this length may be tried again, since the last refusal is long ago.
+    #[cold]
+    pub(crate) fn may_try_again(&mut self, stamp: u32) -> bool {
+        let again = stamp.wrapping_sub(self.train_refused_at) as i32 >= REFUSAL_HOLDS_MS;
+        if again {
+            self.forget_trains();
+        }
+        again
     }
 
     /// Another path may carry other trains.

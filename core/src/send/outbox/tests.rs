@@ -143,12 +143,16 @@ fn a_path_that_refused_a_train_gets_none_so_long() {
     let peer = bed.peers[0];
     assert_eq!(send(&mut bed, 2_000), [(3, true)]);
     assert_eq!(send(&mut bed, 2_000), [(3, false)]);
-    bed.routes.get_mut(peer).expect("open").train_refused(2_000);
+    bed.routes.get_mut(peer).expect("open").train_refused(2_000, 1);
     let singles = [(1, true); 3];
     assert_eq!(send(&mut bed, 2_000), singles);
     assert_eq!(send(&mut bed, 1_999), [(3, true)], "that has to be tried as well");
-    bed.routes.get_mut(peer).expect("open").train_refused(1_000);
+    bed.routes.get_mut(peer).expect("open").train_refused(1_000, 1);
     assert_eq!(send(&mut bed, 10), singles, "it was not for their length");
+    bed.outbox.turn_begins(600_000);
+    assert_eq!(send(&mut bed, 10), singles, "ten minutes are not over");
+    bed.outbox.turn_begins(600_001);
+    assert_eq!(send(&mut bed, 2_000)[0].0, 3, "it is tried again");
 }
 
 #[test]

@@ -304,7 +304,7 @@ impl<H: Handler> Sink for Dispatch<H> {
     fn train_refused(&mut self, peer: Option<PeerId>, segment: u32) {
         self.io.stats.trains_refused.add(1);
         if let Some(route) = peer.and_then(|peer| self.io.routes.get_mut(peer)) {
-            route.train_refused(segment);
+            route.train_refused(segment, self.io.time.stamp);
         }
     }
 

@@ -14,8 +14,15 @@ use crate::types::error::{AttemptFault, LookupError, PeerError};
 use crate::types::ids::PeerId;
 
 impl<H: Handler> Dispatch<H> {
-    /// Takes answers in, moves to next addresses, and ends what takes too long: so many of each, and for so long, at most.
-    pub(crate) fn dial_on(&mut self, budget: u32, pace: &mut Pace, clock: impl Fn() -> Instant) {
+    /// Takes answers in, moves to next addresses, and ends what took too long up to this time, if there is one up to which
+    /// that is known: so many of each, and for so long, at most.
+    pub(crate) fn dial_on(
+        &mut self,
+        budget: u32,
+        until: Option<Instant>,
+        pace: &mut Pace,
+        clock: impl Fn() -> Instant,
+    ) {
         pace.begin_by(&clock);
         for _ in 0..budget {
             if !self.may_go_on() {
@@ -41,13 +48,14 @@ impl<H: Handler> Dispatch<H> {
                 break;
             }
         }
+        let Some(until) = until else { return pace.ends(&clock) };
         pace.begin_by(&clock);
         for _ in 0..budget {
             if !self.may_go_on() {
                 return;
             }
             let io = &mut self.io;
-            let Some(id) = io.dials.timers.next_due(io.time.now) else { break };
+            let Some(id) = io.dials.timers.next_due(until) else { break };
             let Some(due) = io.dials.timers.cancel(id, None) else { break };
             self.dial_due(due);
             if !pace.goes_on_after_one(&clock) {

@@ -10,7 +10,7 @@ use crate::turn::panics::{Callback, Cause};
 use crate::types::error::CloseReason;
 use crate::types::ids::ShardInfo;
 
-use crate::turn::shard_loop::ShardLoop;
+use crate::turn::shard_loop::{Kind, ShardLoop};
 
 /// Arrivals of one socket before it is the turn of another that holds something: fewer where callbacks are slow.
 const EACH: usize = 8;
@@ -31,12 +31,35 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let handed_over = self.driver.receive(slice, each, &mut self.stage);
             let stopped = self.stage.quota.lift();
             left = left.saturating_sub(handed_over);
-            let more = (stopped || handed_over >= slice) && self.may_hand_over(left) > 0;
+            self.handed_over_all = handed_over < slice && !stopped;
+            let more = !self.handed_over_all && self.may_hand_over(left) > 0;
             let items = handed_over.max((self.stage.quota.handled() - before) as usize);
+            if items > 0 {
+                self.stalls.did(Kind::Arrivals);
+            }
             if !self.paces.arrivals.goes_on(items, more, || self.driver.now()) {
                 return;
             }
         }
+    }
+
+    /// Whether everything was handed over that had arrived when the last turn began, by sockets and from other shards.
+    fn has_heard_all(&mut self) -> bool {
+        self.handed_over_all
+            && !self.mailbox.has_forwards()
+            && self.stage.held.is_empty()
+            && self.driver.is_caught_up()
+    }
+
+    /// Goes on with dialed peers.
+    pub(super) fn dial_on(&mut self) {
+        let now = self.stage.io.time.now;
+        let is_due = self.stage.io.dials.next_deadline().is_some_and(|at| at <= now);
+        let heard_all = is_due && self.has_heard_all();
+        let until = if is_due { self.dials.judged_until(heard_all, self.before.now, now) } else { None };
+        self.stalls.did(Kind::Dials);
+        let Self { stage, paces, driver, event_budget, .. } = self;
+        stage.dial_on(*event_budget, until, &mut paces.dials, || driver.now());
     }
 
     /// How many arrivals may be handed over next, of so many that are left of the turn's budget. Here alone it is decided
@@ -66,6 +89,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 break;
             }
             self.stage.quota.lift();
+            self.stalls.did(Kind::Mail);
             let handled = (self.stage.quota.handled() - before) as usize;
             messages_first = if handled > 0 { handled } else { messages_first.saturating_sub(1) };
             let items = handled.max(1);
@@ -103,6 +127,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
                 self.paces.timers.begin_by(|| self.driver.now());
             }
             io.stats.timers_fired.add(1);
+            self.stalls.did(Kind::Timers);
             let cause = match owner {
                 Some(peer) => Cause::Peer(Callback::Timer, peer),
                 None => Cause::Own(Callback::Timer),
@@ -116,11 +141,19 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     pub(super) fn sweep_idle(&mut self) {
-        let may_go_on = self.stage.may_go_on() && !self.stage.peers.is_empty();
-        let Self { idle, stage, paces, driver, .. } = self;
-        let Some(sweep) = idle.as_mut().filter(|_| may_go_on) else { return };
-        let (now, extent) = (stage.io.time.now, stage.peers.extent());
-        let Some(mut slots) = sweep.due(now, extent) else { return };
+        let (now, may_go_on) = (self.stage.io.time.now, self.stage.may_go_on());
+        let is_due = may_go_on && !self.stage.peers.is_empty();
+        if !is_due || !self.idle.as_ref().is_some_and(|sweep| sweep.is_due(now)) {
+            return;
+        }
+        let (heard_all, before) = (self.has_heard_all(), self.before.now);
+        let Self { idle, stage, paces, driver, stalls, .. } = self;
+        let Some(sweep) = idle.as_mut() else { return };
+        // Where that is put off, the next turn follows at once, since the time to look has come.
+        let Some(until) = sweep.judged_until(heard_all, before, now) else { return };
+        let not_judged = now.saturating_duration_since(until);
+        let extent = stage.peers.extent();
+        let mut slots = sweep.step(now, extent);
         paces.closing.begin_by(|| driver.now());
         for _ in 0..SWEEP_STEP {
             let Some(peer) = stage.peers.first_in(slots.clone()) else {
@@ -130,10 +163,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             slots.start = peer.slot() + 1;
             let io = &stage.io;
             let silence = io.routes.get(peer).map_or(Duration::ZERO, |r| io.clock.since(r.last_seen, now));
+            let silence = silence.saturating_sub(not_judged);
             if silence < sweep.timeout {
-                sweep.stays_until(now + (sweep.timeout - silence));
+                sweep.stays_until(until + (sweep.timeout - silence));
                 continue;
             }
+            stalls.did(Kind::Walks);
             stage.close(peer, CloseReason::Idle);
             let goes_on = paces.closing.goes_on_after_one(|| driver.now());
             if !goes_on || stage.panicked || stage.io.sending.outbox.is_crowded() {
