@@ -224,6 +224,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "peers that find no descriptor stay with the listener",
     ),
     elsewhere(
+        REAL,
+        "tests/programs/few_descriptors.rs",
+        "under a low limit of descriptors a server starts with what fits and says how much, or says why it does not start",
+    ),
+    elsewhere(
         URING,
         "tests/programs/forged_errors.rs",
         "forged errors of the network reach nobody else and stop nothing",
@@ -281,6 +286,12 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/programs/refused_trains.rs",
         "trains that a path refuses leave one by one, in order",
+    ),
+    elsewhere(REAL, "tests/programs/restarts.rs", "a server that follows a killed one at once gets its port"),
+    elsewhere(
+        URING,
+        "tests/programs/retire_refused.rs",
+        "the socket of a peer that cannot be turned away from it goes all the same",
     ),
     elsewhere(
         URING,
