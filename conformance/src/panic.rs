@@ -166,7 +166,8 @@ fn silence<B: Bed>(bed: &mut B, peer: &B::Peer, at: SocketAddr, since: Instant, 
     let (end, life) = (bed.now() + PATIENCE, format!("life {life},"));
     loop {
         bed.send(peer, at, b"hello");
-        if bed.take(peer, Duration::from_millis(20)).is_some_and(|came| came.bytes.starts_with(life.as_bytes())) {
+        let came = bed.take(peer, Duration::from_millis(20));
+        if came.is_some_and(|came| came.bytes.starts_with(life.as_bytes())) {
             return bed.now() - since;
         }
         assert!(bed.now() < end, "it is not refused for ever");
