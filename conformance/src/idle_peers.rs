@@ -120,7 +120,7 @@ pub fn silent_peers_and_an_emptied_table_take_no_turns<B: Bed>(mut bed: B) {
     bed.tell(&server, 0, PEERS);
     bed.until("they are there", |bed| bed.stats(&server).peers() == u64::from(PEERS));
     // In which all are looked at once.
-    bed.pass(timeout / 4);
+    bed.pass(timeout / 2);
     let before = bed.stats(&server).turns;
     bed.pass(timeout / 4);
     let after = bed.stats(&server);

@@ -137,6 +137,7 @@ macro_rules! conformance {
                 one_of_another_shards_endpoint_leads_nowhere,
                 it_has_the_port_of_its_endpoint,
                 one_that_a_peer_gave_up_is_a_strangers,
+                what_is_at_hand_is_answered_where_it_came_from,
             }
             ports: {
                 every_flow_is_answered_by_the_shard_that_owns_it,

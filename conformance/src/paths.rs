@@ -244,3 +244,64 @@ pub fn one_that_a_peer_gave_up_is_a_strangers<B: Bed>(mut bed: B) {
         assert_eq!((stats.peers_opened, stats.delivered, stats.restarts), (2, 10, 0), "{tier}");
     }
 }
+
+/// Answers everything where it came from. `join` comes along one more path of the first peer; `leave` moves there and gives
+/// up the path it came by, and `drop` gives that up alone.
+#[derive(Default)]
+struct Leaver {
+    first: Option<PeerId>,
+    other: Option<Path>,
+}
+
+impl Handler for Leaver {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        self.first.filter(|_| first.starts_with(b"join")).map_or(Accept::Peer(()), Accept::PathOf)
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, datagram: Datagram<'_>) {
+        self.first.get_or_insert(peer);
+        let (path, len) = (datagram.path(), datagram.len());
+        let leaves = datagram.starts_with(b"leave");
+        if datagram.starts_with(b"join") {
+            self.other = Some(path);
+        }
+        if leaves {
+            cx.io.use_path(peer, self.other.unwrap()).unwrap();
+        }
+        if leaves || datagram.starts_with(b"drop") {
+            cx.io.drop_path(peer, path).unwrap();
+        }
+        cx.io.reply(datagram, len).unwrap();
+        if leaves {
+            // No longer than what it follows: the two might be taken for a train.
+            cx.io.send(peer, b"stay").unwrap();
+        }
+    }
+}
+
+pub fn what_is_at_hand_is_answered_where_it_came_from<B: Bed>(mut bed: B) {
+    for tier in tiers(&bed) {
+        let server = bed.serve(loopback().tier(tier), |_| Leaver::default());
+        let at = bed.address(&server);
+        let [old, new, third] = [(); 3].map(|()| bed.peer(at));
+        for _ in 0..3 {
+            assert_eq!(bed.ask(&old, at, b"hello"), b"hello");
+        }
+        assert_eq!(bed.ask(&new, at, b"join"), b"join");
+        bed.send(&old, at, b"leave");
+        assert_eq!(bed.receive(&old).1, b"leave", "{tier}");
+        assert_eq!(bed.receive(&new).1, b"stay", "{tier}");
+        // By which it has a socket of its own again, where it may.
+        for _ in 0..3 {
+            assert_eq!(bed.ask(&new, at, b"hello"), b"hello");
+        }
+        assert_eq!(bed.ask(&third, at, b"join"), b"join");
+        assert_eq!(bed.ask(&third, at, b"drop"), b"drop", "{tier}");
+        let stats = bed.drain(server);
+        assert_eq!((stats.peers_opened, stats.restarts), (1, 0), "{tier}");
+    }
+}

@@ -123,7 +123,10 @@ impl Connected {
         if std::mem::take(&mut socket.cancelling) {
             self.retiring.close_when_empty((slot, generation));
         }
-        let there = sockets.get(listener).is_some_and(|listener| listener.local == address);
+        // One that goes holds what nobody needs to wait for.
+        let there = sockets
+            .get(listener)
+            .is_some_and(|listener| listener.local == address && listener.close_by.is_none());
         if !there {
             return let_in(sockets, &[(slot, generation)]);
         }

@@ -19,7 +19,6 @@ use crate::buf_ring::GROUP;
 use crate::recv::{Layout, Layouts, NAME_SPACE};
 use crate::ring::{NoRoom, Ring};
 use crate::user_data::{Kind, UserData};
-use crate::wakeups::TIMERS;
 
 /// Pieces of a send, at most: a train has no more datagrams.
 const MAX_PIECES: usize = TRAIN_LIMITS.datagrams as usize;
@@ -35,7 +34,7 @@ pub(crate) struct Operands {
     wildcard: Box<libc::msghdr>,
     layouts: Layouts,
     event_count: Box<u64>,
-    timers: Box<[Timespec; TIMERS]>,
+    timer: Box<Timespec>,
     sends: Box<[SendOperand]>,
     used: usize,
     /// Where the pieces of trains lie, those of one train side by side.
@@ -168,7 +167,7 @@ impl Operands {
             wildcard: template(layouts.wildcard.control),
             layouts,
             event_count: Box::new(0),
-            timers: Box::new([Timespec::new(); TIMERS]),
+            timer: Box::new(Timespec::new()),
             sends: (0..sends).map(send).collect(),
             used: 0,
             vectors: vec![nothing; sends + MAX_PIECES].into(),
@@ -237,19 +236,14 @@ impl Operands {
         unsafe { ring.push(&entry) }
     }
 
-    /// Sets a timer that completes after so long, whatever else does: one of [`TIMERS`], that is not set.
-    pub(crate) fn push_timer(
-        &mut self,
-        ring: &mut Ring,
-        which: usize,
-        after: Duration,
-    ) -> Result<(), NoRoom> {
-        self.timers[which] = Timespec::from(after);
-        let entry = opcode::Timeout::new(&raw const self.timers[which])
+    /// Sets a timer that completes after so long, whatever else does.
+    pub(crate) fn push_timer(&mut self, ring: &mut Ring, after: Duration) -> Result<(), NoRoom> {
+        *self.timer = Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const *self.timer)
             .build()
-            .user_data(UserData::new(Kind::Timer, which as u32).bits());
-        // SAFETY: the times are boxed and dropped after the ring; the kernel reads each at the submission, and
-        // one such timer of each is outstanding at most.
+            .user_data(UserData::new(Kind::Timer, 0).bits());
+        // SAFETY: the time is boxed and dropped after the ring; the kernel reads it at the submission, and
+        // one such timer is outstanding at most.
         unsafe { ring.push(&entry) }
     }
 
@@ -275,7 +269,7 @@ impl Operands {
         leak(&mut self.specific);
         leak(&mut self.wildcard);
         leak(&mut self.event_count);
-        leak(&mut self.timers);
+        leak(&mut self.timer);
     }
 
     /// Whether sends are queued that were not submitted.

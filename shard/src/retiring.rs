@@ -276,19 +276,23 @@ impl Retiring {
         }
     }
 
-    /// Throws away what the listener in this place still holds, on which nothing is armed any more; whether that is all.
+    /// Throws away what the socket in this place still holds, on which nothing is armed any more; whether that is all. Who was
+    /// not turned away may keep it full, and is not waited for.
     fn discard(&mut self, sockets: &mut Sockets, slot: u32) -> bool {
         let waiter = (slot, sockets.generation(slot));
-        let Some(socket) = sockets.get_mut(slot).filter(|socket| socket.close_by.is_some()) else {
+        let Some(socket) = sockets.get_mut(slot) else { return true };
+        let abandoned = socket.own.is_some_and(|own| own.abandoned);
+        if !abandoned && socket.close_by.is_none() {
             return true;
-        };
+        }
         let discarded = shardgram_sys::discard(&socket.socket, DISCARDS);
         self.discarded += discarded.datagrams;
-        if !discarded.all {
-            (socket.arm, socket.cancelling) = (Arm::Held, false);
-            self.close_when_empty(waiter);
+        if abandoned || discarded.all {
+            return true;
         }
-        discarded.all
+        (socket.arm, socket.cancelling) = (Arm::Held, false);
+        self.close_when_empty(waiter);
+        false
     }
 }
 
@@ -304,7 +308,7 @@ fn turn_away(socket: &Socket) -> bool {
 
 /// Nothing new is to come by a socket that could not be turned away. Most often the host has lost its address, and nothing
 /// comes anyway. Else its peer could keep it from ever being empty: what comes from now on is dropped, and counted as
-/// dropped by the kernel. Where not even that can be had it is closed with what it holds, which nobody counts.
+/// dropped by the kernel. Where not even that can be had it is closed with what it holds, which is counted.
 #[cold]
 fn refuse(socket: &mut Socket) {
     let Err(error) = accept::refuse_all(&socket.socket) else { return };

@@ -1,4 +1,4 @@
-//! What ends a wait of a shard beside arrivals: wake-ups by other threads, and the timers that outlast waits.
+//! What ends a wait of a shard beside arrivals: wake-ups by other threads, and the timer that outlasts waits.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,11 +12,6 @@ use crate::wake::Fleet;
 
 /// Deadlines farther away than this share a timer.
 const COARSE: Duration = Duration::from_millis(20);
-/// Those that are nearer than this one timer, others another: after callbacks a shard waits for 100 ms at most, and a timer
-/// for that is not to be set with every wait because there is one for something that comes in a minute.
-const NEAR: Duration = Duration::from_millis(128);
-/// How many timers outlast waits.
-pub(crate) const TIMERS: usize = 2;
 
 /// How a shard is woken, and wakes others.
 #[derive(Debug)]
@@ -24,8 +19,8 @@ pub(crate) struct Wakeups {
     shard: u16,
     fleet: Arc<Fleet>,
     event_armed: bool,
-    /// When the timers that outlast waits end one: that of near deadlines, and that of others.
-    coarse_timers: [Option<Instant>; TIMERS],
+    /// When the one timer that outlasts waits ends one.
+    coarse_timer: Option<Instant>,
     /// A wake-up, or room in a full socket, came out of the ring in this turn, or something could not be queued and is
     /// to be tried again: there is nothing to wait for.
     woken: bool,
@@ -34,7 +29,7 @@ pub(crate) struct Wakeups {
 impl Wakeups {
     /// Those of this shard.
     pub(crate) fn new(shard: u16, fleet: Arc<Fleet>) -> Self {
-        Self { shard, fleet, event_armed: false, coarse_timers: [None; TIMERS], woken: false }
+        Self { shard, fleet, event_armed: false, coarse_timer: None, woken: false }
     }
 
     /// Others may wake this shard by its ring.
@@ -80,23 +75,22 @@ impl Wakeups {
         }
     }
 
-    /// How long a wait until `deadline` may last, unless a coarse timer ends it. A timer that is set and
+    /// How long a wait until `deadline` may last, unless the coarse timer ends it. A timer that is set and
     /// taken back with every wait costs more than a percent of a datagram; far deadlines, which mostly
-    /// do not come near, share two that stay.
+    /// do not come near, share one that stays.
     pub(crate) fn timeout(&mut self, engine: &mut Engine, deadline: Option<Instant>) -> Option<Duration> {
         let at = deadline?;
-        if self.coarse_timers.iter().flatten().any(|set| *set <= at) {
+        if self.coarse_timer.is_some_and(|set| set <= at) {
             return None;
         }
         let left = at.saturating_duration_since(Instant::now());
-        let which = usize::from(left > NEAR);
-        if self.coarse_timers[which].is_some()
+        if self.coarse_timer.is_some()
             || left <= COARSE
-            || engine.operands.push_timer(&mut engine.ring, which, left) == Err(NoRoom)
+            || engine.operands.push_timer(&mut engine.ring, left) == Err(NoRoom)
         {
             return Some(left);
         }
-        self.coarse_timers[which] = Some(at);
+        self.coarse_timer = Some(at);
         None
     }
 
@@ -119,11 +113,7 @@ impl Wakeups {
                 self.woken = true;
             }
             Kind::Wake => self.woken = true,
-            Kind::Timer => {
-                if let Some(timer) = self.coarse_timers.get_mut(name.index as usize) {
-                    *timer = None;
-                }
-            }
+            Kind::Timer => self.coarse_timer = None,
             Kind::WakeFailed if result < 0 => {
                 if let Some(event) = self.fleet.event(name.index as u16) {
                     event.ring();
@@ -137,7 +127,7 @@ impl Wakeups {
     #[cold]
     pub(crate) fn begin_anew(&mut self) {
         self.event_armed = false;
-        self.coarse_timers = [None; TIMERS];
+        self.coarse_timer = None;
         self.woken = true;
     }
 }

@@ -227,7 +227,6 @@ impl Wildcard {
         let first = unlisted.min_by_key(|(_, bound)| bound.since).map(|(ip, _)| *ip);
         if let Some(ip) = first
             && self.closing.len() < wanting
-            && tell.has_room()
         {
             self.take_back(ip, false, tell);
         }
@@ -258,11 +257,6 @@ impl Wildcard {
                 // It is bound when that is over.
                 continue;
             }
-            if self.places() >= cap {
-                wanting += 1;
-                self.give_way(wanting, tell);
-                continue;
-            }
             if let Some(rest) = self.resting.get(&ip).filter(|rest| rest.until > now) {
                 not_before(rest.until);
                 continue;
@@ -270,6 +264,11 @@ impl Wildcard {
             if !tell.has_room() {
                 not_before(now + BEHIND_REST);
                 break;
+            }
+            if self.places() >= cap {
+                wanting += 1;
+                self.give_way(wanting, tell);
+                continue;
             }
             match self.bind(ip, Bound { scope, listed: true, since: now }, means) {
                 Ok(sockets) => tell.added(sockets),

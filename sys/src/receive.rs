@@ -179,5 +179,6 @@ pub fn discard(socket: &impl AsFd, most: usize) -> Discarded {
             Err(_) => left -= 1,
         }
     }
-    Discarded { datagrams, all: false }
+    // Where receives fail for ever nothing is gained by more of them.
+    Discarded { datagrams, all: datagrams == 0 }
 }

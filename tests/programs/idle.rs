@@ -24,10 +24,10 @@ fn an_idle_server_does_not_run() {
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         peer.send_to(b"hello", echo.addresses()[0]).unwrap();
         assert_eq!(peer.recv(&mut [0; 16]).expect("an answer"), 5);
-        // The threads have some turns left to go to sleep in; the first wait after a callback is 100 ms.
+        // The threads have some turns left to go to sleep in.
         let mut before = schedule(echo.id());
         for _ in 0..100 {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(20));
             let now = schedule(echo.id());
             if std::mem::replace(&mut before, now.clone()) == now {
                 break;

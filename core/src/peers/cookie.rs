@@ -30,7 +30,9 @@ impl CookieJar {
 
     fn seal(&self, path: &Path, epoch: u64) -> [u8; 16] {
         let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
-        (path.local, path.remote).hash(&mut hasher);
+        // An endpoint's port may not be known yet when a cookie for it is made.
+        let port = path.socket.as_listener().map(|_| path.local.port());
+        (path.local.ip(), port, path.remote).hash(&mut hasher);
         hasher.write_u64(epoch);
         hasher.finish128().as_bytes()
     }

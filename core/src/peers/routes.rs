@@ -23,6 +23,7 @@ use crate::types::error::DropPathError;
 use crate::types::ids::PeerId;
 
 use path_record::{Key, PathRecord};
+use route::LOST_A_PATH;
 pub(crate) use route::Route;
 
 const NONE: u32 = u32::MAX;
@@ -47,6 +48,8 @@ pub(crate) struct Routes {
     /// The record that was found last: datagrams of one peer often come in a row. Not one that is free.
     recent: Cell<u32>,
     pub(crate) standings: Standings,
+    /// Peers that lost a path in this turn.
+    lost_a_path: Vec<PeerId>,
 }
 
 /// Why a path was not added.
@@ -79,6 +82,7 @@ impl Routes {
             free: Vec::new(),
             record_limit,
             without_path: 0,
+            lost_a_path: Vec::new(),
             routes: Vec::with_capacity(max_peers),
             max_paths_per_peer,
             shard,
@@ -234,7 +238,7 @@ impl Routes {
         let limit = self.max_paths_per_peer;
         // One without a path has nothing to add to: what is tried is its only one.
         let Some(route) = self.get(peer).filter(|route| route.first != NO_PATH) else { return AddPath::Gone };
-        let crowded = route.paths >= limit || self.is_full();
+        let crowded = route.paths() >= limit || self.is_full();
         let lost = if crowded {
             match self.oldest_unused(peer) {
                 Some(record) => Some(self.drop_path(peer, record)),
@@ -282,12 +286,28 @@ impl Routes {
             }
             self.records[at as usize].next = gone.next;
         }
-        self.routes[slot].paths -= 1;
-        // A train of this turn may go along it, and one for the path that is left may not join that.
-        self.routes[slot].open_train = NONE;
+        self.routes[slot].paths = (self.routes[slot].paths - 1) | LOST_A_PATH;
+        self.lost_a_path.push(peer);
         self.unlink(record, &gone);
         self.free.push(record);
         gone.key.socket()
+    }
+
+    /// What was queued for paths that were lost is on its way.
+    #[inline]
+    pub(crate) fn turn_ends(&mut self) {
+        if !self.lost_a_path.is_empty() {
+            self.forget_lost_paths();
+        }
+    }
+
+    #[cold]
+    fn forget_lost_paths(&mut self) {
+        for peer in std::mem::take(&mut self.lost_a_path) {
+            if let Some(route) = self.get_mut(peer) {
+                route.paths = route.paths();
+            }
+        }
     }
 
     /// Takes the paths on `socket` from a peer, if it answers along another; gives back how many.

@@ -436,7 +436,7 @@ impl Outbox {
     fn join(&mut self, peer: PeerId, route: &mut Route, path: &Path, source: Source) -> bool {
         let Some(train) = self.trains.get_mut(route.open_train as usize) else { return false };
         let len = source.len();
-        // A peer with one path had no other when the train was begun: paths go between turns.
+        // A peer with one path had no other when the train was begun.
         let whole = train.bytes == train.segment * train.datagrams;
         let fits = whole
             && len != 0

@@ -307,8 +307,8 @@ counters! {
     /// Turns of the loop.
     turns: Count,
     /// The longest that the shard took for one turn, or was woken too late, in nanoseconds; of several shards the longest of
-    /// all. Meanwhile nothing was received or sent, and no timer fired. It is known of turns that take a millisecond or
-    /// more, and, where the shard waits after them, 100 ms.
+    /// all. Meanwhile nothing was received or sent, and no timer fired. Turns after which the shard does not wait
+    /// are known to the millisecond.
     longest_turn: Most,
     /// Times that was 200 ms or more: a callback took so long, or something kept the thread from running. The log says
     /// which, once a minute at most.

@@ -2,13 +2,13 @@
 
 use crate::stats::Snapshot;
 
-/// Those that fall as well as rise.
-const GAUGES: [&str; 2] = ["held_back", "send_waiting"];
+/// Those that fall as well as rise, or are no sum.
+const GAUGES: [&str; 4] = ["held_back", "send_waiting", "listeners_deaf", "longest_turn"];
 
 impl Snapshot {
     /// All counters in the text format of Prometheus (version 0.0.4, `text/plain; version=0.0.4`), each as `shardgram_` with its
-    /// name. Refusals are one counter with the label `reason`. `held_back`, `send_waiting`, `peers` and `connected` are
-    /// gauges: what there is now.
+    /// name. Refusals are one counter with the label `reason`. `held_back`, `send_waiting`, `listeners_deaf`, `peers` and
+    /// `connected` are gauges: what there is now; and `longest_turn` is one.
     ///
     /// ```
     /// use shardgram_core::Snapshot;

@@ -236,12 +236,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         })?;
         let peers = Peers::new(info.shard, config.max_peers as usize);
         let stalls = Stalls::new(info.shard, blocks, Arc::clone(&io.stats));
-        let before = io.time;
         let mut stage = Dispatch::new(handler, peers, io, panics);
         stage.start();
         if !stage.started {
             return Err(not_started(Callback::Start));
         }
+        // What the factory and `on_start` took is no turn's.
+        stage.io.time = stage.io.clock.at(driver.now());
+        let before = stage.io.time;
         Ok(Self {
             driver,
             stage,
@@ -309,6 +311,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         self.stage.io.sending.outbox.callbacks_end();
         self.stage.call(Cause::Own(Callback::TurnEnd), |handler, cx| handler.on_turn_end(cx));
         self.stage.io.sending.outbox.turn_ends();
+        self.stage.io.routes.turn_ends();
         if self.stage.arrivals > 0 {
             self.last_active = self.stage.io.time.now;
         }
@@ -418,7 +421,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let to_tell = requested.is_some() || self.stage.io.connected.links.has_retired();
         let wait = if to_tell { Wait::Poll } else { self.wait() };
         self.before = self.stage.io.time;
-        let wait = self.stalls.turn_ended(wait, self.before.now, || self.driver.now());
+        self.stalls.turn_ended(wait, self.before.now, || self.driver.now());
         let turned = self.send_and_wait(wait)?;
         if turned == Turned::Awake {
             self.mailbox.bell().awake();

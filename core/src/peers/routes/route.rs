@@ -15,6 +15,10 @@ const CARRIED_BY_ALL: u32 = 1_280 - 48;
 /// path's MTU (`mtu_expires` in ip-sysctl, 600 s by default). Who told it may have lied, and paths change.
 const REFUSAL_HOLDS_MS: i32 = 600_000;
 
+/// Beside the number of paths, of which there are 64 at most: it lost one in this turn, along which what is at hand may have
+/// come and be answered.
+pub(super) const LOST_A_PATH: u8 = 0x80;
+
 /// What is kept of a peer beside the handler's state.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -41,6 +45,7 @@ pub(crate) struct Route {
     pub(super) dial: u32,
     /// Datagrams it sent without a long pause, as far as the policy of promotion wants to know.
     pub(crate) heat: u16,
+    /// How many paths it has, and [`LOST_A_PATH`].
     pub(super) paths: u8,
     /// What is known of its address; changed by [`Routes::set_standing`] alone.
     pub(super) standing: Standing,
@@ -109,7 +114,12 @@ impl Route {
         (self.dial != NONE).then_some(self.dial)
     }
 
-    /// Whether everything to it goes along the one path.
+    /// How many paths it has.
+    pub(super) fn paths(&self) -> u8 {
+        self.paths & !LOST_A_PATH
+    }
+
+    /// Whether everything to it goes along the one path, in this turn.
     #[inline]
     pub(crate) fn has_one_path(&self) -> bool {
         self.paths == 1

@@ -1,8 +1,7 @@
 //! A shard that stands still: in a callback that takes too long, or because its thread does not run.
 //!
 //! Nothing is received or sent then, and no timer fires, of every peer of the shard. The clock is read once in a turn,
-//! after the wait, and a wait may last for any time. So the first wait after callbacks were called is kept short, and
-//! whatever lies between two readings beyond that, the shard stood still; before a long wait the clock is read once more.
+//! after the wait, and once more before a wait that may last.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,31 +17,18 @@ use super::Kind;
 /// ([`crate::Config::turn_time_us`]).
 const STALL: Duration = Duration::from_millis(200);
 
-/// The longest first wait after callbacks were called. A wake-up that is later than this by as much says that the turn was
-/// so long, as no wait was left of it.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// How a shard waits.
-#[derive(Clone, Copy, Debug)]
-enum Waits {
-    /// Up to this time, which is not far from the beginning of the turn.
-    Shortly(Instant),
-    /// From the end of the turn up to this time, or for something to come.
-    Long(Option<Instant>),
-}
-
 /// How long a shard stands still, and what it did then.
 pub(super) struct Stalls {
     shard: u16,
     /// The driver waits in its turns. Else time passes between them only.
     blocks: bool,
     stats: Arc<Stats>,
-    /// The driver waits, or has given control back to be asked again.
-    waits: Option<Waits>,
+    /// The driver waits, or has given control back to be asked again: up to when, if that is known.
+    waits: Option<Option<Instant>>,
     /// Kinds of callbacks that this turn called, a bit each.
     did: u8,
     longest: Duration,
-    /// Turns that do not wait are looked at if they took more milliseconds than this.
+    /// What took no more milliseconds than this is not looked at.
     quick_ms: u32,
     warned: Seldom,
 }
@@ -67,32 +53,27 @@ impl Stalls {
         self.did |= 1 << kind as u8;
     }
 
-    /// The turn that began at this time is over, and the shard may wait so: how long it is to wait.
+    /// The turn that began at this time is over, and the shard may wait so.
     #[inline]
-    pub(super) fn turn_ended(&mut self, wait: Wait, began: Instant, clock: impl FnOnce() -> Instant) -> Wait {
-        let Wait::Until(until) = wait else { return wait };
+    pub(super) fn turn_ended(&mut self, wait: Wait, began: Instant, clock: impl FnOnce() -> Instant) {
+        let Wait::Until(until) = wait else { return };
         if !self.blocks {
             // Who runs the loop sees to it that the next turn comes in time.
-            self.waits = Some(Waits::Long(None));
-            return wait;
+            self.waits = Some(None);
+            return;
         }
-        let soon = began + FIRST_WAIT;
-        let by = until.map_or(soon, |until| until.min(soon));
-        if by == soon && self.did == 0 {
-            let now = clock();
-            self.took(now.saturating_duration_since(began), now);
-            self.waits = Some(Waits::Long(until));
-            return wait;
+        let now = clock();
+        let turn = now.saturating_duration_since(began);
+        if turn > self.longest || turn >= STALL {
+            self.took(turn, now);
         }
-        self.waits = Some(Waits::Shortly(by));
-        Wait::Until(Some(by))
+        self.waits = Some(until);
     }
 
     /// A turn begins at this time, and the one before began at that.
     #[inline]
     pub(super) fn turn_begins(&mut self, before: Moment, time: Moment) {
-        let quick_ms = if self.waits.is_some() { FIRST_WAIT.as_millis() as u32 } else { self.quick_ms };
-        if time.stamp.wrapping_sub(before.stamp) > quick_ms {
+        if time.stamp.wrapping_sub(before.stamp) > self.quick_ms {
             self.look(before.now, time.now);
         }
         (self.waits, self.did) = (None, 0);
@@ -102,17 +83,17 @@ impl Stalls {
     #[cold]
     #[inline(never)]
     fn look(&mut self, before: Instant, now: Instant) {
-        let turn = now.saturating_duration_since(before);
-        let late = |due: Instant| now.saturating_duration_since(due);
         let stood = match self.waits {
-            Some(Waits::Shortly(due)) if late(due) < FIRST_WAIT => late(due),
-            Some(Waits::Long(due)) => due.map_or(Duration::ZERO, late),
-            Some(Waits::Shortly(_)) | None => turn,
+            Some(due) => due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
+            None => now.saturating_duration_since(before),
         };
-        self.took(stood, now);
+        if stood > self.longest || stood >= STALL {
+            self.took(stood, now);
+        }
     }
 
     /// The shard did nothing else for so long.
+    #[cold]
     fn took(&mut self, time: Duration, now: Instant) {
         if time > self.longest {
             self.longest = time;
@@ -125,7 +106,7 @@ impl Stalls {
         self.stats.stalls.add(1);
         let Some(held_back) = self.warned.due(now) else { return };
         let (shard, ms) = (self.shard, time.as_millis() as u64);
-        if matches!(self.waits, Some(Waits::Long(_))) {
+        if self.waits.is_some() {
             tracing::warn!(
                 shard,
                 ms,
@@ -194,19 +175,16 @@ mod tests {
             (self.stats.longest_turn.get() / 1_000_000, self.stats.stalls.get())
         }
 
-        /// The turn ends and the clock says this if it is read: until when the shard waits.
-        fn ends(&mut self, wait: Option<u64>, now: Option<u64>) -> Option<u64> {
+        /// The turn ends and the clock says this if it is read: the shard waits until then.
+        fn ends(&mut self, wait: Option<u64>, now: Option<u64>) {
             let (wait, now) = (wait.map(|ms| self.at(ms)), now.map(|ms| self.at(ms)));
             let began = self.at(self.before);
-            let wait = self.stalls.turn_ended(Wait::Until(wait), began, || now.expect("it is not read"));
-            let Wait::Until(until) = wait else { panic!("it waits") };
-            until.map(|at| (at - self.start).as_millis() as u64)
+            self.stalls.turn_ended(Wait::Until(wait), began, || now.expect("it is not read"));
         }
 
         fn polls(&mut self) {
             let began = self.at(self.before);
-            let wait = self.stalls.turn_ended(Wait::Poll, began, || unreachable!("the next turn reads it"));
-            assert_eq!(wait, Wait::Poll);
+            self.stalls.turn_ended(Wait::Poll, began, || unreachable!("the next turn reads it"));
         }
     }
 
@@ -217,34 +195,32 @@ mod tests {
         assert_eq!(bed.begins(150), (150, 0));
         bed.stalls.did(Kind::Timers);
         assert_eq!(bed.stalls.callbacks(), "on_timer, on_turn_end");
-        assert_eq!(bed.ends(None, None), Some(250), "the first wait is short");
-        assert_eq!(bed.begins(250), (150, 0));
-        assert_eq!(bed.ends(None, Some(251)), None);
+        bed.ends(None, Some(151));
         assert_eq!(bed.begins(60_000), (150, 0), "it slept");
+        bed.ends(None, Some(60_199));
+        assert_eq!(bed.begins(60_200), (199, 0), "a callback, and no stall yet");
         bed.polls();
-        assert_eq!(bed.begins(60_700), (700, 1));
-        bed.stalls.did(Kind::Arrivals);
-        bed.ends(None, None);
-        assert_eq!(bed.begins(61_100), (700, 2), "shorter than the longest, and a stall all the same");
-        assert_eq!(bed.ends(Some(90_000), Some(61_350)), Some(90_000));
-        assert_eq!(bed.begins(80_000), (700, 3), "on_turn_end took long");
+        assert_eq!(bed.begins(60_900), (700, 1));
+        bed.ends(None, Some(61_100));
+        assert_eq!(bed.begins(61_200), (700, 2), "shorter than the longest, and a stall all the same");
     }
 
     #[test]
     fn a_wait_is_timed_from_when_it_was_to_end() {
         let mut bed = Bed::new(true);
-        bed.stalls.did(Kind::Mail);
-        assert_eq!(bed.ends(Some(50), None), Some(50));
+        bed.ends(Some(50), Some(1));
         assert_eq!(bed.begins(140), (90, 0));
         bed.ends(Some(1_140), Some(140));
         assert_eq!(bed.begins(1_440), (300, 1));
+        bed.ends(Some(9_000), Some(1_441));
+        assert_eq!(bed.begins(8_000), (300, 1), "woken for another reason");
     }
 
     #[test]
     fn a_driver_that_cannot_block_is_asked_again_when_there_is_a_reason() {
         let mut bed = Bed::new(false);
         bed.stalls.did(Kind::Mail);
-        assert_eq!(bed.ends(Some(10_000), None), Some(10_000));
+        bed.ends(Some(10_000), None);
         bed.polls();
         assert_eq!(bed.begins(9_000), (0, 0), "it slept");
         bed.polls();

@@ -57,9 +57,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let is_due = self.stage.io.dials.next_deadline().is_some_and(|at| at <= now);
         let heard_all = is_due && self.has_heard_all();
         let until = if is_due { self.dials.judged_until(heard_all, self.before.now, now) } else { None };
-        self.stalls.did(Kind::Dials);
+        let before = self.stage.arrivals;
         let Self { stage, paces, driver, event_budget, .. } = self;
         stage.dial_on(*event_budget, until, &mut paces.dials, || driver.now());
+        if is_due || self.stage.arrivals > before {
+            self.stalls.did(Kind::Dials);
+        }
+        if until.is_some_and(|until| self.stage.io.dials.next_deadline().is_none_or(|next| next > until)) {
+            self.dials.is_judged();
+        }
     }
 
     /// How many arrivals may be handed over next, of so many that are left of the turn's budget. Here alone it is decided
