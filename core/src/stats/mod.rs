@@ -308,7 +308,7 @@ counters! {
     turns: Count,
     /// The longest that the shard took for one turn, or was woken too late, in nanoseconds; of several shards the longest of
     /// all. Meanwhile nothing was received or sent, and no timer fired. Turns after which the shard does not wait
-    /// are known to the millisecond.
+    /// are looked at where they took a millisecond or more, waits where they lasted for 100 ms.
     longest_turn: Most,
     /// Times that was 200 ms or more: a callback took so long, or something kept the thread from running. The log says
     /// which, once a minute at most.

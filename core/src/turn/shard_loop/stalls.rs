@@ -17,6 +17,9 @@ use super::Kind;
 /// ([`crate::Config::turn_time_us`]).
 const STALL: Duration = Duration::from_millis(200);
 
+/// Waits that were no longer than so many milliseconds are not looked at.
+const SHORT_WAIT_MS: u32 = 100;
+
 /// How long a shard stands still, and what it did then.
 pub(super) struct Stalls {
     shard: u16,
@@ -28,7 +31,7 @@ pub(super) struct Stalls {
     /// Kinds of callbacks that this turn called, a bit each.
     did: u8,
     longest: Duration,
-    /// What took no more milliseconds than this is not looked at.
+    /// Turns that took no more milliseconds than this are not looked at.
     quick_ms: u32,
     warned: Seldom,
 }
@@ -73,7 +76,8 @@ impl Stalls {
     /// A turn begins at this time, and the one before began at that.
     #[inline]
     pub(super) fn turn_begins(&mut self, before: Moment, time: Moment) {
-        if time.stamp.wrapping_sub(before.stamp) > self.quick_ms {
+        let quick_ms = if self.waits.is_some() { SHORT_WAIT_MS } else { self.quick_ms };
+        if time.stamp.wrapping_sub(before.stamp) > quick_ms {
             self.look(before.now, time.now);
         }
         (self.waits, self.did) = (None, 0);
