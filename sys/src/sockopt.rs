@@ -131,17 +131,25 @@ pub(crate) fn attach_reuseport_program(
     socket: BorrowedFd<'_>,
     program: &[libc::sock_filter],
 ) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // The field is a mutable pointer in C; the kernel only reads through it.
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // socket(7), SO_ATTACH_REUSEPORT_CBPF, Linux 4.5: "must return an index between 0 and N-1
     // representing the socket which should receive the packet". EINVAL: the socket has no group
     // and cannot found one (bound without SO_REUSEPORT), or the program is malformed.
-    attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, program)
-}
-
-/// Attaches a classic BPF program that says of each datagram whether the socket takes it, in place of the one that was
-/// there.
-pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
-    // socket(7), SO_ATTACH_FILTER, Linux 2.2. "If the filter returns zero, the packet is discarded."
-    attach(socket, libc::SO_ATTACH_FILTER, program)
+    //
+    // SAFETY: the descriptor is open for the borrow; the kernel reads one sock_fprog and copies
+    // `len` instructions from the slice it points to, all alive during the call.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as socklen_t,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Of how many instructions the program is that says which datagrams a socket takes; 0 if it has none.
@@ -160,24 +168,6 @@ pub(crate) fn filter_len(socket: BorrowedFd<'_>) -> io::Result<usize> {
         )
     };
     if code == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
-}
-
-fn attach(socket: BorrowedFd<'_>, option: c_int, program: &[libc::sock_filter]) -> io::Result<()> {
-    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // The field is a mutable pointer in C; the kernel only reads through it.
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the descriptor is open for the borrow; the kernel reads one sock_fprog and copies
-    // `len` instructions from the slice it points to, all alive during the call.
-    let code = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as socklen_t,
-        )
-    };
-    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `connect(2)` with `AF_UNSPEC`, which dissolves an association. The local address and port, which were

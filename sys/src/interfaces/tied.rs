@@ -16,7 +16,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use crate::sockopt;
 
@@ -110,7 +110,7 @@ impl Tied {
         }
         let link_local = matches!(local.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local());
         // Before the interface is taken from it, so that nothing comes by another.
-        sockopt::attach_filter(fd, &only_by(index, link_local))?;
+        SockRef::from(&self.socket).attach_filter(&only_by(index, link_local))?;
         if is_bound {
             sockopt::dissolve(fd)?;
         }
@@ -125,8 +125,8 @@ impl Tied {
 
 /// Takes what comes by one interface. What this host sends to its own link-local address is the interface's too, but comes
 /// by loopback.
-fn only_by(index: u32, or_loopback: bool) -> [libc::sock_filter; 5] {
-    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+fn only_by(index: u32, or_loopback: bool) -> [SockFilter; 5] {
+    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
     let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     // Documentation/networking/filter.rst: "ifidx: skb->dev->ifindex".
     let interface = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
