@@ -286,16 +286,25 @@ impl Sockets {
 
 /// What is armed on them.
 impl Sockets {
-    /// Queues the receives that have to be armed, of starved sockets as many as there are buffers for: further ones would
-    /// end at once, and those that are armed then would be served before others that had less. What finds no room in the
-    /// queue is tried again in the next turn. So many of the kernel's buffers are in completions already: `unread`.
+    /// Queues the receives that have to be armed, of starved sockets as many as there are buffers for that no other was
+    /// armed for: further ones would end at once, and those that are armed then would be served before others that had
+    /// less. What finds no room in the queue is tried again in the next turn. So many of the kernel's buffers are in
+    /// completions already: `unread`.
     pub(crate) fn arm(&mut self, engine: &mut Engine, unread: usize) {
+        if self.to_arm.len() == 0 && self.resting.is_empty() {
+            return;
+        }
         let Engine { ring, buffers, operands } = engine;
         let free = buffers.in_kernel().saturating_sub(unread);
         if free == 0 {
             return;
         }
-        let mut fed = free.div_ceil(IN_A_ROW);
+        let Self { to_arm, slots, .. } = self;
+        let waits = |slot: u32, had| {
+            let socket = slots.get(slot as usize).and_then(Option::as_ref);
+            socket.is_some_and(|socket| socket.arm == Arm::Armed && socket.had == had)
+        };
+        let mut fed = free.div_ceil(IN_A_ROW).saturating_sub(to_arm.still_fed(waits));
         self.end_rests();
         self.to_arm.begin();
         while let Some(turn) = self.to_arm.next() {
@@ -311,8 +320,11 @@ impl Sockets {
             {
                 return self.to_arm.put_back(turn);
             }
-            fed -= usize::from(starved);
             (socket.arm, socket.had) = (Arm::Armed, turn.had());
+            if starved {
+                fed -= 1;
+                self.to_arm.feed(slot, turn.had());
+            }
         }
     }
 
@@ -427,6 +439,7 @@ impl Sockets {
     /// Does again what there was no room or no memory for.
     #[inline]
     pub(crate) fn catch_up(&mut self, engine: &mut Engine) {
+        self.to_arm.turn_begins();
         if !(self.to_watch.is_empty() && self.to_clear.is_empty() && self.to_cancel.is_empty()) {
             self.try_again(engine);
         }

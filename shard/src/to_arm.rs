@@ -42,6 +42,17 @@ pub(crate) struct ToArm {
     /// What the one had had that was first when receives were armed last.
     now: u64,
     added: u64,
+    /// Those that were armed for the buffers there were, and may not have had them yet.
+    fed: Vec<Fed>,
+    turn: u64,
+}
+
+/// A place whose receive was armed for buffers, what it had had then, and the turn of the loop.
+#[derive(Debug)]
+struct Fed {
+    slot: u32,
+    had: u64,
+    turn: u64,
 }
 
 impl ToArm {
@@ -66,6 +77,26 @@ impl ToArm {
         if let Some(Reverse(first)) = self.waiting.peek() {
             self.now = first.had;
         }
+    }
+
+    /// A turn of the loop begins.
+    #[inline]
+    pub(crate) fn turn_begins(&mut self) {
+        self.turn += 1;
+    }
+
+    /// The place has had so much and was armed for buffers. The kernel gives it some when it is entered the next time but
+    /// one, since such a receive asks first whether there is anything (IORING_RECVSEND_POLL_FIRST).
+    pub(crate) fn feed(&mut self, slot: u32, had: u64) {
+        self.fed.push(Fed { slot, had, turn: self.turn });
+    }
+
+    /// How many places are still to have the buffers they were armed for: those that are armed and have had no more since,
+    /// as `waits` says of a place and what it had had. After a turn one has nothing to receive, and is not waited for.
+    pub(crate) fn still_fed(&mut self, waits: impl Fn(u32, u64) -> bool) -> usize {
+        let since = self.turn.saturating_sub(1);
+        self.fed.retain(|fed| fed.turn >= since && waits(fed.slot, fed.had));
+        self.fed.len()
     }
 
     pub(crate) fn next(&mut self) -> Option<Turn> {
@@ -153,5 +184,18 @@ mod tests {
         to_arm.put_back(first);
         let order: Vec<_> = std::iter::from_fn(|| to_arm.next()).map(|turn| turn.slot()).collect();
         assert_eq!(order, [0, 1, 2]);
+    }
+
+    #[test]
+    fn buffers_are_promised_once() {
+        let mut to_arm = ToArm::default();
+        to_arm.turn_begins();
+        to_arm.feed(3, 64);
+        to_arm.feed(5, 80);
+        assert_eq!(to_arm.still_fed(|_, _| true), 2);
+        to_arm.turn_begins();
+        assert_eq!(to_arm.still_fed(|slot, had| (slot, had) == (3, 64)), 1, "the other one had some");
+        to_arm.turn_begins();
+        assert_eq!(to_arm.still_fed(|_, _| true), 0, "nothing came to it");
     }
 }
