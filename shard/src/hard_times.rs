@@ -1,8 +1,12 @@
 //! Tests of whole shards whose ring fails in ways that a test chooses ([`crate::faults`]): the shard goes on, every
 //! datagram has one outcome, nobody else loses anything, and all buffers come back.
 
+mod closing;
+
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use shardgram_core::driver::ConnectedLimits;
@@ -110,6 +114,7 @@ impl Bed {
         let config = Config::new().listen(([127, 0, 0, 1], 0).into()).idle_timeout(None);
         let config = config.receive_buffers(BUFFERS).submission_entries(16).completion_entries(64);
         let config = config.trains(false).tier(TierPolicy::Listener);
+        let fixed_files = crate::probe().ok()?.fixed_files;
         let Ok((mut rings, _)) = crate::prepare(&config) else { return None };
         let options = SocketOptions::default();
         let mut group = ListenerGroup::bind(([127, 0, 0, 1], 0).into(), 1, &options).expect("a port");
@@ -127,7 +132,7 @@ impl Bed {
             config: &config,
             options,
             connected: own_sockets.then_some((AcceptMode::SideGroup, limits)),
-            fixed_files: true,
+            fixed_files,
             bell: mail[0].bell(),
             fleet: Fleet::new(1, own_sockets).expect("events"),
         })
@@ -204,7 +209,7 @@ impl Bed {
                 let sent = self.stats.snapshot().submitted;
                 self.until("it is answered", |stats| stats.submitted > sent);
                 let mut bytes = [0; 100];
-                let len = self.clients[at].recv(&mut bytes).expect("an answer");
+                let len = receive(&self.clients[at], &mut bytes);
                 assert_eq!(bytes[..len], question);
             }
         }
@@ -224,6 +229,19 @@ fn client(at: SocketAddr) -> UdpSocket {
     socket.connect(at).expect("connected");
     socket.set_nonblocking(true).expect("an option");
     socket
+}
+
+/// What the shard has sent is on its way as long as the kernel leaves loopback to a thread of its own (ksoftirqd).
+fn receive(client: &UdpSocket, bytes: &mut [u8]) -> usize {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match client.recv(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                thread::yield_now()
+            }
+            came => return came.expect("an answer"),
+        }
+    }
 }
 
 fn send(client: &UdpSocket, bytes: &[u8]) {
@@ -463,33 +481,4 @@ fn a_shard_that_lost_completions_begins_anew() {
         }
         bed.add_up();
     }
-}
-
-/// Sockets of this host that are bound to an address (`/proc/net/udp`, proc_pid_net(5)).
-fn sockets_at(at: SocketAddr) -> usize {
-    let SocketAddr::V4(at) = at else { return 0 };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
-    let table = std::fs::read_to_string("/proc/self/net/udp").expect("proc is mounted");
-    table.lines().filter(|line| line.split_whitespace().nth(1) == Some(local.as_str())).count()
-}
-
-/// The grace period of all is over at once. A turn in which all were closed would be a long one, and listeners overflow.
-#[test]
-fn sockets_that_go_at_once_are_closed_over_several_turns() {
-    /// Made, turned away and closed in a turn (`PER_TURN` of `retiring` and of `shardgram_core`).
-    const PER_TURN: usize = 16;
-    let Some(mut bed) = Bed::new(true) else { return };
-    let at = bed.clients[0].peer_addr().expect("connected");
-    let (mut open, end) = (sockets_at(at), Instant::now() + PATIENCE);
-    assert_eq!(open, PEERS + 1, "the listener, and a socket a peer");
-    send(&bed.clients[0], &[CLOSE_PEERS]);
-    while open > 1 {
-        assert!(Instant::now() < end, "{open} sockets are still there");
-        bed.turn();
-        let left = sockets_at(at);
-        // Those whose receive was cancelled in the turn before, and those on which nothing is armed.
-        assert!(open - left <= 2 * PER_TURN, "{} sockets were closed in one turn", open - left);
-        open = left;
-    }
-    assert_eq!(bed.stats.snapshot().unaccounted(), 0);
 }
