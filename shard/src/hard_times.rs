@@ -26,6 +26,8 @@ use crate::wake::Fleet;
 /// How long anything may take that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PEERS: usize = 40;
+/// What the peers get of one order: two datagrams each.
+const ANSWERS: u64 = 2 * PEERS as u64;
 const BUFFERS: u16 = 16;
 
 /// Sends numbered datagrams to every peer when one of them asks for it, and answers in place.
@@ -179,14 +181,25 @@ impl Bed {
         let before = self.stats.snapshot();
         send(&self.clients[0], &[ALL]);
         self.until("it came", |stats| stats.delivered > before.delivered);
-        let all = before.submitted + 2 * PEERS as u64;
+        let all = before.submitted + ANSWERS;
         self.until("all has left or failed", |stats| stats.submitted == all && stats.send_waiting == 0);
         // Failures are told in the turn after.
         self.turn();
     }
 
-    /// What has come to each client: the numbers rise, and each one's are counted.
-    fn received(&mut self) -> u64 {
+    /// What comes to each client until so many have: the numbers rise, and each one's are counted.
+    fn received(&mut self, expected: u64) -> u64 {
+        let (mut count, end) = (0, Instant::now() + PATIENCE);
+        loop {
+            count += self.received_already();
+            if count >= expected || Instant::now() >= end {
+                return count;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn received_already(&mut self) -> u64 {
         let mut count = 0;
         for (client, next) in self.clients.iter().zip(&mut self.next) {
             let mut bytes = [0; 100];
@@ -237,7 +250,7 @@ fn receive(client: &UdpSocket, bytes: &mut [u8]) -> usize {
     loop {
         match client.recv(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
-                thread::yield_now()
+                thread::yield_now();
             }
             came => return came.expect("an answer"),
         }
@@ -312,7 +325,7 @@ fn a_ring_that_takes_nothing_for_a_while_loses_nothing() {
                     bed.turn();
                 }
                 let stats = bed.add_up();
-                assert_eq!(bed.received(), 2 * PEERS as u64, "errno {errno}, {entries} entries: {stats:?}");
+                assert_eq!(bed.received(ANSWERS), ANSWERS, "errno {errno}, {entries} entries: {stats:?}");
                 assert_eq!(stats.send_failed(), 0, "errno {errno}, {entries} entries: {stats:?}");
             }
             bed.buffers_go_round();
@@ -333,7 +346,7 @@ fn a_ring_that_takes_a_part_loses_nothing() {
                     bed.turn();
                 }
                 let stats = bed.add_up();
-                assert_eq!(bed.received(), 2 * PEERS as u64, "{few} of {entries} entries: {stats:?}");
+                assert_eq!(bed.received(ANSWERS), ANSWERS, "{few} of {entries} entries: {stats:?}");
             }
             bed.buffers_go_round();
         }
@@ -348,7 +361,7 @@ fn a_ring_that_takes_a_part_loses_nothing() {
             ];
             faults::plan_entries(kinds.into_iter().cycle().take(round as usize));
             bed.fan_out();
-            assert_eq!(bed.received(), 2 * PEERS as u64, "round {round}: {:?}", bed.stats.snapshot());
+            assert_eq!(bed.received(ANSWERS), ANSWERS, "round {round}: {:?}", bed.stats.snapshot());
         }
         faults::no_more_entries();
         bed.buffers_go_round();
@@ -417,7 +430,7 @@ fn a_send_that_fails_is_its_peers_own_failure() {
             let stats = bed.add_up();
             let failed = stats.send_failed() - before.send_failed();
             assert!((1..=3).contains(&failed) || own_sockets, "errno {errno}: {failed}");
-            assert_eq!(bed.received() + failed, 2 * PEERS as u64, "errno {errno}: {stats:?}");
+            assert_eq!(bed.received(ANSWERS - failed) + failed, ANSWERS, "errno {errno}: {stats:?}");
             // And all of them at once, twice over.
             let before = stats;
             faults::plan_sends(vec![Some(errno); 4 * PEERS]);
@@ -425,7 +438,7 @@ fn a_send_that_fails_is_its_peers_own_failure() {
             faults::no_more_sends();
             let stats = bed.add_up();
             let failed = stats.send_failed() - before.send_failed();
-            assert_eq!((bed.received(), failed), (0, 2 * PEERS as u64), "errno {errno}: {stats:?}");
+            assert_eq!((bed.received(0), failed), (0, ANSWERS), "errno {errno}: {stats:?}");
             bed.buffers_go_round();
         }
     }
@@ -445,7 +458,7 @@ fn full_sockets_and_a_ring_that_takes_nothing_keep_the_order() {
             let stats = bed.add_up();
             let lost = stats.send_failed() - failed;
             failed = stats.send_failed();
-            assert_eq!(bed.received() + lost, 2 * PEERS as u64, "round {round}: {stats:?}");
+            assert_eq!(bed.received(ANSWERS - lost) + lost, ANSWERS, "round {round}: {stats:?}");
         }
         faults::no_more_entries();
         bed.buffers_go_round();
@@ -477,7 +490,7 @@ fn a_shard_that_lost_completions_begins_anew() {
             bed.clients.iter().for_each(|client| while client.recv(&mut bytes).is_ok() {});
             bed.buffers_go_round();
             bed.fan_out();
-            assert_eq!(bed.received(), 2 * PEERS as u64, "after {lost} losses");
+            assert_eq!(bed.received(ANSWERS), ANSWERS, "after {lost} losses");
         }
         bed.add_up();
     }
