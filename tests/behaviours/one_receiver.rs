@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::lab::wait_in_callback;
 use crate::common::{Bed, PATIENCE, Peer, Served, loopback, pattern, receiving_trains, to_loopback};
@@ -421,6 +421,29 @@ fn a_drain_answers_all_that_had_arrived() {
     }
 }
 
+/// Asks until it is over, most of the time not: a server drains once it finds nothing to do, so the pauses are long
+/// beside what an answer takes, however slow the machine is.
+fn ask_now_and_then(socket: &UdpSocket, at: SocketAddr, over: &AtomicBool) {
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    while !over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let _ = socket.send_to(b"more", at);
+        let _ = socket.recv_from(&mut [0; 8]);
+        std::thread::sleep(
+            (16 * begun.elapsed()).clamp(Duration::from_micros(500), Duration::from_millis(300)),
+        );
+    }
+}
+
+/// Sets its flag when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// While peers go on asking, shards end one after the other; what the last of them receives is not handed to one that
 /// is gone.
 #[test]
@@ -435,21 +458,11 @@ fn nothing_that_was_received_is_lost_between_shards_that_end() {
         let stats = std::thread::scope(|scope| {
             for peer in &peers {
                 let Peer::Real(socket) = peer else { unreachable!("a real peer") };
-                socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
-                let over = &over;
-                scope.spawn(move || {
-                    while !over.load(Ordering::Relaxed) {
-                        let _ = socket.send_to(b"more", at);
-                        // The next once this one was answered, and after a pause: so the server finds that it has
-                        // drained however slow the machine is.
-                        let _ = socket.recv_from(&mut [0; 8]);
-                        std::thread::sleep(Duration::from_micros(500));
-                    }
-                });
+                scope.spawn(|| ask_now_and_then(socket, at, &over));
             }
-            let stats = bed.drain(server);
-            over.store(true, Ordering::Relaxed);
-            stats
+            // Also where the drain fails: the scope waits for its threads.
+            let _over = Over(&over);
+            bed.drain(server)
         });
         assert_eq!(stats.forwarded_in, stats.forwarded_out, "round {round}: {stats:?}");
         assert_eq!(
