@@ -209,7 +209,7 @@ impl Driver for SimDriver {
 
     fn leave(&mut self, socket: SocketId, membership: &Membership) -> Result<(), JoinError> {
         let socket = self.socket(socket).ok_or(JoinError::NoSuchSocket)?;
-        self.network.borrow_mut().groups.leave(socket, membership.group(), membership.source())
+        self.network.borrow_mut().groups.part(socket, &self.host.borrow(), membership)
     }
 
     fn wake(&mut self, shard: u16) {

@@ -1,6 +1,6 @@
 //! Datagrams and trains on their way, in numbered places that are used again with their memory.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use shardgram_core::Ecn;
 use shardgram_core::datagram::datagrams_in;
@@ -20,6 +20,8 @@ pub(crate) struct Flight {
     /// The socket it waits in, once it has arrived, and since when.
     pub(crate) socket: u32,
     pub(crate) arrived_ns: u64,
+    /// The address by which its receiver answers, as that was when it arrived.
+    pub(crate) answers_from: Option<IpAddr>,
     /// Hash of the bytes, computed once.
     pub(crate) digest: u64,
     pub(crate) bytes: Vec<u8>,
@@ -68,6 +70,7 @@ impl Flights {
             may_fragment: false,
             socket: 0,
             arrived_ns: 0,
+            answers_from: None,
             digest: 0,
             bytes,
         });
@@ -102,9 +105,10 @@ impl Flights {
         let mut bytes = std::mem::take(&mut self.get_mut(copy).bytes);
         let original = self.get(flight);
         bytes.extend_from_slice(&original.bytes[part]);
-        let Flight { from, to, segment, ecn, may_fragment, socket, arrived_ns, digest, .. } = *original;
+        let Flight { from, to, segment, ecn, may_fragment, socket, arrived_ns, answers_from, digest, .. } =
+            *original;
         *self.get_mut(copy) =
-            Flight { from, to, segment, ecn, may_fragment, socket, arrived_ns, digest, bytes };
+            Flight { from, to, segment, ecn, may_fragment, socket, arrived_ns, answers_from, digest, bytes };
         copy
     }
 }

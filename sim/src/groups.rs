@@ -1,7 +1,8 @@
 //! Who hears what is sent to many: multicast groups that sockets joined, and broadcasts.
 //!
 //! A node has one interface, whatever it is called, and is in one network with all others, so a datagram reaches every
-//! member however many hops it may take. Its sender hears it too, if it is a member.
+//! member however many hops it may take. Its sender hears it too, if it is a member. While a node has no address of a
+//! family its interface is down for that: it hears nothing then, and stays in its groups.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -29,12 +30,19 @@ impl Groups {
         host: &[IpAddr],
         membership: &Membership,
     ) -> Result<(), JoinError> {
-        if let Some(interface) = membership.interface()
-            && interface.as_address().is_some_and(|ip| !host.contains(&ip))
-        {
-            return Err(JoinError::UnknownInterface(interface));
-        }
+        has_interface(host, membership)?;
         self.add(socket, membership.group(), membership.source())
+    }
+
+    /// It leaves one.
+    pub(crate) fn part(
+        &mut self,
+        socket: u32,
+        host: &[IpAddr],
+        membership: &Membership,
+    ) -> Result<(), JoinError> {
+        has_interface(host, membership)?;
+        self.leave(socket, membership.group(), membership.source())
     }
 
     /// Whatever the socket.
@@ -77,6 +85,16 @@ impl Groups {
         let hears = move |one: &&Member| one.group == group && one.source.is_none_or(|source| source == from);
         // Of one socket at most one source is this sender.
         self.members.iter().filter(hears).map(|one| one.socket)
+    }
+}
+
+/// Whether a host with these addresses has the interface that is named, if one is.
+fn has_interface(host: &[IpAddr], membership: &Membership) -> Result<(), JoinError> {
+    match membership.interface() {
+        Some(one) if one.as_address().is_some_and(|ip| !host.contains(&ip)) => {
+            Err(JoinError::UnknownInterface(one))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -215,7 +215,7 @@ impl Network {
         std::mem::swap(&mut flight.bytes, buffer);
         let socket = &mut self.sockets[flight.socket as usize];
         socket.discharge(buffer.len());
-        let Flight { from: remote, to, segment, ecn, arrived_ns, .. } = *flight;
+        let Flight { from: remote, to, segment, ecn, arrived_ns, answers_from, .. } = *flight;
         self.flights.free(at);
         let (id, reports_local) = match &socket.owner {
             Owner::Shard { id, reports_local, .. } => (*id, *reports_local),
@@ -223,9 +223,7 @@ impl Network {
             Owner::Raw { .. } | Owner::Closed => return None,
         };
         let group = Some(to.ip()).filter(|ip| is_for_many(*ip));
-        let written_to =
-            if group.is_some() { socket.place.addresses.first().copied() } else { Some(to.ip()) };
-        let local = written_to.filter(|_| reports_local);
+        let local = answers_from.filter(|_| reports_local);
         Some(Taken { socket: id, remote, local, group, segment, ecn, arrived_ns })
     }
 }

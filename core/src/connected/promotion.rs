@@ -238,7 +238,7 @@ impl Connected {
     /// its owner's shard is to have.
     fn may_be_connected(&self, path: &Path, groups: &Groups) -> bool {
         let stays_elsewhere =
-            groups.any_stay_here() && flow_shard(path.remote, self.info.shards) != self.info.shard;
+            groups.any_stayed_here && flow_shard(path.remote, self.info.shards) != self.info.shard;
         path.socket.as_listener().is_some()
             && !path.local.ip().is_unspecified()
             && !is_for_many(path.remote.ip())

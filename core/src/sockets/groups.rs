@@ -37,14 +37,20 @@ pub(crate) type Failed = (Via, Membership, JoinError);
 #[derive(Debug)]
 pub(crate) struct Groups {
     requests: VecDeque<Request>,
-    /// What was joined on listeners since the handler began, and which groups of the configuration were left. A fresh
-    /// handler begins with those of the configuration.
+    /// What was joined since the handler began, and which groups of the configuration were left. A fresh handler begins
+    /// with those of the configuration.
     joined: Vec<(SocketId, Membership)>,
     left: Vec<(SocketId, Membership)>,
+    /// Whether a peer may live on another shard than the one that owns its address, because of a group that every shard
+    /// heard: also when the group was left since, for its peers stay.
+    pub(crate) any_stayed_here: bool,
     /// Groups of the configuration that every shard hears.
     everywhere: Vec<IpAddr>,
     /// Those that one shard hears.
     alone: Vec<IpAddr>,
+    /// Groups that every shard heard and this one has left, as long as something that came by then may wait: each of the
+    /// others has its copy, so it is none of the owner's.
+    waiting: Vec<IpAddr>,
     /// What failed and the handler was not yet told of.
     pub(crate) failed: VecDeque<Failed>,
     /// Whether every shard's listener gets its copy of a broadcast.
@@ -57,14 +63,16 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) fn new(configured: &[Membership], copies: bool) -> Self {
         let (everywhere, alone): (Vec<_>, Vec<_>) = configured.iter().partition(|one| is_everywhere(one));
-        let [everywhere, alone] =
+        let [everywhere, alone]: [Vec<IpAddr>; 2] =
             [everywhere, alone].map(|all| all.into_iter().map(Membership::group).collect());
         Self {
             requests: VecDeque::new(),
             joined: Vec::new(),
             left: Vec::new(),
+            any_stayed_here: !everywhere.is_empty(),
             everywhere,
             alone,
+            waiting: Vec::new(),
             failed: VecDeque::new(),
             copies,
             current: Ipv4Addr::UNSPECIFIED.into(),
@@ -78,13 +86,23 @@ impl Groups {
 
     /// Whether the datagram at hand, which was sent to many, is handled by the shard that received it.
     pub(crate) fn stays_here(&self) -> bool {
-        let joined = |(_, one): &(SocketId, Membership)| one.group() == self.current && is_everywhere(one);
-        self.everywhere.contains(&self.current) || self.joined.iter().any(joined)
+        let joined = |(socket, one): &(SocketId, Membership)| {
+            one.group() == self.current && is_everywhere_on(*socket, one)
+        };
+        self.everywhere.contains(&self.current)
+            || self.joined.iter().any(joined)
+            || self.waiting.contains(&self.current)
     }
 
-    /// Whether a peer may live on another shard than the one that owns its address, because of a group.
-    pub(crate) fn any_stay_here(&self) -> bool {
-        !self.everywhere.is_empty() || self.joined.iter().any(|(_, one)| is_everywhere(one))
+    /// Whether something may wait that came to a group before it was left.
+    #[inline]
+    pub(crate) fn any_wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Everything that had come before groups were left was handed over.
+    pub(crate) fn none_wait(&mut self) {
+        self.waiting.clear();
     }
 
     /// Whether every shard is to hear a group of which the configuration, or another membership on this shard's listeners,
@@ -101,7 +119,9 @@ impl Groups {
             };
             self.requests.iter().skip(since).any(leaves)
         };
-        let joined = |(socket, one): &(SocketId, Membership)| others(one) && !is_left(*socket, one, 0);
+        let joined = |(socket, one): &(SocketId, Membership)| {
+            socket.as_listener().is_some() && others(one) && !is_left(*socket, one, 0)
+        };
         let asked = |(at, request): (usize, &Request)| {
             let Request { what, socket, membership: one, .. } = request;
             *what == What::Join
@@ -162,8 +182,11 @@ impl Groups {
     }
 
     fn done(&mut self, what: What, socket: SocketId, membership: Membership) {
-        if socket.as_listener().is_none() {
-            return; // it goes with its endpoint
+        if is_everywhere_on(socket, &membership) {
+            self.any_stayed_here = true;
+            if what == What::Leave {
+                self.waits(membership.group());
+            }
         }
         // What takes back what the handler did before leads back to the configuration.
         let (done, undone) = match what {
@@ -177,11 +200,30 @@ impl Groups {
         }
     }
 
+    /// A group is left that every shard hears. Of as many as may be joined at once the oldest gives way.
+    fn waits(&mut self, group: IpAddr) {
+        if self.waiting.contains(&group) {
+            return;
+        }
+        if self.waiting.len() >= MAX_MEMBERSHIPS {
+            self.waiting.remove(0);
+        }
+        self.waiting.push(group);
+    }
+
+    /// An endpoint is closed: what it had joined went with it.
+    pub(crate) fn forget(&mut self, endpoint: SocketId) {
+        self.joined.retain(|(socket, _)| *socket != endpoint);
+    }
+
     /// Leaves what a handler that failed had joined, joins what it had left, and forgets what it asked for.
     pub(crate) fn begin_anew(&mut self, driver: &mut impl Driver) {
         self.requests.clear();
         self.failed.clear();
-        for (socket, membership) in self.joined.drain(..) {
+        for (socket, membership) in std::mem::take(&mut self.joined) {
+            if is_everywhere_on(socket, &membership) {
+                self.waits(membership.group());
+            }
             if let Err(error) = driver.leave(socket, &membership) {
                 tracing::warn!(%membership, %error, "a group that a failed handler had joined was not left");
             }
@@ -193,6 +235,11 @@ impl Groups {
             }
         }
     }
+}
+
+/// What comes by an endpoint is its shard's, whatever the membership says.
+fn is_everywhere_on(socket: SocketId, membership: &Membership) -> bool {
+    socket.as_listener().is_some() && is_everywhere(membership)
 }
 
 fn is_everywhere(membership: &Membership) -> bool {

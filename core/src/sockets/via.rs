@@ -79,6 +79,12 @@ impl Sockets {
         Ok(())
     }
 
+    /// Makes the slot of an endpoint usable again, once the driver has let go of it.
+    pub(crate) fn vacate(&mut self, endpoint: SocketId) {
+        self.endpoints.vacate(endpoint);
+        self.groups.forget(endpoint);
+    }
+
     /// Joins or leaves what was asked for next; whether that was done. What failed is noted.
     #[cold]
     pub(crate) fn carry_out_group(&mut self, driver: &mut impl Driver) -> bool {

@@ -315,6 +315,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if self.stage.arrivals > 0 {
             self.last_active = self.stage.io.time.now;
         }
+        if self.stage.io.sockets.groups.any_wait() {
+            self.forget_groups();
+        }
         self.refresh();
         let mut ending = if self.stage.panicked { self.after_panic() } else { None };
         if !self.stage.panicked {

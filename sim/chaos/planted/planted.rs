@@ -47,11 +47,17 @@ pub enum Fault {
     SocketOutlivesServer,
     /// A timer that a shard comes to much too late does not fire.
     LateTimerLost,
+    /// A handler that takes over from one that panicked begins with the groups that that one had joined.
+    GroupsOutliveHandler,
+    /// What waits for a shard when it leaves a group that every shard hears goes to the owner of its sender.
+    CopiesForwarded,
+    /// A peer that lives on a shard because of a group gets a socket of its own, which catches what the owner is to have.
+    CaughtByGroup,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::ReorderedHandover,
         Self::LeakedBuffer,
         Self::StaleId,
@@ -72,6 +78,9 @@ impl Fault {
         Self::DeafAddress,
         Self::SocketOutlivesServer,
         Self::LateTimerLost,
+        Self::GroupsOutliveHandler,
+        Self::CopiesForwarded,
+        Self::CaughtByGroup,
     ];
 }
 

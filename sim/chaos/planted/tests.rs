@@ -68,4 +68,7 @@ faults! {
     an_address_that_comes_back_deaf: DeafAddress,
     a_socket_that_outlives_its_server: SocketOutlivesServer,
     a_late_timer_that_is_lost: LateTimerLost,
+    groups_that_outlive_their_handler: GroupsOutliveHandler,
+    copies_of_a_group_that_are_forwarded: CopiesForwarded,
+    a_peer_that_is_caught_by_a_group: CaughtByGroup,
 }

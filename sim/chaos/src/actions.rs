@@ -27,6 +27,10 @@ pub(crate) enum What {
     /// A translator forgets all it knew, or moves to another address.
     Nat,
     ToEndpoint,
+    /// Datagrams to a group.
+    ToGroup,
+    /// A client joins a group or leaves it.
+    Member,
     Tell,
     Cut,
     Heal,
@@ -62,6 +66,8 @@ impl What {
             Self::EndFloods => "end of floods",
             Self::Nat => "translator",
             Self::ToEndpoint => "to an endpoint",
+            Self::ToGroup => "to a group",
+            Self::Member => "member",
             Self::Tell => "tell",
             Self::Cut => "cut",
             Self::Heal => "heal",
@@ -106,6 +112,8 @@ pub(crate) fn actions(dice: &mut Dice, faulty: bool, has: &impl Fn(Part) -> bool
         (What::Refresh, 2, true),
         (What::Drain, 1, has(Part::Ends)),
         (What::Stop, 1, has(Part::Ends)),
+        (What::ToGroup, 15, has(Part::Groups)),
+        (What::Member, 4, has(Part::Groups)),
     ];
     let mut left_out = Dice::of(&[dice.number()]);
     let ends = left_out.percent(30);

@@ -1,6 +1,7 @@
 //! What handlers do in callbacks, and what has to come of it.
 
 mod dialing;
+mod groups;
 mod judging;
 mod opening;
 mod peers;
@@ -83,6 +84,8 @@ impl<H: Ours> Actor<'_, '_, H> {
             Act::Answer | Act::AnswerNobody => self.answer(act),
             Act::Dial => self.dial(),
             Act::Redial => self.redial(),
+            Act::Join | Act::JoinWrongly => self.join(act),
+            Act::Leave => self.leave_group(),
         }
     }
 

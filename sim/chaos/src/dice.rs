@@ -10,6 +10,7 @@ pub(crate) enum Purpose {
     Action,
     Callback,
     Probe,
+    Groups,
 }
 
 /// A stream of numbers (SplitMix64: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).

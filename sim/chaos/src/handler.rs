@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use shardgram_core::{
-    Accept, AfterPanic, CloseReason, Context, Datagram, Drain, Handler, Origin, PeerError, PeerId,
-    ReceivedTrain, SendError,
+    Accept, AfterPanic, CloseReason, Context, Datagram, Drain, Handler, JoinError, Membership, Origin,
+    PeerError, PeerId, ReceivedTrain, SendError, Via,
 };
 
 use crate::actor::{Ours, send_outcome};
@@ -38,7 +38,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
     fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<Tag> {
         let mut model = self.enter(cx.io.now(), "accept");
         let path = first.path();
-        let hops = self.look(&mut model, None, path, first.meta(), first);
+        let group = cx.io.group(first);
+        let hops = self.look(&mut model, None, path, (first.meta(), group), first);
         let (place, refused) = (self.place, model.shard(self.place).refuses(&path, cx.io.now()));
         model.expect(!refused, || format!("{place:?} was given what came along {path:?}, which is refused"));
         let node = &model.nodes[self.place.0];
@@ -53,7 +54,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         actor.perform();
         // A panic leaves no decision, so it comes before there is one.
         let (stranger, verified) = (actor.stranger, actor.verified);
-        if let (Some(number), Some((earned, spent))) = (payload::number_of(first), stranger) {
+        // Of what was sent to a group another shard may have another copy at the same time.
+        if let (Some(number), Some((earned, spent)), None) = (payload::number_of(first), stranger, group) {
             actor.model.nodes[self.place.0]
                 .left
                 .insert((number, path.remote, path.local), earned.saturating_sub(spent));
@@ -70,7 +72,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         let mut model = self.enter(cx.io.now(), "on_datagram");
         model.shard(self.place).delivered += 1;
         let path = datagram.path();
-        let hops = self.look(&mut model, Some(from), path, datagram.meta(), &datagram);
+        let group = cx.io.group(&datagram);
+        let hops = self.look(&mut model, Some(from), path, (datagram.meta(), group), &datagram);
         let mut dice = self.dice(&mut model, payload::number_of(&datagram));
         let replies = dice.percent(model.nodes[self.place.0].temper.replies);
         let mut actor = self.actor(&mut model, cx, &dice, hops);
@@ -94,8 +97,12 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         model.shard(self.place).delivered += train.datagrams() as u64;
         let (path, meta, segment) = (train.path(), train.meta(), train.segment());
         let mut hops = 0;
-        for bytes in train.chunks(segment) {
-            hops = hops.max(self.look(&mut model, Some(from), path, meta, bytes));
+        // Which group it was is told of a datagram only. Where it has no number nothing can be said.
+        let numbers = train.chunks(segment).filter_map(payload::number_of);
+        let to = numbers.into_iter().find_map(|number| self.group_of(&model, path, number));
+        for bytes in train.chunks(segment).filter(|_| to.is_some() || !meta.to_many) {
+            let group = to.filter(|_| meta.to_many);
+            hops = hops.max(self.look(&mut model, Some(from), path, (meta, group), bytes));
         }
         let mut dice = self.dice(&mut model, payload::number_of(&train));
         let replies = dice.percent(model.nodes[self.place.0].temper.replies);
@@ -233,6 +240,30 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         self.leave(model, &mut dice, cx.io.now(), By { peer: Some(peer), path: None, is_own });
     }
 
+    fn on_group_error(&mut self, cx: &mut Context<'_, Self>, via: Via, group: Membership, error: JoinError) {
+        let now = cx.io.now();
+        let mut model = self.enter(now, "on_group_error");
+        let name = match error {
+            JoinError::AlreadyJoined => "AlreadyJoined",
+            JoinError::NotJoined => "NotJoined",
+            JoinError::UnknownInterface(_) => "UnknownInterface",
+            JoinError::NoSuchSocket => "NoSuchSocket",
+            _ => "other",
+        };
+        model.reached.note("group error", name);
+        let unopened = matches!(via, Via::Endpoint(id) if cx.io.endpoint_address(id).is_none());
+        let (place, told) = (self.place, (via, group, error));
+        let members = &mut model.nodes[place.0].members;
+        let first = members.untold(place.1).cloned();
+        let right = members.is_told(place.1, &told, unopened, now);
+        model.expect(right, || format!("{place:?} was told of {told:?}, not of {first:?}"));
+        let mut dice = self.dice(&mut model, None);
+        let mut actor = self.actor(&mut model, cx, &dice, 3);
+        actor.perform();
+        dice = actor.dice.clone();
+        self.leave(model, &mut dice, cx.io.now(), By::OWN);
+    }
+
     fn on_closed(&mut self, cx: &mut Context<'_, Self>, peer: PeerId, state: Tag, why: CloseReason) {
         let mut model = self.enter(cx.io.now(), "on_closed");
         if why != CloseReason::Asked {
@@ -304,7 +335,11 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
                 }
             }
         }
+        let changed = again && node.members.begin_anew(place.1, cx.io.now());
         let opens = node.temper.opens_at_start;
+        if changed {
+            model.reached.note("group", "begun anew");
+        }
         // Of some that were closed meanwhile it hears next.
         let (left, kept) = (cx.peers.len(), model.shard(place).open);
         let right = left == kept || (closed_meanwhile && left < kept);
@@ -320,6 +355,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         // The first handler of a shard may not fail, or there is no server.
         if again {
             self.leave(model, &mut dice, cx.io.now(), By::OWN);
+        } else {
+            model.nodes[place.0].members.starts(place.1);
         }
     }
 
@@ -328,6 +365,12 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         let place = self.place;
         let (open, is) = (model.shard(place).open, cx.peers.len());
         model.expect(open == is, || format!("{place:?} has {is} peers, and {open} are known"));
+        let node = &mut model.nodes[place.0];
+        for endpoint in &mut node.shards[usize::from(place.1)].endpoints {
+            endpoint.port = cx.io.endpoint_address(endpoint.id).map_or(0, |address| address.port());
+        }
+        let untold = node.members.untold(place.1).cloned();
+        model.expect(untold.is_none(), || format!("{place:?} was not told of {untold:?}"));
         let mut dice = self.dice(&mut model, None);
         if dice.one_in(10) && !model.calm {
             // Each act may bring about another turn, and this must come to an end.

@@ -1,5 +1,7 @@
 //! Every datagram that was sent: by whom, to whom, and whether it arrived.
 
+mod many;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +12,8 @@ use shardgram_core::{Ecn, PeerId};
 use crate::payload;
 use crate::scenario::Scenario;
 use crate::translators::Translators;
+
+pub(crate) use many::{Due, Hearer, Many};
 
 /// From which address a datagram has to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +50,17 @@ pub(crate) struct Copy {
     pub(crate) hops: u8,
 }
 
+impl Copy {
+    fn is_from(&self, from: SocketAddr, hosts: &[Vec<IpAddr>]) -> bool {
+        match self.from {
+            From::Exactly(address) => address == from,
+            From::Ip(ip) => ip == from.ip(),
+            From::Host(node) => hosts[node].contains(&from.ip()),
+            From::Within(network, bits) => is_within(from.ip(), network, bits),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     copy: Copy,
@@ -55,12 +70,16 @@ struct Entry {
     alike: Cell<bool>,
     /// It was sent to somebody behind a translator who had written to its sender.
     passes: bool,
+    /// It was sent to a group.
+    many: Option<Many>,
 }
 
 /// Who got a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Receiver {
     Client,
+    /// A client that is in the group.
+    Member(SocketAddr),
     Peer(usize, PeerId),
 }
 
@@ -112,6 +131,8 @@ pub(crate) struct Ledger {
     /// Whether the network keeps the order of datagrams, and whether it never doubles any.
     in_order: bool,
     pub(crate) at_most_once: bool,
+    /// How long what is sent takes at least.
+    pub(crate) least_delay: Duration,
     /// How many datagrams of floods have come to a peer.
     pub(crate) flooded: u64,
     /// Whether every datagram reaches the shard that owns it.
@@ -124,19 +145,25 @@ impl Ledger {
             translators: Translators::new(&scenario.nats),
             in_order: scenario.in_order,
             at_most_once: scenario.at_most_once,
+            least_delay: scenario.delay,
             well_steered: scenario.mis_steer == 0.0 && scenario.stray == 0.0,
             ..Self::default()
         }
     }
 
-    pub(crate) fn sent(&mut self, number: u64, copy: Copy) {
+    pub(crate) fn is_well_steered(&self) -> bool {
+        self.well_steered
+    }
+
+    /// `many` says who hears it, if it was sent to a group.
+    pub(crate) fn sent(&mut self, number: u64, copy: Copy, many: Option<Many>) {
         self.order += 1;
         if copy.len < payload::NUMBER {
             *self.short.entry((copy.to, copy.len)).or_default() += 1;
             return;
         }
         let passes = self.surely_passes(&copy);
-        let entry = Entry { copy, order: self.order, arrived: 0, alike: Cell::new(false), passes };
+        let entry = Entry { copy, order: self.order, arrived: 0, alike: Cell::new(false), passes, many };
         self.entries.entry(number).or_default().push(entry);
     }
 
@@ -155,14 +182,8 @@ impl Ledger {
         // Of a datagram that was cut to less than its number nothing can be told.
         let Some(number) = payload::number_of(bytes) else { return Ok(0) };
         let Self { entries, hosts, translators, .. } = self;
-        let is_from = |copy: &Copy| match copy.from {
-            From::Exactly(address) => address == from,
-            From::Ip(ip) => ip == from.ip(),
-            From::Host(node) => hosts[node].contains(&from.ip()),
-            From::Within(network, bits) => is_within(from.ip(), network, bits),
-        };
         let copies = entries.get_mut(&number).map_or(&mut [][..], Vec::as_mut_slice);
-        let fits = |e: &Entry| at.is(e.copy.to, from, translators) && is_from(&e.copy);
+        let fits = |e: &Entry| at.is(e.copy.to, from, translators) && e.copy.is_from(from, hosts);
         // Of a shared payload copies for several peers of one address cannot be told apart.
         let mut alike = copies.iter().filter(|e| fits(e)).count() > 1;
         let unlike = |e: &Entry| ecn.is_some_and(|ecn| ecn != e.copy.ecn);
@@ -189,13 +210,16 @@ impl Ledger {
         }
         if counts {
             self.flooded += u64::from(matches!(entry.copy.from, From::Within(..)));
-            if entry.arrived > 1 && self.at_most_once && !alike {
+            // How often members may hear it is for who they are to say.
+            if entry.arrived > 1 && self.at_most_once && !alike && entry.many.is_none() {
                 return told("came twice");
             }
             let stream = (receiver, from, entry.copy.to, entry.copy.peer);
             let newest = self.newest.entry(stream).or_default();
-            // One that is forwarded may be overtaken by one that comes where it belongs.
-            let ordered = self.in_order && (self.well_steered || receiver == Receiver::Client);
+            // One that is forwarded may be overtaken by one that comes where it belongs, and what a shard hears of a group
+            // is forwarded as soon as another one owns its sender.
+            let by_owner = self.well_steered && entry.many.is_none();
+            let ordered = self.in_order && (by_owner || !matches!(receiver, Receiver::Peer(..)));
             // A train that is doubled comes twice, one after the other; and what a node sends to no peer goes beside
             // the trains of its peers.
             let alone = self.at_most_once && (entry.copy.peer.is_some() || entry.copy.hops == 0);
@@ -219,7 +243,9 @@ impl Ledger {
         let left = short.iter_mut().find(|((to, l), left)| is_it(*to, *l) && **left > 0);
         match left {
             Some((_, left)) => {
-                *left -= i64::from(counts && self.at_most_once && matches!(at, At::Exactly(_)));
+                // Members have it once each.
+                let once = matches!(at, At::Exactly(to) if !to.ip().is_multicast());
+                *left -= i64::from(counts && self.at_most_once && once);
             }
             None => {
                 return Err(format!(

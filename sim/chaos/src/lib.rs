@@ -15,6 +15,8 @@
 //!   `handler/look`).
 //! - An id finds its peer as long as it is open and nobody afterwards; each end is told once, with a reason there was
 //!   (`world`).
+//! - What is sent to a group is heard by whoever is in it, once by each socket, and by nobody who has left; a fresh handler
+//!   begins with the groups of the configuration (`world/members`, `ledger/many`, `run/groups`).
 //! - Timers fire once, not early and not after they were cancelled; messages come once, in order, and before long.
 //! - No callback runs after a panic; what the handler panics with by intent is all that panics.
 //! - When nothing new begins everything comes to rest: no datagram, message, due timer or receive buffer is left
@@ -32,6 +34,7 @@
 mod actions;
 mod actor;
 mod dice;
+mod groups;
 mod handler;
 mod ledger;
 mod part;

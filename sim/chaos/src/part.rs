@@ -35,11 +35,13 @@ pub enum Part {
     Kills,
     /// Shards that get no processor.
     Stalls,
+    /// Multicast groups.
+    Groups,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Faults,
         Self::MisSteering,
         Self::Trains,
@@ -56,5 +58,6 @@ impl Part {
         Self::Dials,
         Self::Kills,
         Self::Stalls,
+        Self::Groups,
     ];
 }

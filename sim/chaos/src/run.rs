@@ -3,6 +3,7 @@
 mod at_rest;
 mod course;
 mod floods;
+mod groups;
 mod outages;
 mod outside;
 mod probes;

@@ -10,6 +10,7 @@ use shardgram_sim::LinkConfig;
 
 use crate::actions::{Action, What, actions};
 use crate::dice::{Dice, Purpose};
+use crate::groups;
 use crate::part::Part;
 use crate::reached::Reached;
 use crate::settings::configuration;
@@ -32,6 +33,10 @@ pub(crate) struct Scenario {
     pub(crate) clients: Vec<SocketAddr>,
     pub(crate) nats: Vec<NatPlan>,
     pub(crate) link: LinkConfig,
+    /// How long it takes at least.
+    pub(crate) delay: Duration,
+    /// Sources that may be named, where a group is joined for some.
+    pub(crate) sources: Vec<IpAddr>,
     pub(crate) mis_steer: f64,
     /// How often datagrams come by another peer's socket, and how often peers are refused one.
     pub(crate) stray: f64,
@@ -69,6 +74,8 @@ impl Scenario {
             clients,
             nats: Vec::new(),
             link: LinkConfig::new(),
+            delay: Duration::ZERO,
+            sources: Vec::new(),
             mis_steer: 0.0,
             stray: 0.0,
             refuse: 0.0,
@@ -109,6 +116,9 @@ impl Scenario {
         if nats.percent(40) && has(Part::Nats) {
             scenario.nats = translators(&mut nats, &scenario.clients);
         }
+        if has(Part::Groups) {
+            scenario.join_groups(seed);
+        }
         scenario.actions = actions(&mut Dice::of(&[shape, 4]), faulty, &has);
         let takes_away = |a: &Action| {
             use What::{Address, Cut, Flap, Interface, Kill, Partition};
@@ -116,6 +126,17 @@ impl Scenario {
         };
         scenario.lossless &= !scenario.actions.iter().any(takes_away);
         scenario
+    }
+
+    /// Sources are clients that are known by their own addresses, and nodes.
+    fn join_groups(&mut self, seed: u64) {
+        let hosts = self.nodes.iter().flat_map(|node| &node.host).copied();
+        self.sources = self.reachable().map(|client| client.ip()).chain(hosts).collect();
+        for (index, node) in (0..).zip(&mut self.nodes) {
+            let mut dice = Dice::of(&[seed, Purpose::Groups as u64, index]);
+            let config = std::mem::take(&mut node.config);
+            node.config = groups::configure(&mut dice, config, &node.temper.everywhere, &self.sources);
+        }
     }
 
     /// The clients that others may write to first: those behind no translator.
@@ -129,6 +150,7 @@ impl Scenario {
         let mut link = LinkConfig::new().trains(trains && dice.percent(50));
         let delay = *dice.pick(&[0, 1, 50, 5_000]).unwrap_or(&50);
         link = link.delay(micros(delay)).expect("in range");
+        self.delay = micros(delay);
         if faulty {
             if dice.percent(40) {
                 link = link.loss([0.01, 0.3][dice.below(2) as usize]).expect("in range");

@@ -1,6 +1,7 @@
 //! How the handlers of a node are: what they may do in callbacks, and how often.
 
 use crate::dice::Dice;
+use crate::groups::Everywhere;
 use crate::part::Part;
 
 /// What a handler may do in a callback.
@@ -39,9 +40,12 @@ pub(crate) enum Act {
     AnswerNobody,
     Dial,
     Redial,
+    Join,
+    JoinWrongly,
+    Leave,
 }
 
-const ACTS: [(Act, Option<Part>); 33] = [
+const ACTS: [(Act, Option<Part>); 36] = [
     (Act::Send, None),
     (Act::SendToOther, None),
     (Act::SendToStale, None),
@@ -75,6 +79,9 @@ const ACTS: [(Act, Option<Part>); 33] = [
     (Act::AnswerNobody, None),
     (Act::Dial, Some(Part::Dials)),
     (Act::Redial, Some(Part::Dials)),
+    (Act::Join, Some(Part::Groups)),
+    (Act::JoinWrongly, Some(Part::Groups)),
+    (Act::Leave, Some(Part::Groups)),
 ];
 
 /// How a node's handlers are. A seed leaves out about half of what there is, so that the rest meets more often.
@@ -97,6 +104,7 @@ pub(crate) struct Temper {
     pub(crate) opens_at_start: bool,
     /// Of a hundred drains so many wait for the peers.
     pub(crate) patience: u8,
+    pub(crate) everywhere: Everywhere,
 }
 
 impl Temper {
@@ -131,6 +139,7 @@ impl Temper {
             whole_trains: dice.percent(40),
             opens_at_start: is_client || dice.percent(20),
             patience: *dice.pick(&[0, 50, 100]).unwrap_or(&0),
+            everywhere: Everywhere::default().map(|_| dice.percent(40)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The model: what handlers have asked for, what they were told, and what therefore may happen next.
 
+mod groups;
+mod members;
 mod node;
 
 use std::cell::RefCell;
@@ -14,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::reached::Reached;
 use crate::scenario::NodePlan;
 
+pub(crate) use members::{Door, Member, Members, Place, What as GroupWhat};
 pub(crate) use node::{Limits, NodeModel};
 
 /// All handlers of a run, its clients and its watch look at the same model.
@@ -50,6 +53,10 @@ pub(crate) struct Model {
     pub(crate) budget: u32,
     /// Addresses that clients and handlers may write to.
     pub(crate) targets: Vec<SocketAddr>,
+    /// Sources for which a group may be joined; none where a run has no groups.
+    pub(crate) sources: Vec<IpAddr>,
+    /// Clients in groups, and when they left.
+    pub(crate) hearers: Vec<(SocketAddr, IpAddr, Option<Instant>)>,
     pub(crate) serial: u64,
     /// How many datagrams of floods were asked for by the simulator.
     pub(crate) flooded: u64,
@@ -167,6 +174,8 @@ pub(crate) struct TimerModel {
 pub(crate) struct EndpointModel {
     pub(crate) id: EndpointId,
     pub(crate) bind: SocketAddr,
+    /// Its port, or 0 as long as it is not open.
+    pub(crate) port: u16,
     pub(crate) closing: bool,
 }
 

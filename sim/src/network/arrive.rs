@@ -53,7 +53,10 @@ impl Network {
             (arrived.from, arrived.to, arrived.datagrams())
         };
         let mut hearers: Vec<u32> = self.groups.hearers(to.ip(), from.ip()).collect();
-        hearers.retain(|at| self.sockets[*at as usize].place.port == to.port());
+        hearers.retain(|at| {
+            let place = &self.sockets[*at as usize].place;
+            place.port == to.port() && !place.addresses.is_empty()
+        });
         if is_broadcast(to.ip()) {
             let hears = |socket: &Socket| {
                 let own = matches!(socket.owner, Owner::Shard { .. });
@@ -100,6 +103,10 @@ impl Network {
         let (len, count) = (arrived.bytes.len(), arrived.datagrams());
         (arrived.socket, arrived.arrived_ns) = (at, at_ns);
         let socket = &mut sockets[at as usize];
+        arrived.answers_from = match is_for_many(arrived.to.ip()) {
+            true => socket.place.addresses.first().copied(),
+            false => Some(arrived.to.ip()),
+        };
         match &mut socket.owner {
             Owner::Raw { trains: false, .. } if count > 1 => self.cut(flight, at, at_ns),
             Owner::Raw { waiting, .. } => {

@@ -121,7 +121,7 @@ impl<H: Handler> Dispatch<H> {
         for peer in self.peers_on(socket) {
             orphans.extend(self.leave_endpoint(peer, socket));
         }
-        self.io.sockets.endpoints.vacate(socket);
+        self.io.sockets.vacate(socket);
         for (peer, state) in orphans {
             self.tell_closed(peer, state, CloseReason::EndpointClosed, None);
         }

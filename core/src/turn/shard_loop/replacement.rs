@@ -105,7 +105,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             self.driver.close(socket);
             self.stage.io.sending.lose_waiting(socket);
             self.stage.drop_held(socket);
-            self.stage.io.sockets.endpoints.vacate(socket);
+            self.stage.io.sockets.vacate(socket);
         }
         self.stage.io.sockets.groups.begin_anew(&mut self.driver);
         if !keep {

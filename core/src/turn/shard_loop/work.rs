@@ -51,6 +51,14 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             && self.driver.is_caught_up()
     }
 
+    /// Forgets groups that were left, once nothing waits that had come to them before.
+    #[cold]
+    pub(super) fn forget_groups(&mut self) {
+        if self.has_heard_all() {
+            self.stage.io.sockets.groups.none_wait();
+        }
+    }
+
     /// Goes on with dialed peers.
     pub(super) fn dial_on(&mut self) {
         let now = self.stage.io.time.now;

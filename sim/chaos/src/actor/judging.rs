@@ -134,7 +134,8 @@ impl<H: Ours> Actor<'_, '_, H> {
         self.model.budget = self.model.budget.saturating_sub(1);
         let peer = to.map(|to| (self.place.0, to));
         let copy = Copy { from, to: path.remote, len, ecn, peer, hops: self.hops + 1 };
-        self.model.ledger.sent(number, copy);
+        let now = self.cx.io.now();
+        self.model.sent(now, number, copy);
     }
 
     /// Enters what may have been queued.
@@ -146,7 +147,8 @@ impl<H: Ours> Actor<'_, '_, H> {
         shard.maybe_queued += 1;
         shard.begun = shard.begun.map(|own| own + 1);
         let copy = Copy { from, to: path.remote, len, ecn, peer: None, hops: self.hops + 1 };
-        self.model.ledger.sent(number, copy);
+        let now = self.cx.io.now();
+        self.model.sent(now, number, copy);
     }
 
     /// From where a datagram along this path leaves.

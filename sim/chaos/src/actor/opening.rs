@@ -6,6 +6,7 @@ use shardgram_core::flow::flow_shard;
 use shardgram_core::{Endpoint, OpenError, PeerId, Via};
 
 use crate::actor::{Actor, Ours};
+use crate::groups::PORTS;
 use crate::world::{EndpointModel, Pending, Tag};
 
 impl<H: Ours> Actor<'_, '_, H> {
@@ -59,6 +60,7 @@ impl<H: Ours> Actor<'_, '_, H> {
             0 | 1 => SocketAddr::new(ip, 0),
             2 => SocketAddr::new(ip, 9_000 + self.dice.below(3) as u16),
             3 => SocketAddr::new([10, 77, 7, 7].into(), 0), // nobody's
+            4 => SocketAddr::new(any, PORTS[1]),            // what is sent to groups comes there
             _ => SocketAddr::new(any, 0),
         };
         let endpoint = Endpoint::bound(bind).any_source(self.dice.percent(50));
@@ -72,7 +74,7 @@ impl<H: Ours> Actor<'_, '_, H> {
         match result {
             Ok(id) => {
                 node.opened_endpoints = true;
-                shard.endpoints.push(EndpointModel { id, bind, closing: false });
+                shard.endpoints.push(EndpointModel { id, bind, port: 0, closing: false });
                 self.model
                     .expect(open < limit, || format!("endpoint {open} was opened where {limit} may be"));
             }
@@ -158,6 +160,8 @@ impl<H: Ours> Actor<'_, '_, H> {
         let again = std::mem::replace(&mut endpoint.closing, true);
         let id = endpoint.id;
         self.cx.close_endpoint(id);
+        let now = self.cx.io.now();
+        self.model.nodes[self.place.0].members.close(now, self.place.1, id);
         self.model.reached.note("close_endpoint", if again { "again" } else { "Ok" });
         let address = self.cx.io.endpoint_address(id);
         self.model.expect(address.is_none(), || format!("a closed endpoint has the address {address:?}"));

@@ -41,7 +41,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
     pub(super) fn enter(&self, now: Instant, callback: &'static str) -> RefMut<'_, Model> {
         let mut model = self.world.borrow_mut();
         model.reached.note("callback", callback);
-        let node = &model.nodes[self.place.0];
+        let node = &mut model.nodes[self.place.0];
+        node.members.carry_out(self.place.1, now);
         let ending = node.stopped || node.ends_by.is_some();
         let shard = model.shard(self.place);
         let pause = shard.pauses_until.take().filter(|until| now < *until && !ending);
@@ -53,7 +54,9 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         shard.begun = match callback {
             // A stranger's datagram comes right after `accept` has had it, and after what that closed.
             "on_datagram" if shard.after_accept => shard.begun,
-            "on_closed" | "on_start" | "on_turn_end" | "on_drain" | "on_peer_error" => None,
+            "on_closed" | "on_start" | "on_turn_end" | "on_drain" | "on_peer_error" | "on_group_error" => {
+                None
+            }
             // In its last turn a shard hands over what waits, whether there is room or not.
             _ if ending => None,
             _ => Some(0),
@@ -81,7 +84,11 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         if panics > 0 && !model.calm && dice.one_in(panics) {
             model.reached.note("panic", if by.is_own { "own" } else { "with a source" });
             let shard = model.shard(self.place);
-            shard.panic(&by, now, KEEPS == SAME_HANDLER && !by.is_own);
+            let stays = KEEPS == SAME_HANDLER && !by.is_own;
+            shard.panic(&by, now, stays);
+            if !stays {
+                model.nodes[self.place.0].members.forget_refusals(self.place.1);
+            }
             // It is gone before its handler hears of it.
             let blamed = by.peer.filter(|_| KEEPS > 0);
             if let Some(peer) = blamed.and_then(|peer| model.nodes[self.place.0].peers.get_mut(&peer))

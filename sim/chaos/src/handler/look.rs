@@ -1,13 +1,16 @@
 //! What has to hold of a datagram, and of the peer that is heard.
 
+use std::net::{IpAddr, SocketAddr};
+
 use shardgram_core::flow::flow_shard;
 use shardgram_core::{Ecn, Meta, Path, PeerId};
 
 use crate::actor::Actor;
+use crate::groups;
 use crate::handler::Chaotic;
-use crate::ledger::{Arrived, At, Receiver};
+use crate::ledger::{Arrived, At, Hearer, Receiver};
 use crate::payload;
-use crate::world::{MAX_HOPS, Model, PeerState, way};
+use crate::world::{MAX_HOPS, Model, PeerState, Place, way};
 
 impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
     /// Looks at a datagram that came to a peer, or, if there is none yet, to the handler.
@@ -16,14 +19,17 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         model: &mut Model,
         peer: Option<PeerId>,
         path: Path,
-        meta: Meta,
+        (meta, group): (Meta, Option<IpAddr>),
         bytes: &[u8],
     ) -> u8 {
         let node = &model.nodes[self.place.0];
         let (limits, host) = (node.limits, node.host.clone());
-        let at = match path.socket.as_listener() {
-            Some(_) => At::Exactly(path.local),
-            None => At::Host(&host),
+        let number = payload::number_of(bytes);
+        let group = group.map(|group| SocketAddr::new(group, path.local.port()));
+        let at = match (group, path.socket.as_listener()) {
+            (Some(group), _) => At::Exactly(group),
+            (None, Some(_)) => At::Exactly(path.local),
+            (None, None) => At::Host(&host),
         };
         let arrived = Arrived {
             receiver: peer.map_or(Receiver::Client, |peer| Receiver::Peer(self.place.0, peer)),
@@ -41,21 +47,45 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
             }
         };
         let place = self.place;
+        let joined = peer.is_some_and(|peer| model.nodes[place.0].joined.contains(&peer));
+        if let (Some(to), Some(number)) = (group, number) {
+            let by_endpoint = path.socket.as_endpoint().is_some();
+            let anywhere = !model.nodes[place.0].joined.is_empty();
+            let heard = Place { shard: place.1, by_endpoint, anywhere };
+            model.heard(place.0, heard, (number, path.remote, to), peer.is_some());
+        }
         let right = bytes.len() <= limits.datagram
             && (meta.truncated_from.is_some() == meta.truncated_from.is_some_and(|len| len > bytes.len()))
             && (limits.ecn || meta.ecn == Ecn::NotEct)
             && meta.kernel_time.is_some() == limits.times
-            && path.remote.port() != 0;
+            && path.remote.port() != 0
+            && meta.to_many == group.is_some();
         model.expect(right, || format!("a datagram of {} bytes with {meta:?} by {path:?}", bytes.len()));
         if meta.truncated_from.is_some() {
             model.reached.note("datagram", "truncated");
         }
         let shards = model.nodes[place.0].shards.len() as u16;
         let owner = flow_shard(path.remote, shards);
-        let joined = peer.is_some_and(|peer| model.nodes[place.0].joined.contains(&peer));
-        let ours = path.socket.as_endpoint().is_some() || owner == place.1 || joined;
+        // What every shard hears is handled by each, and makes peers that live there. What they write to this host is the
+        // owner's all the same, unless it is steered to them, or handed to a peer that has its path there.
+        let node = &model.nodes[place.0];
+        let by_group = peer.is_some_and(|peer| node.by_group.contains(&peer))
+            && (group.is_some() || !model.ledger.is_well_steered() || !node.joined.is_empty());
+        let every = group.is_some_and(|group| groups::is_everywhere(&node.temper.everywhere, group.ip()));
+        let ours = path.socket.as_endpoint().is_some() || owner == place.1 || joined || by_group || every;
         model.expect(ours, || format!("{path:?} belongs to shard {owner}, not to {place:?}"));
         hops
+    }
+
+    /// The group that a train was sent to, as the model has it.
+    pub(super) fn group_of(&self, model: &Model, path: Path, number: u64) -> Option<IpAddr> {
+        let ((node, shard), by_endpoint) = (self.place, path.socket.as_endpoint().is_some());
+        let hearer = Hearer::Shard { node, shard, by_endpoint };
+        let members = &model.nodes[node].members;
+        let place = Place { shard, by_endpoint, anywhere: !model.nodes[node].joined.is_empty() };
+        let may_hear = |to, since| members.may_hear(place, (path.remote.ip(), to), since) > 0;
+        let of = (number, path.remote, path.local.port());
+        model.ledger.group_of(of, hearer, may_hear).map(|to| to.ip())
     }
 
     /// A peer that is heard: known, or the one that `accept` has just agreed to.
@@ -67,7 +97,14 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         let pending = actor.model.shard(place).pending.take();
         if !actor.model.nodes[place.0].peers.contains_key(&from) {
             match pending.filter(|pending| pending.path == path) {
-                Some(pending) => actor.opened(from, pending, false),
+                Some(pending) => {
+                    let shards = actor.cx.io.shards();
+                    if path.socket.as_listener().is_some() && flow_shard(path.remote, shards) != place.1 {
+                        actor.model.reached.note("group", "a peer on each shard");
+                        actor.model.nodes[place.0].by_group.insert(from);
+                    }
+                    actor.opened(from, pending, false);
+                }
                 None => actor.model.fail(|| format!("{from} was not agreed to")),
             }
         } else {

@@ -6,6 +6,7 @@ use shardgram_core::Snapshot;
 use shardgram_core::shard_loop::Ending;
 use shardgram_sim::NodeId;
 
+use crate::payload;
 use crate::run::Stage;
 use crate::world::{NodeModel, Note, PeerState};
 
@@ -49,14 +50,24 @@ impl Stage {
             translated || counts.filtered == 0,
             format!("{} datagrams were kept out by nobody", counts.filtered),
         );
-        let undisturbed = self.scenario.lossless
-            && !gave_up
-            && total.send_failed() + counts.lost + counts.unclaimed + counts.overflowed == 0;
+        // What nobody listens for takes nothing from others: most of it was sent to groups.
+        let undisturbed =
+            self.scenario.lossless && !gave_up && total.send_failed() + counts.lost + counts.overflowed == 0;
         if undisturbed {
+            let unheard = model.unheard(|node| self.hears_all(node, &model.nodes[node]));
+            want(unheard.is_none(), unheard.unwrap_or_default());
             let missing = model.ledger.missing(|to| self.scenario.clients.contains(&to));
             want(missing.is_none(), missing.unwrap_or_default());
         }
         if wrong.is_empty() { Ok(()) } else { Err(format!("when all was quiet: {}", wrong.join("; "))) }
+    }
+
+    /// Whether everything that came to a node was handled, and can be told from others.
+    fn hears_all(&self, index: usize, node: &NodeModel) -> bool {
+        let stats = self.sim.stats(&self.nodes[index]);
+        let dropped = stats.dropped_forward_full + stats.dropped_closed + stats.dropped_panicked;
+        let runs = node.shards.iter().all(|shard| !shard.ended && shard.panics == 0);
+        runs && dropped == 0 && node.limits.datagram >= payload::NUMBER
     }
 
     fn quiet_node(

@@ -6,6 +6,7 @@ use shardgram_core::shard_loop::Ending;
 
 use crate::dice::{Dice, Purpose};
 use crate::ledger::{Arrived, At, Receiver};
+use crate::payload;
 use crate::plan::Plan;
 use crate::run::{SLACK, Stage};
 use crate::world::PeerState;
@@ -80,6 +81,7 @@ impl Stage {
                     shard.ended = true;
                     shard.timers.clear();
                     node.mail.retain(|(_, to), _| *to != number);
+                    node.members.end(number, now);
                     // One that gives up takes the others along.
                     node.stopped |= matches!(ended, Some(Ending::TooManyRestarts { .. }));
                 }
@@ -109,12 +111,18 @@ impl Stage {
         for (key, address) in &self.clients {
             while let Some(received) = self.sim.receive(*key) {
                 self.raw_received += 1;
+                let to_group = received.to.ip().is_multicast();
                 let behind = self.world.borrow().ledger.translators.around(address.ip()).is_some();
                 let at = At::Behind(*address, self.sim.elapsed());
+                let (receiver, at) = match (to_group, behind) {
+                    (true, _) => (Receiver::Member(*address), At::Exactly(received.to)),
+                    (_, true) => (Receiver::Client, at),
+                    _ => (Receiver::Client, At::Exactly(*address)),
+                };
                 let arrived = Arrived {
-                    receiver: Receiver::Client,
+                    receiver,
                     from: received.from,
-                    at: if behind { at } else { At::Exactly(*address) },
+                    at,
                     bytes: &received.bytes,
                     truncated_from: None,
                     ecn: Some(received.ecn),
@@ -125,6 +133,9 @@ impl Stage {
                 }
                 if let Err(what) = model.ledger.arrived(&arrived, true) {
                     model.fail(|| what);
+                }
+                if to_group {
+                    model.heard_by_client(*address, received.to, payload::number_of(&received.bytes));
                 }
             }
         }
@@ -161,7 +172,8 @@ impl Stage {
         // What that turn had failed sends of is told in the next one.
         self.pass(Duration::from_millis(5))?;
         self.quiet()?;
-        self.probe()
+        self.probe()?;
+        self.probe_groups()
     }
 
     /// All nodes that still run end, and nobody who was promised a last word is left out.

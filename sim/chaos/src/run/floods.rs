@@ -39,13 +39,14 @@ impl Stage {
             Some(few) => flood.repeating(few).expect("in range"),
             None => flood,
         };
+        let now = self.sim.now();
         let flood = flood.payload(move |_| {
             let number = own.number();
             let len = if own.one_in(10) { own.below(9) as usize } else { len };
             let from = From::Within(network, bits);
             let mut model = world.borrow_mut();
             model.flooded += 1;
-            model.ledger.sent(number, Copy { from, to, len, ecn: Ecn::NotEct, peer: None, hops: 0 });
+            model.sent(now, number, Copy { from, to, len, ecn: Ecn::NotEct, peer: None, hops: 0 });
             payload::of(number, len)
         });
         let (id, began) = (self.sim.flood(flood), self.sim.elapsed());

@@ -30,7 +30,9 @@ impl Stage {
         }
         self.sim.kill(&self.nodes[index].clone());
         let mut model = self.world.borrow_mut();
-        model.nodes[index].killed = true;
+        let node = &mut model.nodes[index];
+        node.killed = true;
+        (0..node.shards.len() as u16).for_each(|shard| node.members.end(shard, self.sim.now()));
         model.reached.note("kill", "done");
     }
 

@@ -29,6 +29,8 @@ impl Stage {
             What::EndFloods => self.end_floods(),
             What::Nat => self.nat_forgets(&mut dice),
             What::ToEndpoint => self.foreigners(&mut dice),
+            What::ToGroup => self.to_group(&mut dice),
+            What::Member => self.member(&mut dice),
             What::Tell => self.tell(&mut dice),
             What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),
             What::Partition => self.partition(&mut dice),
@@ -68,7 +70,8 @@ impl Stage {
     pub(super) fn enter(&mut self, number: u64, (from, to): (SocketAddr, SocketAddr), len: usize, ecn: Ecn) {
         self.raw_sent += 1;
         let from = From::Exactly(from);
-        self.world.borrow_mut().ledger.sent(number, Copy { from, to, len, ecn, peer: None, hops: 0 });
+        let now = self.sim.now();
+        self.world.borrow_mut().sent(now, number, Copy { from, to, len, ecn, peer: None, hops: 0 });
     }
 
     pub(super) fn length(dice: &mut Dice) -> usize {

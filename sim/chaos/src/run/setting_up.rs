@@ -8,6 +8,7 @@ use std::time::Duration;
 use shardgram_core::LookupError;
 use shardgram_sim::{NodeId, Sim, SimError};
 
+use crate::groups::{GROUPS, PORTS};
 use crate::handler::Chaotic;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
@@ -40,6 +41,8 @@ impl Stage {
             nodes: Vec::new(),
             budget: scenario.budget,
             targets: scenario.reachable().collect(),
+            sources: scenario.sources.clone(),
+            hearers: Vec::new(),
             serial: 0,
             flooded: 0,
             keys: Default::default(),
@@ -86,7 +89,12 @@ impl Stage {
                 self.doors.extend(ips.map(|ip| SocketAddr::new(*ip, listener.port())));
             }
         }
-        self.world.borrow_mut().targets.extend(&self.doors);
+        let mut model = self.world.borrow_mut();
+        model.targets.extend(&self.doors);
+        if !model.sources.is_empty() {
+            let each = GROUPS.iter().flat_map(|group| PORTS.map(|port| SocketAddr::new(*group, port)));
+            model.targets.extend(each);
+        }
     }
 
     fn set_names(&mut self) {

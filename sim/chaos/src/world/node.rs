@@ -9,7 +9,7 @@ use shardgram_core::{Config, PeerId};
 
 use crate::scenario::NodePlan;
 use crate::temper::Temper;
-use crate::world::{Note, PeerModel, PeerState, Queue, ShardModel};
+use crate::world::{Members, Note, PeerModel, PeerState, Queue, ShardModel};
 
 /// The bounds of a node, as far as they can be seen.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,9 @@ pub(crate) struct NodeModel {
     pub(crate) peers: BTreeMap<PeerId, PeerModel>,
     /// Peers that were named by `PathOf`, so datagrams of any source may come to them.
     pub(crate) joined: BTreeSet<PeerId>,
+    /// Peers that live on a shard that does not own their address, since every shard hears the group they wrote to.
+    pub(crate) by_group: BTreeSet<PeerId>,
+    pub(crate) members: Members,
     /// Messages under way, by sender (`None` for a handle) and receiver.
     pub(crate) mail: BTreeMap<(Option<u16>, u16), Queue>,
     /// When it has to have ended, once that was asked for.
@@ -71,6 +74,8 @@ impl NodeModel {
             shards: (0..settings.shards).map(|_| ShardModel::default()).collect(),
             peers: Default::default(),
             joined: Default::default(),
+            by_group: Default::default(),
+            members: Members::of(&plan.config),
             mail: Default::default(),
             ends_by: None,
             stopped: false,
