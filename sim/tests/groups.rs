@@ -93,6 +93,23 @@ fn sources_are_told_apart() {
     assert_eq!(sim.counts().unclaimed, 3, "what nobody heard, and two answers");
 }
 
+/// A node without an address stays in its groups.
+#[test]
+fn groups_are_heard_again_when_an_interface_is_back() {
+    let mut sim = Sim::new(7);
+    let server = echo(&mut sim, &wildcard().join(group()));
+    for (there, heard) in [(true, 1), (false, 1), (true, 2)] {
+        if there {
+            assert_eq!(sim.add_address(&server, ip("10.0.0.1")), Ok(()));
+        } else {
+            assert!(sim.remove_address(&server, ip("10.0.0.1")));
+        }
+        sim.send_from(addr("10.0.0.2:9"), to_group(), b"x");
+        assert!(sim.run_until_quiet(SECOND));
+        assert_eq!(sim.stats(&server).received, heard);
+    }
+}
+
 /// A source that cannot be one: an answer would reach all members.
 #[test]
 fn nobody_answers_a_group() {

@@ -254,9 +254,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         let unopened = matches!(via, Via::Endpoint(id) if cx.io.endpoint_address(id).is_none());
         let (place, told) = (self.place, (via, group, error));
         let members = &mut model.nodes[place.0].members;
-        let first = members.untold(place.1).cloned();
         let right = members.is_told(place.1, &told, unopened, now);
-        model.expect(right, || format!("{place:?} was told of {told:?}, not of {first:?}"));
+        model.expect(right, || format!("{place:?} was told of {told:?}"));
         let mut dice = self.dice(&mut model, None);
         let mut actor = self.actor(&mut model, cx, &dice, 3);
         actor.perform();
@@ -369,7 +368,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         for endpoint in &mut node.shards[usize::from(place.1)].endpoints {
             endpoint.port = cx.io.endpoint_address(endpoint.id).map_or(0, |address| address.port());
         }
-        let untold = node.members.untold(place.1).cloned();
+        let untold = node.members.untold(place.1);
         model.expect(untold.is_none(), || format!("{place:?} was not told of {untold:?}"));
         let mut dice = self.dice(&mut model, None);
         if dice.one_in(10) && !model.calm {

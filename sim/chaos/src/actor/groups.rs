@@ -31,7 +31,7 @@ impl<H: Ours> Actor<'_, '_, H> {
             };
         }
         let result = self.cx.io.join(via, membership.clone());
-        self.judge_group(What::Join, (via, door, bound), membership, result);
+        self.judge_group(What::Join, (via, door, bound), &membership, &result);
     }
 
     pub(super) fn leave_group(&mut self) {
@@ -43,7 +43,7 @@ impl<H: Ours> Actor<'_, '_, H> {
         let chosen = self.dice.pick(&joined).filter(|_| one_of_them).cloned();
         let membership = chosen.unwrap_or_else(|| self.membership(bound.is_ipv4()));
         let result = self.cx.io.leave(via, membership.clone());
-        self.judge_group(What::Leave, (via, door, bound), membership, result);
+        self.judge_group(What::Leave, (via, door, bound), &membership, &result);
     }
 
     /// A socket of this shard, or now and then none, and what it is bound to.
@@ -80,8 +80,8 @@ impl<H: Ours> Actor<'_, '_, H> {
         &mut self,
         what: What,
         (via, door, bound): (Via, Option<Door>, IpAddr),
-        membership: Membership,
-        result: Result<(), JoinError>,
+        membership: &Membership,
+        result: &Result<(), JoinError>,
     ) {
         let group = membership.group();
         let every = membership.hearers() == Hearers::EveryShard;
@@ -103,13 +103,13 @@ impl<H: Ours> Actor<'_, '_, H> {
             Ok(())
         };
         let call = if what == What::Join { "join" } else { "leave" };
-        self.model.reached.note(call, outcome(&result));
+        self.model.reached.note(call, outcome(result));
         if let (Some(door), Ok(())) = (door, &result) {
             let (shard, now) = (self.place.1, self.cx.io.now());
             let member = Member { shard, door, membership: membership.clone(), left: None };
             self.model.nodes[self.place.0].members.ask(now, what, via, member);
         }
-        self.model.expect(result == expected, || {
+        self.model.expect(*result == expected, || {
             format!("{call} of {membership:?} by {via:?}: {result:?}, not {expected:?}")
         });
     }

@@ -86,8 +86,11 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
             let shard = model.shard(self.place);
             let stays = KEEPS == SAME_HANDLER && !by.is_own;
             shard.panic(&by, now, stays);
-            if !stays {
-                model.nodes[self.place.0].members.forget_refusals(self.place.1);
+            let members = &mut model.nodes[self.place.0].members;
+            // That an endpoint is not there is its own doing or not, so it pauses or does not.
+            match stays {
+                true => members.may_miss_refusals(self.place.1),
+                false => members.forget_refusals(self.place.1),
             }
             // It is gone before its handler hears of it.
             let blamed = by.peer.filter(|_| KEEPS > 0);

@@ -21,7 +21,7 @@ const NOBODY: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
 
 impl Stage {
     /// A client writes to a group: at the port of listeners, of endpoints, or of clients.
-    pub(super) fn to_group(&mut self, dice: &mut Dice) {
+    pub(super) fn write_to_group(&mut self, dice: &mut Dice) {
         let group = GROUPS[dice.below(GROUPS.len() as u64) as usize];
         let clients: Vec<_> = self.clients.iter().filter(|(_, at)| at.is_ipv4() == group.is_ipv4()).collect();
         let Some((key, from)) = dice.pick(&clients).map(|client| **client) else { return };

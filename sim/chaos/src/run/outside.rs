@@ -29,7 +29,7 @@ impl Stage {
             What::EndFloods => self.end_floods(),
             What::Nat => self.nat_forgets(&mut dice),
             What::ToEndpoint => self.foreigners(&mut dice),
-            What::ToGroup => self.to_group(&mut dice),
+            What::ToGroup => self.write_to_group(&mut dice),
             What::Member => self.member(&mut dice),
             What::Tell => self.tell(&mut dice),
             What::Cut | What::Heal => self.cut(&mut dice, action.what == What::Cut),

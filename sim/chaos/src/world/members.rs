@@ -82,6 +82,8 @@ pub(crate) struct Members {
     asked: Vec<Asked>,
     closing: Vec<(Instant, u16, EndpointId)>,
     refusals: BTreeMap<u16, VecDeque<Refusal>>,
+    /// Shards whose handlers may have missed some of these.
+    missed: BTreeSet<u16>,
 }
 
 impl Members {
@@ -176,12 +178,26 @@ impl Members {
             self.all.iter_mut().filter(on).for_each(|one| one.left = Some(now));
             return unopened;
         }
-        refusals.pop_front().as_ref() == Some(told)
+        let missed = self.missed.contains(&shard);
+        let mut next = refusals.pop_front();
+        while missed && next.as_ref().is_some_and(|one| one != told) {
+            next = refusals.pop_front();
+        }
+        next.as_ref() == Some(told)
     }
 
-    /// Refusals that a handler was to be told of in this turn.
-    pub(crate) fn untold(&self, shard: u16) -> Option<&Refusal> {
-        self.refusals.get(&shard)?.front()
+    /// The first refusal that a handler was not told of in this turn, and was to be.
+    pub(crate) fn untold(&mut self, shard: u16) -> Option<Refusal> {
+        let refusals = self.refusals.entry(shard).or_default();
+        if self.missed.remove(&shard) {
+            refusals.clear();
+        }
+        refusals.front().cloned()
+    }
+
+    /// A handler has panicked and stays, at once or after a pause.
+    pub(crate) fn may_miss_refusals(&mut self, shard: u16) {
+        self.missed.insert(shard);
     }
 
     /// A handler has panicked: of what failed it is not told any more.
