@@ -108,6 +108,8 @@ impl<H: Ours> Actor<'_, '_, H> {
             let (shard, now) = (self.place.1, self.cx.io.now());
             let member = Member { shard, door, membership: membership.clone(), left: None };
             self.model.nodes[self.place.0].members.ask(now, what, via, member);
+            // Or those that are told of refusals, and ask for more, would go on for ever.
+            self.model.budget = self.model.budget.saturating_sub(1);
         }
         self.model.expect(*result == expected, || {
             format!("{call} of {membership:?} by {via:?}: {result:?}, not {expected:?}")
