@@ -4,7 +4,7 @@ mod answer;
 mod begin_and_end;
 mod look;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use shardgram_core::{
@@ -99,7 +99,10 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         let mut hops = 0;
         // Which group it was is told of a datagram only. Where it has no number nothing can be said.
         let numbers = train.chunks(segment).filter_map(payload::number_of);
-        let to = numbers.into_iter().find_map(|number| self.group_of(&model, path, number));
+        let numbers: Vec<u64> = numbers.collect();
+        // Of a payload that was sent to several groups the others of the train say which it was.
+        let fit = |to: &IpAddr| numbers.iter().all(|n| model.ledger.was_sent(*n, (*to, path.local.port())));
+        let to = numbers.iter().filter_map(|number| self.group_of(&model, path, *number)).find(fit);
         for bytes in train.chunks(segment).filter(|_| to.is_some() || !meta.to_many) {
             let group = to.filter(|_| meta.to_many);
             hops = hops.max(self.look(&mut model, Some(from), path, (meta, group), bytes));

@@ -1,7 +1,7 @@
 //! What was sent to groups: who has to hear it, and who did how often.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::ledger::Ledger;
@@ -67,6 +67,12 @@ impl Ledger {
         // The same payload may have been sent to several: to whichever it came less often.
         let possible = many.filter(|(to, many)| may_hear(*to, many.earliest));
         possible.min_by_key(|(_, many)| many.handled.get(&hearer).copied()).map(|(to, _)| to)
+    }
+
+    /// Whether a datagram was sent there.
+    pub(crate) fn was_sent(&self, number: u64, to: (IpAddr, u16)) -> bool {
+        let all = self.entries.get(&number);
+        all.is_some_and(|all| all.iter().any(|e| (e.copy.to.ip(), e.copy.to.port()) == to))
     }
 
     /// Somebody hears something that was sent to a group. `counts` is false for a look at what will come again.
