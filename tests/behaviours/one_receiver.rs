@@ -430,7 +430,7 @@ fn ask_now_and_then(socket: &UdpSocket, at: SocketAddr, going: &Weak<()>) {
         let _ = socket.send_to(b"more", at);
         let _ = socket.recv_from(&mut [0; 8]);
         std::thread::sleep(
-            (16 * begun.elapsed()).clamp(Duration::from_micros(500), Duration::from_millis(300)),
+            (6 * begun.elapsed()).clamp(Duration::from_micros(500), Duration::from_millis(300)),
         );
     }
 }
