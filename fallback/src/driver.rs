@@ -14,7 +14,7 @@ use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::seldom::Seldom;
 use shardgram_core::{Capability, Endpoint, JoinError, Membership, Settings};
-use shardgram_sys::{Os, Sharing, SocketOptions, errno, multicast};
+use shardgram_sys::{Os, Sharing, SocketOptions, errno, multicast, suspended};
 
 use crate::buffers::Buffers;
 use crate::listener::Listener;
@@ -191,6 +191,10 @@ impl Driver for MioDriver {
 
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn suspended(&self) -> Duration {
+        suspended::so_far()
     }
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {

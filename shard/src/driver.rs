@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, SocketId};
@@ -18,7 +18,7 @@ use shardgram_core::outbox::Outbox;
 use shardgram_core::{Capability, Config, Endpoint, JoinError, Membership, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::interfaces::bound_interface;
-use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, multicast};
+use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, multicast, suspended};
 
 use crate::addresses::{self, Addresses, Changes};
 use crate::arrived::Arrived;
@@ -229,6 +229,10 @@ impl Driver for UringDriver {
 
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn suspended(&self) -> Duration {
+        suspended::so_far()
     }
 
     fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {

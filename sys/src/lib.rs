@@ -23,12 +23,13 @@
 //! | [`errno`] | the system's error numbers that have no [`std::io::ErrorKind`], one file a system | all |
 //! | [`errors`] | what error numbers mean for a send and for a peer | all |
 //! | `port_holder` | who has a port that cannot be bound | all, tells on Linux |
+//! | [`suspended`] | for how long the machine was suspended | all, tells on Linux |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
 //!
-//! Unsafe code lives in seven files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `limits.rs` (`getrlimit` and
+//! Unsafe code lives in eight files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `suspended.rs` (`clock_gettime`), `limits.rs` (`getrlimit` and
 //! `setrlimit`) and `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
 //! denied the keyword.
 
@@ -69,6 +70,7 @@ pub mod socket;
 mod sockopt;
 #[cfg(target_os = "linux")]
 pub mod steering;
+pub mod suspended;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 mod train;

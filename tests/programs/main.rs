@@ -47,6 +47,7 @@ mod shutdown_under_load;
 mod source_address;
 mod stalls;
 mod steering_refused;
+mod suspended;
 mod trains_at_the_start;
 mod unprivileged;
 mod unsupported_flags;

@@ -319,6 +319,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
     ),
     elsewhere(
+        REAL,
+        "tests/programs/suspended.rs",
+        "for how long the machine was suspended is read from the system's clocks",
+    ),
+    elsewhere(
         MIO,
         "tests/programs/trains_at_the_start.rs",
         "trains that come while a server starts which is to receive none come as their datagrams",

@@ -142,7 +142,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use crate::contract::capabilities::{Capabilities, ConnectFault, ConnectedLimits};
 pub use crate::contract::sink::{Arrival, Fate, SendFailure, Sink};
@@ -186,6 +186,20 @@ pub trait Driver {
     /// }
     /// ```
     fn now(&self) -> Instant;
+
+    /// For how long the machine was suspended, as far as [`Driver::now`] does not count that. Only what is added to it
+    /// matters, so it may begin anywhere. Asked ten times a second at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::driver::Driver;
+    /// fn slept_since(driver: &impl Driver, before: Duration) -> Duration {
+    ///     driver.suspended().saturating_sub(before)
+    /// }
+    /// ```
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Opens the socket of an endpoint and begins to receive on it; says which address it got. What it brings is said to come by
     /// this very number ([`Arrival::socket`]), generation and all. No other endpoint of the same slot is open.

@@ -310,8 +310,8 @@ counters! {
     /// all. Meanwhile nothing was received or sent, and no timer fired. Turns after which the shard does not wait
     /// are looked at where they took a millisecond or more, waits where they lasted for 100 ms.
     longest_turn: Most,
-    /// Times that was 200 ms or more: a callback took so long, or something kept the thread from running. The log says
-    /// which, once a minute at most.
+    /// Times that was 200 ms or more: a callback took so long, something kept the thread from running, or the machine was
+    /// suspended (Linux; found within 100 ms of running). The log says which, once a minute at most.
     stalls: Count,
     /// Receives that had to be armed again.
     rearmed: Count,
