@@ -322,8 +322,8 @@ counters! {
     /// when it returns.
     listeners_deaf: Count,
     /// Sockets of other processes that are bound where the server listens now, to its address or under its wildcard (Linux;
-    /// one shard counts for all). Each may take flows, or change which shard gets which. The log names them. It is looked at
-    /// intervals: every 10 s, or more where the host has so many sockets that looking takes more than 0.1 s.
+    /// one shard counts for all). Each may take flows, or change which shard gets which; the log names one. They are looked for
+    /// every 10 s, less often where that takes more than 0.1 s, and counted when they are seen again 3 s later.
     foreign_sockets: Count,
 }
 
