@@ -22,6 +22,7 @@
 //! | [`multicast`] | groups: joined, left, and sent to | all |
 //! | [`errno`] | the system's error numbers that have no [`std::io::ErrorKind`], one file a system | all |
 //! | [`errors`] | what error numbers mean for a send and for a peer | all |
+//! | `bound_sockets` | the sockets of a port that are connected to nobody | Linux |
 //! | `port_holder` | who has a port that cannot be bound | all, tells on Linux |
 //! | [`suspended`] | for how long the machine was suspended | all, tells on Linux |
 //! | [`affinity`] | pinning a thread to a core | all |
@@ -42,6 +43,8 @@ pub mod accept;
 pub mod addr;
 pub mod affinity;
 mod bind_error;
+#[cfg(target_os = "linux")]
+pub mod bound_sockets;
 #[cfg(target_os = "linux")]
 pub mod cmsg;
 mod drops;

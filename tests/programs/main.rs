@@ -23,6 +23,7 @@ mod emfile;
 mod emfile_in_accept;
 mod few_descriptors;
 mod flapping_addresses;
+mod foreign_sockets;
 mod forged_errors;
 mod full_send_socket;
 mod full_sockets_take_turns;

@@ -229,6 +229,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "under a low limit of descriptors a server starts with what fits and says how much, or says why it does not start",
     ),
     elsewhere(
+        REAL,
+        "tests/programs/foreign_sockets.rs",
+        "a socket of another process where a server listens is counted and warned of, and none of its own process is",
+    ),
+    elsewhere(
         URING,
         "tests/programs/forged_errors.rs",
         "forged errors of the network reach nobody else and stop nothing",
