@@ -14,7 +14,7 @@ use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::seldom::Seldom;
 use shardgram_core::{Capability, Endpoint, JoinError, Membership, Settings};
-use shardgram_sys::{Os, Sharing, SocketOptions, errno, multicast, suspended};
+use shardgram_sys::{Os, Sharing, SocketOptions, clocks, errno, multicast};
 
 use crate::buffers::Buffers;
 use crate::listener::Listener;
@@ -194,7 +194,7 @@ impl Driver for MioDriver {
     }
 
     fn suspended(&self) -> Duration {
-        suspended::so_far()
+        clocks::suspended()
     }
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {

@@ -18,7 +18,7 @@ use shardgram_core::outbox::Outbox;
 use shardgram_core::{Capability, Config, Endpoint, JoinError, Membership, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::interfaces::bound_interface;
-use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, multicast, suspended};
+use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, clocks, multicast};
 
 use crate::addresses::{self, Addresses, Changes};
 use crate::arrived::Arrived;
@@ -232,7 +232,7 @@ impl Driver for UringDriver {
     }
 
     fn suspended(&self) -> Duration {
-        suspended::so_far()
+        clocks::suspended()
     }
 
     fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {

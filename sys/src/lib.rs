@@ -24,13 +24,13 @@
 //! | [`errors`] | what error numbers mean for a send and for a peer | all |
 //! | `bound_sockets` | the sockets of a port that are connected to nobody | Linux |
 //! | `port_holder` | who has a port that cannot be bound | all, tells on Linux |
-//! | [`suspended`] | for how long the machine was suspended | all, tells on Linux |
+//! | [`clocks`] | for how long the machine was suspended, and for how long a thread has run | all, tells on Linux |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
 //!
 //! Unsafe code lives in eight files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `suspended.rs` (`clock_gettime`), `limits.rs` (`getrlimit` and
+//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `clocks.rs` (`clock_gettime`), `limits.rs` (`getrlimit` and
 //! `setrlimit`) and `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
 //! denied the keyword.
 
@@ -45,6 +45,7 @@ pub mod affinity;
 mod bind_error;
 #[cfg(target_os = "linux")]
 pub mod bound_sockets;
+pub mod clocks;
 #[cfg(target_os = "linux")]
 pub mod cmsg;
 mod drops;
@@ -73,7 +74,6 @@ pub mod socket;
 mod sockopt;
 #[cfg(target_os = "linux")]
 pub mod steering;
-pub mod suspended;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 mod train;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::{role, skip};
-use shardgram_sys::suspended;
+use shardgram_sys::clocks::suspended;
 
 const APART: Duration = Duration::from_secs(100_000);
 /// Between a reading of one clock and of the other a thread may be kept from running.
@@ -14,7 +14,7 @@ const MOMENT: Duration = Duration::from_secs(5);
 #[test]
 fn the_time_that_one_clock_does_not_count_is_found() {
     if role::mine().is_some() {
-        return println!("for {} ms", suspended::so_far().as_millis());
+        return println!("for {} ms", suspended().as_millis());
     }
     let apart = ["-r", "-T", "--boottime", &APART.as_secs().to_string()].map(str::to_owned);
     match Command::new("unshare").args(&apart).arg("true").output() {
@@ -22,7 +22,7 @@ fn the_time_that_one_clock_does_not_count_is_found() {
         Ok(output) => return skip::record(String::from_utf8_lossy(&output.stderr).trim()),
         Err(error) => return skip::record(&format!("unshare (util-linux): {error}")),
     }
-    let here = suspended::so_far();
+    let here = suspended();
     let test = "suspended::the_time_that_one_clock_does_not_count_is_found";
     let said = role::passes(role::again(Command::new("unshare").args(&apart), test, "inside"));
     let (_, said) = said.split_once("for ").expect("it says so");
