@@ -121,6 +121,15 @@ impl Sockets {
         self.by_address.get(&(listen, ip)).copied()
     }
 
+    /// Peers' own sockets in the port group of the listener of one address, which share its lease. No other group is bound
+    /// there meanwhile, so the address says which they are.
+    pub(crate) fn in_group_of(&self, slot: u32) -> Vec<SocketId> {
+        let Some(listener) = self.get(slot) else { return Vec::new() };
+        let own = self.places.own();
+        let all = self.slots[own.start as usize..own.end as usize].iter().flatten();
+        all.filter(|own| own.lease.is_some() && own.local == listener.local).map(|own| own.id).collect()
+    }
+
     /// A free place for the listener of one more address.
     pub(crate) fn free_address(&self) -> Option<u32> {
         let first = self.places.listeners;
