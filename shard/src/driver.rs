@@ -182,7 +182,7 @@ impl UringDriver {
             Wait::Rest(until) => Some(until),
         };
         let is_idle = !self.sends.any_refused() && !self.sockets.any_unwatched();
-        let rest = self.sockets.rests_until();
+        let rest = self.sockets.deadline();
         (is_idle && !self.exchange.wakeups.skips_wait())
             .then(|| [deadline, rest, self.connected.deadline()].into_iter().flatten().min())
     }
@@ -244,7 +244,7 @@ impl Driver for UringDriver {
     }
 
     fn close(&mut self, socket: SocketId) {
-        self.sockets.close(&mut self.exchange.engine, socket);
+        self.sockets.close(&mut self.exchange, socket);
     }
 
     fn connect(&mut self, socket: SocketId, path: &Path) -> Result<(), ConnectFault> {
