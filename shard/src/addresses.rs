@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::Sink;
-use shardgram_sys::interfaces::AnswerAddresses;
+use shardgram_sys::interfaces::{AddressLister, AnswerAddresses};
 use shardgram_sys::{ListenerChange, ListenerSocket};
 
 use crate::connected::Connected;
@@ -43,13 +43,13 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    pub(crate) fn new(channels: Option<Changes>) -> Self {
+    pub(crate) fn new(channels: Option<Changes>, lister: &AddressLister) -> Self {
         Self {
             channels,
             asked: HashSet::new(),
             since: 0,
             gone: Vec::new(),
-            answering: AnswerAddresses::listed(),
+            answering: AnswerAddresses::of(lister),
         }
     }
 

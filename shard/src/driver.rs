@@ -99,13 +99,14 @@ impl UringDriver {
         let arrived = Arrived::new(sockets.places().total(), sockets.places().own());
         let markers = Markers::new(shard, parts.shards, Arc::clone(fleet.markers()));
         let retiring = Retiring::new(Arc::clone(&fleet));
+        let addresses = Addresses::new(parts.changes, fleet.lister());
         let mut driver = Self {
             exchange: Exchange::new(engine, arrived, Wakeups::new(shard, fleet)),
             sockets,
             inbox: Inbox::new(Gathering::new(parts.config.settings().gather_time())),
             sends: Sends::new(spins),
             connected: Connected::new(parts.connected, markers, retiring),
-            addresses: Addresses::new(parts.changes),
+            addresses,
             steered: true,
             deferred: false,
         };

@@ -1,6 +1,7 @@
 //! The addresses of this host.
 
 mod answering;
+mod lister;
 mod read;
 #[cfg(target_os = "linux")]
 mod tied;
@@ -15,6 +16,7 @@ use if_addrs::IfAddr;
 use shardgram_core::{Interface, JoinError};
 
 pub use answering::AnswerAddresses;
+pub use lister::AddressLister;
 pub use read::{AddressError, read_address};
 
 #[cfg(target_os = "linux")]
