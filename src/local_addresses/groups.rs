@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use shardgram_sys::interfaces::{broadcast_addresses, local_addresses};
+use shardgram_sys::interfaces::{BoundTo, broadcast_addresses, local_addresses};
 use shardgram_sys::{BindError, InterfaceAddress, Lease, ListenerGroup, ListenerSocket, SocketOptions};
 
 /// An IPv6 address is listed before it may be bound: the host asks its neighbours first whether anybody
@@ -69,10 +69,12 @@ struct Means<'a> {
     endings: &'a (Sender<Ended>, Receiver<Ended>),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Bound {
     /// Interface of a link-local address, 0 for others.
     scope: u32,
+    /// What its sockets are bound to beside their address.
+    interface: Option<BoundTo>,
     /// Whether an interface has it; others are local by a route, which is not watched.
     listed: bool,
     since: Instant,
@@ -99,6 +101,11 @@ impl Groups {
             let (bound, closing, resting) = (HashMap::new(), HashSet::new(), HashMap::new());
             self.wildcards.push(Wildcard { listen, group, bound, closing, resting });
         }
+    }
+
+    /// Whether something else may have a say in what they are bound to.
+    pub(super) fn have_a_hook(&self) -> bool {
+        self.options.hook.is_some()
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -179,7 +186,7 @@ impl Groups {
         }
         let wildcard = &mut self.wildcards[at];
         let scope = of_interface.map_or(0, scope);
-        let bound = Bound { scope, listed: of_interface.is_some(), since: now };
+        let bound = Bound { scope, interface: None, listed: of_interface.is_some(), since: now };
         match wildcard.bind(ip, bound, &Means { options: &self.options, endings: &self.endings }) {
             Ok(sockets) => tell.added(sockets),
             Err(error) => {
@@ -192,7 +199,8 @@ impl Groups {
 }
 
 impl Wildcard {
-    /// Forgets groups whose addresses are no longer listed.
+    /// Forgets groups whose addresses are no longer listed, and those whose interface was made anew, with the address, before
+    /// that was seen: they hear nothing any more.
     fn remove(
         &mut self,
         listed: &[&InterfaceAddress],
@@ -201,7 +209,8 @@ impl Wildcard {
     ) -> Option<Instant> {
         let has: HashSet<_> = listed.iter().map(|one| (one.address, scope(one))).collect();
         let lost = |(ip, bound): (&IpAddr, &Bound)| {
-            (bound.listed && !has.contains(&(*ip, bound.scope))).then_some(*ip)
+            let is_lost = bound.listed && !has.contains(&(*ip, bound.scope));
+            (is_lost || bound.interface.as_ref().is_some_and(BoundTo::is_anew)).then_some(*ip)
         };
         let lost: Vec<_> = self.bound.iter().filter_map(lost).collect();
         for ip in lost {
@@ -270,7 +279,7 @@ impl Wildcard {
                 self.give_way(wanting, tell);
                 continue;
             }
-            match self.bind(ip, Bound { scope, listed: true, since: now }, means) {
+            match self.bind(ip, Bound { scope, interface: None, listed: true, since: now }, means) {
                 Ok(sockets) => tell.added(sockets),
                 Err(error) => {
                     let rest = self.after_refusal(one, &error, now, tell);
@@ -310,21 +319,27 @@ impl Wildcard {
     fn bind(
         &mut self,
         ip: IpAddr,
-        bound: Bound,
+        mut bound: Bound,
         Means { options, endings }: &Means<'_>,
     ) -> Result<Vec<ListenerSocket>, BindError> {
         let mut group = self.group.bind_beside_unchecked(ip, bound.scope, options)?;
+        let sockets = group.take_sockets();
+        if let Some(first) = sockets.first() {
+            // Where that cannot be told the interface has gone, and with it what is bound to it.
+            let gone = |_| BindError::AddressNotAvailable { address: group.local_addr() };
+            bound.interface = BoundTo::of(first).map_err(gone)?;
+        }
         let (listen, local, steered) = (self.listen, Some(group.local_addr()), group.is_steered());
         tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
         self.resting.remove(&ip);
         self.bound.insert(ip, bound);
-        let (ended, sockets) = (endings.0.clone(), group.take_sockets().into_iter());
+        let ended = endings.0.clone();
         let lease = Some(Lease::new(move || {
             // Where nobody hears it the server has ended.
             let _ = ended.send((listen, ip));
         }));
         let of_shard = |socket| ListenerSocket { listen, local, steered, socket, lease: lease.clone() };
-        Ok(sockets.map(of_shard).collect())
+        Ok(sockets.into_iter().map(of_shard).collect())
     }
 
     /// Whether `ip` is an address of this wildcard's family that one host has.

@@ -1,6 +1,7 @@
 //! What shards are told when the addresses of a host change. Each test has a host of its own: it runs
 //! itself again in a network namespace.
 
+mod made_anew;
 #[path = "../../tests/common/skip.rs"]
 #[allow(unreachable_pub, reason = "shared with the tests of the server")]
 mod skip;

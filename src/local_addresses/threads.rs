@@ -46,7 +46,8 @@ impl Drop for AddressThreads {
 
 /// Starts the threads. The watch begins before the first list is made, so nothing is missed.
 pub(super) fn start(groups: Groups, bells: &[Arc<Bell>]) -> io::Result<(Vec<Changes>, AddressThreads)> {
-    let mut watch = AddressWatch::new()?;
+    // Only a socket hook binds a group to an interface that says nothing of its address.
+    let mut watch = if groups.have_a_hook() { AddressWatch::of_both() } else { AddressWatch::new() }?;
     let (stop, stopped) = bounded(0);
     let (announce, announced) = bounded(1);
     let (ask, asked) = bounded(REQUESTS);
