@@ -89,8 +89,9 @@ impl Connected {
         let mut socket = Socket::new(made, id, local);
         socket.arm = Arm::Held;
         socket.own = Some(Own { stage: Stage::Watched, listener, abandoned: false });
-        if mode == AcceptMode::SameGroup {
-            socket.lease = sockets.get(listener).and_then(|listener| listener.lease.clone());
+        if let Some(listener) = sockets.get(listener) {
+            socket.usage = listener.usage.clone();
+            socket.lease = listener.lease.clone().filter(|_| mode == AcceptMode::SameGroup);
         }
         let system = |error: io::Error| fault(error.raw_os_error().unwrap_or(libc::EIO));
         sockets.install(&engine.ring, slot, socket).map_err(system)?;

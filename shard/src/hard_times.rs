@@ -122,7 +122,8 @@ impl Bed {
         let options = SocketOptions::default();
         let mut group = ListenerGroup::bind(([127, 0, 0, 1], 0).into(), 1, &options).expect("a port");
         let (at, socket) = (group.local_addr(), group.take_sockets().remove(0));
-        let listener = ListenerSocket { listen: 0, local: None, steered: true, socket, lease: None };
+        let listener =
+            ListenerSocket { listen: 0, local: None, steered: true, socket, lease: None, usage: None };
         let (postboxes, mut mail) = mailboxes(1, 16);
         let stats = Arc::<Stats>::default();
         let limits = ConnectedLimits { total: 64, per_address: 64 };

@@ -74,7 +74,8 @@ fn a_listener_of_an_address_whose_watch_cannot_be_cancelled_keeps_its_lease() {
         only.set_send_buffer_size(0).expect("the least there is");
         let corked = only.send_to_with_flags(&[0; 4_000], &at.into(), libc::MSG_MORE);
         assert_eq!(corked.expect("it waits"), 4_000);
-        let listener = ListenerSocket { listen: 0, local: Some(at), steered: true, socket, lease };
+        let listener =
+            ListenerSocket { listen: 0, local: Some(at), steered: true, socket, lease, usage: None };
         addresses::listen(&mut sockets, &exchange.engine.ring, listener).expect("a place");
         sockets.is_now_full(&mut exchange.engine, 0);
         exchange.submit_all(&mut sockets).expect("submitted");
