@@ -74,7 +74,10 @@ struct Listening {
 
 impl Listening {
     fn at(cap: usize, listen: &[&str]) -> Self {
-        let options = SocketOptions::default();
+        Self::with(SocketOptions::default(), cap, listen)
+    }
+
+    fn with(options: SocketOptions, cap: usize, listen: &[&str]) -> Self {
         let mut local = LocalAddresses::new(cap, options.clone());
         let mut sockets: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
         let mut wildcards = Vec::new();
