@@ -74,15 +74,15 @@ struct Listening {
 
 impl Listening {
     fn at(cap: usize, listen: &[&str]) -> Self {
-        Self::with(SocketOptions::default(), cap, listen)
+        Self::with(&SocketOptions::default(), cap, listen)
     }
 
-    fn with(options: SocketOptions, cap: usize, listen: &[&str]) -> Self {
+    fn with(options: &SocketOptions, cap: usize, listen: &[&str]) -> Self {
         let mut local = LocalAddresses::new(cap, options.clone());
         let mut sockets: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
         let mut wildcards = Vec::new();
         for (listen, text) in (0..).zip(listen) {
-            let mut group = ListenerGroup::bind(text.parse().expect(text), SHARDS, &options).expect(text);
+            let mut group = ListenerGroup::bind(text.parse().expect(text), SHARDS, options).expect(text);
             wildcards.push(group.local_addr());
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
                 sockets[shard].push(ListenerSocket {

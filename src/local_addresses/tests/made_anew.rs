@@ -43,7 +43,7 @@ fn they_are_bound_again() {
 fn it_is_seen_of_an_interface_that_has_no_address() {
     on_a_host("made_anew::it_is_seen_of_an_interface_that_has_no_address", || {
         ip("address flush dev v0");
-        let mut running = Listening::with(bound_to_v0(), 64, &["0.0.0.0:0"]).start();
+        let mut running = Listening::with(&bound_to_v0(), 64, &["0.0.0.0:0"]).start();
         let ours = address("127.0.0.1");
         ip("link del v0");
         ip("link add v0 type veth peer name v1");
