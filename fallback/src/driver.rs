@@ -98,7 +98,7 @@ impl MioDriver {
             poll,
             events: Events::with_capacity(EVENTS),
             sockets,
-            inbox: Inbox::new(),
+            inbox: Inbox::new(fleet.lister()),
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),

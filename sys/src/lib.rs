@@ -94,7 +94,7 @@ pub use cmsg::{
 pub use drops::Drops;
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
-pub use local_listeners::{Lease, ListenerChange, ListenerSocket};
+pub use local_listeners::{Lease, ListenerChange, ListenerSocket, Usage, WantedAddress};
 pub use plan::{Os, Sharing, Unsupported};
 pub use port_holder::PortHolder;
 #[cfg(target_os = "linux")]

@@ -276,11 +276,6 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "an ordinary user who may lock little memory is served by smaller rings",
     ),
     elsewhere(REAL, "tests/programs/memory.rs", "two shards stay under 96 MiB"),
-    elsewhere(
-        REAL,
-        "tests/programs/names_of_pinned_shards.rs",
-        "names are looked up wherever the process may run, though shards are pinned",
-    ),
     elsewhere(REAL, "tests/programs/path_mtu.rs", "the path-MTU modes, in both tiers, behind routers"),
     elsewhere(
         URING,
@@ -327,6 +322,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/programs/suspended.rs",
         "for how long the machine was suspended is read from the system's clocks",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/threads_of_pinned_shards.rs",
+        "names are looked up and addresses listed wherever the process may run, though shards are pinned",
     ),
     elsewhere(
         MIO,

@@ -246,7 +246,8 @@ pub trait Driver {
 
     /// Takes a connected socket out of service: what comes along its path from now on comes by the listener
     /// again. Nothing is lost: what the socket holds is handed over as before, and then
-    /// [`Sink::retired`] says that its number may be used anew. Called after the sends of a turn.
+    /// [`Sink::retired`] says that its number may be used anew. Called after the sends of a turn, of those too that the driver
+    /// wants back ([`Sink::demote`]).
     ///
     /// ```
     /// use shardgram_core::{datagram::SocketId, driver::Driver};
