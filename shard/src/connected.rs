@@ -172,7 +172,9 @@ impl Connected {
     /// it is closed when that is handed over, or a while later. Its port group has come to an end only when peers' own
     /// sockets are out of it, too, and peers stay that are served by the wildcard from now on.
     pub(crate) fn listener_gone(&mut self, sockets: &mut Sockets, slot: u32) {
-        self.in_the_way.extend(sockets.in_group_of(slot));
+        if self.accept.as_ref().is_some_and(|(mode, _)| *mode == AcceptMode::SameGroup) {
+            self.in_the_way.extend(sockets.in_group_of(slot));
+        }
         let waiters = self.markers.forget(slot);
         let_in(sockets, &waiters);
         self.retiring.listener_gone(sockets, slot);
