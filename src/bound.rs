@@ -201,7 +201,7 @@ impl Bound {
         let first = self.sharing.receiver(listen, shards).unwrap_or(0);
         let steered = group.is_steered();
         for (shard, socket) in (first..).zip(group.take_sockets()) {
-            let listener = ListenerSocket { listen, local: None, steered, socket, lease: None };
+            let listener = ListenerSocket { listen, local: None, steered, socket, lease: None, usage: None };
             self.listeners[usize::from(shard)].push(listener);
         }
         let bound = group.local_addr();

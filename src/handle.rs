@@ -7,6 +7,7 @@ use shardgram_core::Snapshot;
 use shardgram_core::shard_loop::Ending;
 
 use crate::error::ServeError;
+use crate::foreign_sockets::ForeignSockets;
 use crate::local_addresses::AddressThreads;
 use crate::own_addresses::Listening;
 use crate::remote::Remote;
@@ -49,6 +50,7 @@ pub struct Handle<M: Send + 'static> {
 pub(crate) struct Followers {
     pub(crate) _addresses: Option<AddressThreads>,
     pub(crate) _tied: Option<TiedThread>,
+    pub(crate) _foreign: Option<ForeignSockets>,
 }
 
 impl<M: Send + 'static> std::ops::Deref for Handle<M> {

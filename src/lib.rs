@@ -88,6 +88,9 @@ mod connected;
 mod descriptors;
 mod drivers;
 mod error;
+#[cfg_attr(target_os = "linux", path = "foreign_sockets/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "foreign_sockets/other.rs")]
+mod foreign_sockets;
 mod handle;
 mod host_addresses;
 #[cfg_attr(not(target_os = "linux"), path = "local_addresses/other.rs")]

@@ -7,6 +7,7 @@
 //! cannot be waited for together. A shard may also ask, when the first datagram for an address without a
 //! group came in: all of 127.0.0.0/8 is local, and so is a prefix that is routed to this host.
 
+mod giving_way;
 mod groups;
 #[cfg(test)]
 mod tests;

@@ -12,11 +12,12 @@ use shardgram_core::mailbox::{Mailbox, mailboxes};
 use shardgram_core::own_addresses::OwnAddresses;
 use shardgram_core::shard_loop::{Ending, Secrets, Setup, ShardLoop};
 use shardgram_core::{Config, Handler, Resolver, ShardInfo, Stats};
-use shardgram_sys::{SocketOptions, affinity};
+use shardgram_sys::{Sharing, SocketOptions, affinity};
 
 use crate::bound::Bound;
 use crate::drivers::{AcceptWay, Changes, Drive, Fleet, Listeners, Parts, Ring};
 use crate::error::StartError;
+use crate::foreign_sockets::ForeignSockets;
 use crate::handle::{Followers, Handle};
 use crate::random::random_key;
 use crate::remote::Remote;
@@ -108,6 +109,12 @@ pub(crate) fn spawn<H: Handler>(
     let control = Arc::new(Control::default());
     let stats: Arc<[Arc<Stats>]> = (0..shards).map(|_| Arc::new(Stats::default())).collect();
     let tied = tied.follow(Arc::clone(&stats)).map_err(system("watch the listeners' interfaces"))?;
+    let foreign = match sharing {
+        Sharing::PerShard => ForeignSockets::follow(&addresses, &stats[0]),
+        // No port group, and nobody can bind beside a listener.
+        Sharing::OneReceiver => Ok(None),
+    };
+    let foreign = foreign.map_err(system("look for sockets of others"))?;
     let remote = Remote::new(postboxes, control, stats, addresses);
     let watch = |deadline| SignalDrain::install(remote.clone(), deadline);
     let signals =
@@ -129,7 +136,7 @@ pub(crate) fn spawn<H: Handler>(
     let mut handle = Handle::new(
         remote.clone(),
         signals,
-        Followers { _addresses: address_threads, _tied: tied },
+        Followers { _addresses: address_threads, _tied: tied, _foreign: foreign },
         listening,
     );
     let mut rings = choice.rings.into_iter();

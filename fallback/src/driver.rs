@@ -14,7 +14,7 @@ use shardgram_core::mailbox::Bell;
 use shardgram_core::outbox::Outbox;
 use shardgram_core::seldom::Seldom;
 use shardgram_core::{Capability, Endpoint, JoinError, Membership, Settings};
-use shardgram_sys::{Os, Sharing, SocketOptions, errno, multicast};
+use shardgram_sys::{Os, Sharing, SocketOptions, clocks, errno, multicast};
 
 use crate::buffers::Buffers;
 use crate::listener::Listener;
@@ -98,7 +98,7 @@ impl MioDriver {
             poll,
             events: Events::with_capacity(EVENTS),
             sockets,
-            inbox: Inbox::new(),
+            inbox: Inbox::new(fleet.lister()),
             buffers: Buffers::default(),
             reports: Reports::default(),
             options: options.clone(),
@@ -191,6 +191,10 @@ impl Driver for MioDriver {
 
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn suspended(&self) -> Duration {
+        clocks::suspended()
     }
 
     fn open(&mut self, socket: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {

@@ -15,7 +15,7 @@ use shardgram_core::datagram::{Meta, SocketId};
 use shardgram_core::driver::{Arrival, Sink};
 use shardgram_core::gathering::Gathering;
 use shardgram_sys::errno;
-use shardgram_sys::interfaces::AnswerAddresses;
+use shardgram_sys::interfaces::{AddressLister, AnswerAddresses};
 
 use crate::buffers::Buffers;
 use crate::receiver::{Batch, Receiver};
@@ -67,12 +67,11 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Lists this host's addresses, which may take a while.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(lister: &AddressLister) -> Self {
         Self {
             filled: VecDeque::with_capacity(BATCH_SIZE),
             too_late: 0,
-            answering: AnswerAddresses::listed(),
+            answering: AnswerAddresses::of(lister),
             metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
             receiver: Receiver::default(),
             cut: 0,
@@ -319,6 +318,10 @@ impl Filled {
 mod tests {
     use super::*;
 
+    fn inbox() -> Inbox {
+        Inbox::new(&AddressLister::start().expect("a thread"))
+    }
+
     #[test]
     fn trains_say_how_long_their_datagrams_are() {
         let segment = |len, stride| {
@@ -352,7 +355,7 @@ mod tests {
         sockets.put_back(SocketId::listener(0));
         let socket = sockets.next_ready().expect("ready");
         socket.state = None;
-        let (mut inbox, mut buffers, room) = (Inbox::new(), Buffers::default(), BATCH_SIZE.min(3));
+        let (mut inbox, mut buffers, room) = (inbox(), Buffers::default(), BATCH_SIZE.min(3));
         for _ in 0..2 {
             assert!(inbox.batch(socket, &mut buffers, room).expect("one of two"), "there may be more");
         }
@@ -366,7 +369,7 @@ mod tests {
     fn a_failed_receive_is_tried_again_but_not_for_ever() {
         let poll = mio::Poll::new().expect("poll");
         let (mut sockets, _) = one_listener(&poll);
-        let (inbox, id) = (Inbox::new(), SocketId::listener(0));
+        let (inbox, id) = (inbox(), SocketId::listener(0));
         sockets.put_back(id);
         let mut fail = |error: io::Error| {
             sockets.end_rest();

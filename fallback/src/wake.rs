@@ -4,24 +4,37 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use mio::Waker;
+use shardgram_sys::interfaces::AddressLister;
 
 /// The ways to wake every shard of a server. Make one and give it to each shard's
 /// [`MioDriver`](crate::MioDriver).
 ///
 /// ```
 /// use shardgram_fallback::Fleet;
-/// let fleet = Fleet::new(2);
+/// let fleet = Fleet::new(2)?;
 /// assert_eq!(fleet.shards(), 2);
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Fleet {
     wakers: Box<[OnceLock<Waker>]>,
+    lister: AddressLister,
 }
 
 impl Fleet {
-    /// Room for so many shards, none of which can be woken before its driver is made.
-    pub fn new(shards: u16) -> Arc<Self> {
-        Arc::new(Self { wakers: (0..shards).map(|_| OnceLock::new()).collect() })
+    /// Room for so many shards, none of which can be woken before its driver is made. It has a thread that lists this host's
+    /// addresses; make it on a thread that is not pinned to a core.
+    ///
+    /// # Errors
+    /// EAGAIN where there are too many threads.
+    pub fn new(shards: u16) -> io::Result<Arc<Self>> {
+        let wakers = (0..shards).map(|_| OnceLock::new()).collect();
+        Ok(Arc::new(Self { wakers, lister: AddressLister::start()? }))
+    }
+
+    /// Who lists this host's addresses.
+    pub(crate) fn lister(&self) -> &AddressLister {
+        &self.lister
     }
 
     /// How many shards there is room for.

@@ -2,15 +2,16 @@
 //!
 //! Who binds them is not this crate's business: sockets come, and addresses are asked for, by channels.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::Sink;
-use shardgram_sys::interfaces::AnswerAddresses;
-use shardgram_sys::{ListenerChange, ListenerSocket};
+use shardgram_sys::interfaces::{AddressLister, AnswerAddresses};
+use shardgram_sys::{ListenerChange, ListenerSocket, WantedAddress};
 
 use crate::connected::Connected;
 use crate::ring::Ring;
@@ -21,6 +22,8 @@ use crate::sockets::Sockets;
 const ASKED: usize = 4_096;
 /// Datagrams for such addresses after which they are asked for again: there may have been no time or no room.
 const AGAIN: u32 = 4_096;
+/// So many of them for one address are more than a stranger's single one, for which no other address gives way.
+const OFTEN: u32 = 16;
 
 /// The channels by which sockets come and addresses are asked for.
 #[derive(Clone, Debug)]
@@ -28,14 +31,15 @@ pub struct Changes {
     /// What has changed.
     pub changes: Receiver<ListenerChange>,
     /// A datagram came for this address, under the address of the configuration with this index.
-    pub unknown: Sender<(u16, IpAddr)>,
+    pub unknown: Sender<WantedAddress>,
 }
 
 /// What a shard knows of the addresses under its wildcards.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     channels: Option<Changes>,
-    asked: HashSet<(u16, IpAddr)>,
+    /// How many datagrams came for each that was asked for.
+    asked: HashMap<(u16, IpAddr), u32>,
     since: u32,
     gone: Vec<(SocketId, IpAddr)>,
     /// Who answers what was sent to an IPv6 group.
@@ -43,13 +47,13 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    pub(crate) fn new(channels: Option<Changes>) -> Self {
+    pub(crate) fn new(channels: Option<Changes>, lister: &AddressLister) -> Self {
         Self {
             channels,
-            asked: HashSet::new(),
+            asked: HashMap::new(),
             since: 0,
             gone: Vec::new(),
-            answering: AnswerAddresses::listed(),
+            answering: AnswerAddresses::of(lister),
         }
     }
 
@@ -63,12 +67,16 @@ impl Addresses {
             self.since = 0;
             self.asked.clear();
         }
-        if self.asked.len() < ASKED
-            && self.asked.insert((listen, ip))
-            && channels.unknown.try_send((listen, ip)).is_err()
-        {
-            // Nobody has time for it now.
-            self.asked.remove(&(listen, ip));
+        let is_full = self.asked.len() >= ASKED;
+        let came = match self.asked.entry((listen, ip)) {
+            Entry::Vacant(_) if is_full => return,
+            entry => entry.or_default(),
+        };
+        *came += 1;
+        let often = came.is_multiple_of(OFTEN);
+        if (*came == 1 || often) && channels.unknown.try_send(WantedAddress { listen, ip, often }).is_err() {
+            // Nobody has time for it now: the next one asks.
+            *came -= 1;
         }
     }
 
@@ -133,13 +141,44 @@ impl Addresses {
 /// Receives by the listener of one address under a wildcard.
 pub(crate) fn listen(sockets: &mut Sockets, ring: &Ring, added: ListenerSocket) -> io::Result<()> {
     // Dropped in the other order: the lease last.
-    let ListenerSocket { lease, listen, local, socket, .. } = added;
+    let ListenerSocket { lease, listen, local, socket, usage, .. } = added;
     let local = local.map_or_else(|| socket.local_addr(), Ok)?;
     let id = SocketId::listener(listen);
     let slot = sockets.free_address().ok_or(io::ErrorKind::QuotaExceeded)?;
     let mut socket = Socket::new(socket, id, local);
-    (socket.under_wildcard, socket.lease) = (true, lease);
+    (socket.under_wildcard, socket.usage, socket.lease) = (true, usage, lease);
     sockets.install(ring, slot, socket)?;
     sockets.name_address(listen, local.ip(), slot);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_asked_for_at_once_and_again_when_much_comes_for_it() {
+        let ((_tell, changes), (unknown, asked)) = (bounded(0), bounded(3));
+        let lister = AddressLister::start().expect("a thread");
+        let mut addresses = Addresses::new(Some(Changes { changes, unknown }), &lister);
+        let ip = |last| IpAddr::from([127, 0, 0, last]);
+        let wanted = |last, often| WantedAddress { listen: 0, ip: ip(last), often };
+        for _ in 0..3 * OFTEN {
+            addresses.seen(0, ip(9));
+        }
+        // Nobody has time for more.
+        addresses.seen(0, ip(10));
+        let came = |so: [_; 3]| assert_eq!(asked.try_iter().collect::<Vec<_>>(), so);
+        came([wanted(9, false), wanted(9, true), wanted(9, true)]);
+        addresses.seen(0, ip(9));
+        (0..OFTEN).for_each(|_| addresses.seen(0, ip(10)));
+        came([wanted(9, true), wanted(10, false), wanted(10, true)]);
+        // Strangers' single ones are asked for once in a while.
+        for last in 0..200 {
+            addresses.seen(0, ip(last));
+            asked.try_iter().for_each(|wanted| assert!(!wanted.often, "{wanted:?}"));
+        }
+    }
 }

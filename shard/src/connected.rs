@@ -44,6 +44,8 @@ pub(crate) struct Connected {
     retiring: Retiring,
     /// Sockets that were armed without certainty, of which the shard loop was not told yet.
     timed_out: usize,
+    /// Sockets in the port group of a listener that goes, of which it was not told either.
+    in_the_way: Vec<SocketId>,
     warned: Seldom,
 }
 
@@ -53,7 +55,7 @@ impl Connected {
         markers: Markers,
         retiring: Retiring,
     ) -> Self {
-        Self { accept, markers, retiring, timed_out: 0, warned: Seldom::default() }
+        Self { accept, markers, retiring, timed_out: 0, in_the_way: Vec::new(), warned: Seldom::default() }
     }
 
     pub(crate) fn limits(&self) -> ConnectedLimits {
@@ -87,8 +89,9 @@ impl Connected {
         let mut socket = Socket::new(made, id, local);
         socket.arm = Arm::Held;
         socket.own = Some(Own { stage: Stage::Watched, listener, abandoned: false });
-        if mode == AcceptMode::SameGroup {
-            socket.lease = sockets.get(listener).and_then(|listener| listener.lease.clone());
+        if let Some(listener) = sockets.get(listener) {
+            socket.usage = listener.usage.clone();
+            socket.lease = listener.lease.clone().filter(|_| mode == AcceptMode::SameGroup);
         }
         let system = |error: io::Error| fault(error.raw_os_error().unwrap_or(libc::EIO));
         sockets.install(&engine.ring, slot, socket).map_err(system)?;
@@ -165,9 +168,13 @@ impl Connected {
         true
     }
 
-    /// The host has lost the address of the listener in this place: nobody needs to wait for what it holds, and it is closed
-    /// when that is handed over, or a while later.
+    /// The host has lost the address of the listener in this place, or it gave way: nobody needs to wait for what it holds, and
+    /// it is closed when that is handed over, or a while later. Its port group has come to an end only when peers' own
+    /// sockets are out of it, too, and peers stay that are served by the wildcard from now on.
     pub(crate) fn listener_gone(&mut self, sockets: &mut Sockets, slot: u32) {
+        if self.accept.as_ref().is_some_and(|(mode, _)| *mode == AcceptMode::SameGroup) {
+            self.in_the_way.extend(sockets.in_group_of(slot));
+        }
         let waiters = self.markers.forget(slot);
         let_in(sockets, &waiters);
         self.retiring.listener_gone(sockets, slot);
@@ -224,7 +231,7 @@ impl Connected {
     }
 
     pub(crate) fn has_reports(&self) -> bool {
-        self.timed_out > 0 || self.retiring.has_reports()
+        self.timed_out > 0 || !self.in_the_way.is_empty() || self.retiring.has_reports()
     }
 
     /// Tells the shard loop what it has to know.
@@ -232,6 +239,10 @@ impl Connected {
     pub(crate) fn report(&mut self, sink: &mut impl Sink) {
         for _ in 0..std::mem::take(&mut self.timed_out) {
             sink.handover_timed_out();
+        }
+        // Before it hears of those that are closed, whose numbers may be another's then.
+        for socket in self.in_the_way.drain(..) {
+            sink.demote(socket);
         }
         self.retiring.report(sink);
     }

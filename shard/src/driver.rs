@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shardgram_core::backlog::Backlog;
 use shardgram_core::datagram::{Path, SocketId};
@@ -18,7 +18,7 @@ use shardgram_core::outbox::Outbox;
 use shardgram_core::{Capability, Config, Endpoint, JoinError, Membership, WaitPolicy};
 use shardgram_sys::accept::AcceptMode;
 use shardgram_sys::interfaces::bound_interface;
-use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, multicast};
+use shardgram_sys::{ListenerSocket, SocketOptions, TRAIN_LIMITS, clocks, multicast};
 
 use crate::addresses::{self, Addresses, Changes};
 use crate::arrived::Arrived;
@@ -99,13 +99,14 @@ impl UringDriver {
         let arrived = Arrived::new(sockets.places().total(), sockets.places().own());
         let markers = Markers::new(shard, parts.shards, Arc::clone(fleet.markers()));
         let retiring = Retiring::new(Arc::clone(&fleet));
+        let addresses = Addresses::new(parts.changes, fleet.lister());
         let mut driver = Self {
             exchange: Exchange::new(engine, arrived, Wakeups::new(shard, fleet)),
             sockets,
             inbox: Inbox::new(Gathering::new(parts.config.settings().gather_time())),
             sends: Sends::new(spins),
             connected: Connected::new(parts.connected, markers, retiring),
-            addresses: Addresses::new(parts.changes),
+            addresses,
             steered: true,
             deferred: false,
         };
@@ -182,7 +183,7 @@ impl UringDriver {
             Wait::Rest(until) => Some(until),
         };
         let is_idle = !self.sends.any_refused() && !self.sockets.any_unwatched();
-        let rest = self.sockets.rests_until();
+        let rest = self.sockets.deadline();
         (is_idle && !self.exchange.wakeups.skips_wait())
             .then(|| [deadline, rest, self.connected.deadline()].into_iter().flatten().min())
     }
@@ -231,6 +232,10 @@ impl Driver for UringDriver {
         Instant::now()
     }
 
+    fn suspended(&self) -> Duration {
+        clocks::suspended()
+    }
+
     fn open(&mut self, id: SocketId, endpoint: &Endpoint) -> Result<SocketAddr, i32> {
         self.sockets.open(&self.exchange.engine.ring, id, endpoint)
     }
@@ -244,7 +249,7 @@ impl Driver for UringDriver {
     }
 
     fn close(&mut self, socket: SocketId) {
-        self.sockets.close(&mut self.exchange.engine, socket);
+        self.sockets.close(&mut self.exchange, socket);
     }
 
     fn connect(&mut self, socket: SocketId, path: &Path) -> Result<(), ConnectFault> {

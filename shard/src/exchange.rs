@@ -11,6 +11,8 @@ use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
+use io_uring::cqueue::more;
+
 use crate::arrived::{Arrived, Completed};
 use crate::engine::Engine;
 use crate::errno::NOT_TAKEN;
@@ -81,6 +83,9 @@ impl Exchange {
             match data.kind {
                 Kind::Receive | Kind::Watch => {
                     let (result, flags) = (entry.result(), entry.flags());
+                    if !more(flags) {
+                        sockets.ended(data);
+                    }
                     arrived.push(Completed { data, result, flags });
                 }
                 Kind::Send if entry.result() < 0 => outcomes.failed.push((data, -entry.result())),

@@ -30,6 +30,12 @@ mod switch {
         None
     }
 
+    /// Whether the next cancellation that is queued misses its target: never.
+    #[inline(always)]
+    pub(crate) const fn misses() -> bool {
+        false
+    }
+
     /// Whether the kernel refuses the send with this user data: never.
     #[inline(always)]
     pub(crate) const fn refuses(_: u64) -> bool {
@@ -61,6 +67,7 @@ mod switch {
     struct Plan {
         entries: VecDeque<Fault>,
         cancels: VecDeque<i32>,
+        missed: u32,
         refusals: VecDeque<Option<i32>>,
         refused: Vec<(u64, i32)>,
         lost: u32,
@@ -97,6 +104,19 @@ mod switch {
 
     pub(crate) fn cancel() -> Option<i32> {
         PLAN.with_borrow_mut(|plan| plan.cancels.pop_front())
+    }
+
+    /// So many cancellations that are queued miss what they are to cancel.
+    pub(crate) fn plan_misses(cancellations: u32) {
+        PLAN.with_borrow_mut(|plan| plan.missed = cancellations);
+    }
+
+    pub(crate) fn misses() -> bool {
+        PLAN.with_borrow_mut(|plan| {
+            let misses = plan.missed > 0;
+            plan.missed -= u32::from(misses);
+            misses
+        })
     }
 
     /// The next sends come to these errors, or leave where there is none.

@@ -1,6 +1,7 @@
 //! Tests of whole shards whose ring fails in ways that a test chooses ([`crate::faults`]): the shard goes on, every
 //! datagram has one outcome, nobody else loses anything, and all buffers come back.
 
+mod cancelling;
 mod closing;
 
 use std::io::ErrorKind;
@@ -121,7 +122,8 @@ impl Bed {
         let options = SocketOptions::default();
         let mut group = ListenerGroup::bind(([127, 0, 0, 1], 0).into(), 1, &options).expect("a port");
         let (at, socket) = (group.local_addr(), group.take_sockets().remove(0));
-        let listener = ListenerSocket { listen: 0, local: None, steered: true, socket, lease: None };
+        let listener =
+            ListenerSocket { listen: 0, local: None, steered: true, socket, lease: None, usage: None };
         let (postboxes, mut mail) = mailboxes(1, 16);
         let stats = Arc::<Stats>::default();
         let limits = ConnectedLimits { total: 64, per_address: 64 };
@@ -262,35 +264,6 @@ fn send(client: &UdpSocket, bytes: &[u8]) {
 }
 
 const BOTH: [bool; 2] = [false, true];
-
-#[test]
-fn an_endpoint_whose_receive_cannot_be_cancelled_at_once_gives_its_port_back() {
-    for errno in [libc::ETIME, libc::EPERM, libc::EINTR] {
-        let Some(mut bed) = Bed::new(false) else { return };
-        let port = {
-            let free = UdpSocket::bind("127.0.0.1:0").expect("a port");
-            free.local_addr().expect("its address").port()
-        };
-        let is_free = || UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        let [high, low] = port.to_be_bytes();
-        send(&bed.clients[0], &[OPEN, high, low]);
-        bed.until("it is open", |_| !is_free());
-        // Its receive is armed with the next turn.
-        bed.turn();
-        faults::plan_cancels([errno; 20]);
-        send(&bed.clients[0], &[CLOSE]);
-        let end = Instant::now() + PATIENCE;
-        while !is_free() {
-            assert!(Instant::now() < end, "its port is free");
-            // The kernel may close it later than it says that the receive has ended, and nothing wakes a shard for that.
-            send(&bed.clients[0], &[CLOSE]);
-            bed.turn();
-        }
-        bed.buffers_go_round();
-        faults::no_more_cancels();
-        bed.add_up();
-    }
-}
 
 #[test]
 fn memory_that_the_kernel_may_write_to_stays() {

@@ -144,6 +144,7 @@ impl Inbox {
             (Completion::Data { len, .. }, Some(buffer)) => {
                 socket.failures = 0;
                 socket.had += 1;
+                socket.brought_one();
                 stop = self.hand_over_buffer(means, &whence, Filled { buffer, len: len as usize }, sink);
             }
             (Completion::Failed { .. }, Some(buffer)) => buffers.keep(buffer, 0),
@@ -382,6 +383,7 @@ impl Inbox {
             sink.too_late(1);
             return false;
         };
+        socket.brought_one();
         let whence = Whence::of(slot, socket);
         self.hand_over_buffer(means, &whence, filled, sink)
     }

@@ -16,6 +16,7 @@ mod addresses;
 mod arrived;
 #[allow(unsafe_code)]
 mod buf_ring;
+mod closed;
 pub mod completion;
 mod connected;
 mod credit;

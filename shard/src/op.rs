@@ -16,6 +16,7 @@ use shardgram_sys::cmsg::ControlSpace;
 use shardgram_sys::{Heading, TRAIN_LIMITS};
 
 use crate::buf_ring::GROUP;
+use crate::faults;
 use crate::recv::{Layout, Layouts, NAME_SPACE};
 use crate::ring::{NoRoom, Ring};
 use crate::user_data::{Kind, UserData};
@@ -217,6 +218,9 @@ impl Operands {
 
     /// Cancels what has this name; its own completion tells. That nothing has it is as good.
     pub(crate) fn push_cancel(&self, ring: &mut Ring, name: UserData) -> Result<(), NoRoom> {
+        if faults::misses() {
+            return Ok(());
+        }
         let entry = opcode::AsyncCancel::new(name.bits())
             .build()
             .flags(Flags::SKIP_SUCCESS)

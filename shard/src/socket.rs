@@ -7,7 +7,7 @@ use std::time::Instant;
 use shardgram_core::Ecn;
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_sys::interfaces::bound_interface;
-use shardgram_sys::{Drops, Lease, socket};
+use shardgram_sys::{Drops, Lease, Usage, socket};
 
 use crate::credit::Credit;
 use crate::marking::{By, Marking};
@@ -81,6 +81,8 @@ pub(crate) struct Socket {
     pub(crate) drops: Drops,
     /// The host has lost its address: then it is closed, whatever it holds.
     pub(crate) close_by: Option<Instant>,
+    /// Of a local address under a wildcard, and of its peers: what comes is counted there.
+    pub(crate) usage: Option<Usage>,
     /// Of a socket in the port group of a local address. The last field: it goes after the socket.
     pub(crate) lease: Option<Lease>,
 }
@@ -107,6 +109,7 @@ impl Socket {
             cancelling: false,
             close_by: None,
             drops: Drops::default(),
+            usage: None,
             lease: None,
         }
     }
@@ -116,6 +119,14 @@ impl Socket {
     /// [`Tied`]: shardgram_sys::interfaces::Tied
     pub(crate) fn was_let_go(&self) -> bool {
         self.interface != 0 && bound_interface(&self.socket) != self.interface
+    }
+
+    /// A datagram or a train has come by it.
+    #[inline]
+    pub(crate) fn brought_one(&self) {
+        if let Some(usage) = &self.usage {
+            usage.count();
+        }
     }
 
     /// How many datagrams the kernel dropped at it.

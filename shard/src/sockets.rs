@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use shardgram_core::datagram::{Path, SocketId};
 use shardgram_core::seldom::Seldom;
 use shardgram_core::{Endpoint, JoinError};
-use shardgram_sys::Lease;
 use shardgram_sys::socket::{self, SocketOptions};
 
+use crate::closed::Closed;
 use crate::direct::{self, Member};
 use crate::engine::Engine;
+use crate::exchange::Exchange;
 use crate::op::Target;
 use crate::places::Places;
 use crate::ring::{NoRoom, Ring};
@@ -51,10 +52,7 @@ pub(crate) struct Sockets {
     asked: Option<Vec<Member>>,
     /// Full sockets whose watch for room could not be queued.
     to_watch: Vec<u32>,
-    /// Places whose file could not be taken out of the table of fixed files, which is open as long as it is there.
-    to_clear: Vec<(u32, Option<Lease>)>,
-    /// What is armed on closed sockets and could not be cancelled.
-    to_cancel: Vec<UserData>,
+    closed: Closed,
     /// What the kernel dropped at sockets that are closed.
     closed_drops: u64,
     warned: Seldom,
@@ -83,8 +81,7 @@ impl Sockets {
             resting: VecDeque::new(),
             asked: asks.then(Vec::new),
             to_watch: Vec::new(),
-            to_clear: Vec::new(),
-            to_cancel: Vec::new(),
+            closed: Closed::default(),
             closed_drops: 0,
             warned: Seldom::default(),
         })
@@ -119,6 +116,15 @@ impl Sockets {
     /// The place of the listener of one address under a wildcard.
     pub(crate) fn address(&self, listen: u16, ip: IpAddr) -> Option<u32> {
         self.by_address.get(&(listen, ip)).copied()
+    }
+
+    /// Peers' own sockets in the port group of the listener of one address, which share its lease. No other group is bound
+    /// there meanwhile, so the address says which they are.
+    pub(crate) fn in_group_of(&self, slot: u32) -> Vec<SocketId> {
+        let Some(listener) = self.get(slot) else { return Vec::new() };
+        let own = self.places.own();
+        let all = self.slots[own.start as usize..own.end as usize].iter().flatten();
+        all.filter(|own| own.lease.is_some() && own.local == listener.local).map(|own| own.id).collect()
     }
 
     /// A free place for the listener of one more address.
@@ -191,6 +197,10 @@ impl Sockets {
 
     /// Puts a socket into its place and has it armed with the next turn, unless it is to wait.
     pub(crate) fn install(&mut self, ring: &Ring, slot: u32, mut socket: Socket) -> io::Result<()> {
+        if self.closed.len() >= self.slots.len() {
+            // However often sockets come and go while the kernel refuses to let go of them.
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
         if self.is_fixed(slot) {
             ring.set_file(slot, socket.socket.as_raw_fd())?;
             socket.target = Target::Fixed(slot);
@@ -210,12 +220,17 @@ impl Sockets {
     }
 
     /// Closes the socket of an endpoint.
-    pub(crate) fn close(&mut self, engine: &mut Engine, id: SocketId) {
+    pub(crate) fn close(&mut self, exchange: &mut Exchange, id: SocketId) {
+        let Exchange { engine, arrived, .. } = exchange;
         let Some(slot) = self.slot_of(id) else { return };
         let Some(open) = self.get(slot) else { return };
         // Closing the socket ends neither its receive nor the watch for room, which would keep it and its port.
         if open.arm == Arm::Armed {
             self.end_at_once(engine, slot, Kind::Receive);
+            if self.closed.len() > 0 {
+                // Its last completion may be here already.
+                arrived.iter().filter(|done| done.is_last()).for_each(|done| self.closed.ended(done.data));
+            }
         }
         self.end_watch(engine, slot);
         self.take_out(engine, slot);
@@ -229,21 +244,22 @@ impl Sockets {
         if let Some(asked) = &mut self.asked {
             asked.retain(|member| member.slot != slot);
         }
+        if socket.credit.blocked && engine.operands.push_cancel(&mut engine.ring, watched) == Err(NoRoom) {
+            self.closed.still_armed(watched, socket.lease.clone());
+        }
         // What names this socket and is still queued would be about whoever comes into its place.
-        let (receive, watch) = (Kind::Receive, Kind::Watch);
-        let names = [receive, watch, Kind::Writable].map(|kind| UserData { kind, ..watched }.bits());
+        let names = [Kind::Receive, Kind::Watch, Kind::Writable].map(|kind| UserData { kind, ..watched });
         if engine.ring.queued() > 0 {
-            engine.ring.take_back(|bits| names.contains(&bits));
+            let Self { closed, .. } = self;
+            engine.ring.take_back(|bits| {
+                let name = names.into_iter().find(|name| name.bits() == bits);
+                name.inspect(|name| closed.ended(*name)).is_some()
+            });
         }
-        if socket.credit.blocked
-            && let Err(NoRoom) = engine.operands.push_cancel(&mut engine.ring, watched)
-            && let Some(held_back) = self.warned.due(Instant::now())
-        {
-            tracing::warn!(id = ?socket.id, held_back, "a closed socket stays until there is room in its buffer");
-        }
+        self.to_watch.retain(|unwatched| *unwatched != slot);
         self.closed_drops += socket.dropped();
         if self.is_fixed(slot) {
-            self.clear_file(&engine.ring, slot, socket.lease.clone());
+            self.clear_file(&engine.ring, slot, &socket);
         }
         Some(socket)
     }
@@ -251,7 +267,7 @@ impl Sockets {
     /// Has a socket that is to be taken out watched for room no longer, at once: the watch would keep it open.
     pub(crate) fn end_watch(&mut self, engine: &mut Engine, slot: u32) {
         let Some(open) = self.get_mut(slot) else { return };
-        if std::mem::take(&mut open.credit.blocked) {
+        if std::mem::take(&mut open.credit.blocked) && !self.to_watch.contains(&slot) {
             self.end_at_once(engine, slot, Kind::Writable);
         }
     }
@@ -266,7 +282,7 @@ impl Sockets {
         if let Some(held_back) = self.warned.due(Instant::now()) {
             tracing::warn!(%error, held_back, "the port of a closed socket stays taken for a moment");
         }
-        self.to_cancel.push(name);
+        self.closed.still_armed(name, self.get(slot).and_then(|open| open.lease.clone()));
     }
 
     /// Whether sockets of this place stand in the ring's table. Those of the addresses listened on always do: they stay.
@@ -274,13 +290,13 @@ impl Sockets {
         self.fixed || slot < self.places.listeners
     }
 
-    /// Takes a file out of the table of fixed files, or has that tried again.
-    fn clear_file(&mut self, ring: &Ring, slot: u32, lease: Option<Lease>) {
+    /// Takes the file of a closed socket out of the table of fixed files, or has that tried again.
+    fn clear_file(&mut self, ring: &Ring, slot: u32, closed: &Socket) {
         let Err(error) = ring.set_file(slot, -1) else { return };
         if let Some(held_back) = self.warned.due(Instant::now()) {
             tracing::warn!(%error, slot, held_back, "a fixed file could not be taken out: it is tried again");
         }
-        self.to_clear.push((slot, lease));
+        self.closed.still_in_table(slot, closed.lease.clone());
     }
 }
 
@@ -363,9 +379,10 @@ impl Sockets {
         self.to_arm.len()
     }
 
-    /// When the first of those that rest is tried again.
-    pub(crate) fn rests_until(&self) -> Option<Instant> {
-        self.resting.front().map(|(until, _)| *until)
+    /// When the first of those that rest is tried again, or what is left of closed ones.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let rests = self.resting.front().map(|(until, _)| *until);
+        [rests, self.closed.deadline()].into_iter().flatten().min()
     }
 
     /// How many are received from without the ring; `None` where that is not done.
@@ -423,16 +440,24 @@ impl Sockets {
         !self.to_watch.is_empty()
     }
 
+    /// The last completion has come of what was armed under this name.
+    #[inline]
+    pub(crate) fn ended(&mut self, name: UserData) {
+        self.closed.ended(name);
+    }
+
     /// The watch for room ended that has this name; whether it was of a socket that is open.
     pub(crate) fn watch_ended(&mut self, name: UserData) -> bool {
+        self.ended(name);
         let Some(socket) = self.current(name.index, name.generation) else { return false };
         socket.credit.blocked = false;
         true
     }
 
-    /// All watches for room are over.
+    /// Everything was cancelled: all watches for room are over, and what was armed on closed sockets.
     #[cold]
     pub(crate) fn forget_watches(&mut self) {
+        self.closed.all_ended();
         self.slots.iter_mut().flatten().for_each(|socket| socket.credit.blocked = false);
     }
 
@@ -440,26 +465,20 @@ impl Sockets {
     #[inline]
     pub(crate) fn catch_up(&mut self, engine: &mut Engine) {
         self.to_arm.turn_begins();
-        if !(self.to_watch.is_empty() && self.to_clear.is_empty() && self.to_cancel.is_empty()) {
-            self.try_again(engine);
+        if !self.to_watch.is_empty() {
+            self.watch_again(engine);
         }
+        let Self { closed, slots, .. } = self;
+        closed.tend(engine, |slot| slots[slot as usize].is_some());
     }
 
     #[cold]
-    fn try_again(&mut self, engine: &mut Engine) {
+    fn watch_again(&mut self, engine: &mut Engine) {
         for slot in std::mem::take(&mut self.to_watch) {
             if self.get(slot).is_some_and(|socket| socket.credit.blocked) {
                 self.watch_for_room(engine, slot);
             }
         }
-        for (slot, lease) in std::mem::take(&mut self.to_clear) {
-            if self.get(slot).is_none() {
-                self.clear_file(&engine.ring, slot, lease);
-            }
-        }
-        // Those for which there is no room stay.
-        let Engine { ring, operands, .. } = engine;
-        self.to_cancel.retain(|name| operands.push_cancel(ring, *name) == Err(NoRoom));
     }
 
     /// The names of all receives and watches for arrivals that are armed.

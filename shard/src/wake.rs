@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use shardgram_sys::grace::GracePeriods;
+use shardgram_sys::interfaces::AddressLister;
 
 use crate::marker::SharedMarkers;
 
@@ -59,11 +60,13 @@ pub struct Fleet {
     markers: Arc<SharedMarkers>,
     /// Where peers may have sockets of their own.
     grace_periods: Option<GracePeriods>,
+    lister: AddressLister,
 }
 
 impl Fleet {
-    /// For so many shards. Where peers may have sockets of their own, it has a thread that waits until one that is
-    /// to be closed is given nothing any more; make it on a thread that is not pinned to a core.
+    /// For so many shards. It has a thread that lists this host's addresses, and where peers may have sockets of their own
+    /// one that waits until such a socket that is to be closed is given nothing any more; make it on a thread that is not
+    /// pinned to a core.
     ///
     /// # Errors
     /// EMFILE where the limit of descriptors (`ulimit -n`) is reached, EAGAIN where that of threads is.
@@ -71,11 +74,16 @@ impl Fleet {
         let members = (0..shards).map(|_| Member::new()).collect::<io::Result<_>>()?;
         let markers = Arc::new(SharedMarkers::new(shards));
         let grace_periods = connected.then(GracePeriods::start).transpose()?;
-        Ok(Arc::new(Self { members, markers, grace_periods }))
+        Ok(Arc::new(Self { members, markers, grace_periods, lister: AddressLister::start()? }))
     }
 
     pub(crate) fn grace_periods(&self) -> Option<&GracePeriods> {
         self.grace_periods.as_ref()
+    }
+
+    /// Who lists this host's addresses.
+    pub(crate) fn lister(&self) -> &AddressLister {
+        &self.lister
     }
 
     pub(crate) fn markers(&self) -> &Arc<SharedMarkers> {

@@ -143,7 +143,7 @@ impl Handler for Noting {
 
     fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
         assert!(!first.starts_with(b"boom"), "this panic is part of the test");
-        let group = cx.io.group(first).map_or("itself".to_owned(), |group: IpAddr| group.to_string());
+        let group = cx.io.group(first.meta()).map_or("itself".to_owned(), |group: IpAddr| group.to_string());
         self.0.borrow_mut().push(format!("heard {group}"));
         Accept::Done
     }

@@ -94,7 +94,7 @@ impl Fleet {
     pub(crate) fn new(backend: Backend, shards: u16, connected: bool) -> io::Result<Self> {
         match backend {
             Backend::Uring => Ok(Self::Uring(shardgram_shard::Fleet::new(shards, connected)?)),
-            _ => Ok(Self::Mio(shardgram_fallback::Fleet::new(shards))),
+            _ => Ok(Self::Mio(shardgram_fallback::Fleet::new(shards)?)),
         }
     }
 

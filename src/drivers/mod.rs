@@ -8,14 +8,13 @@ mod linux;
 mod other;
 
 use std::io;
-use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender};
 use shardgram_core::driver::{ConnectedLimits, Driver};
 use shardgram_core::mailbox::Bell;
 use shardgram_core::{Config, Settings};
 use shardgram_fallback::Listener;
-use shardgram_sys::{ListenerChange, ListenerSocket, Sharing, SocketOptions};
+use shardgram_sys::{ListenerChange, ListenerSocket, Sharing, SocketOptions, WantedAddress};
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
@@ -27,9 +26,9 @@ pub(crate) use other::{
 };
 
 /// Through what a shard's driver hears of listeners that come and go while it serves, and asks for those
-/// of a local address: (which listen address, the local address). A question may get no answer, because
+/// of a local address. A question may get no answer, because
 /// there are enough of them or the address cannot be bound; nothing is lost by asking again later.
-pub(crate) type Changes = (Receiver<ListenerChange>, Sender<(u16, IpAddr)>);
+pub(crate) type Changes = (Receiver<ListenerChange>, Sender<WantedAddress>);
 
 /// Why io_uring cannot be used.
 pub(crate) struct Refused {

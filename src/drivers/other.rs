@@ -56,7 +56,7 @@ pub(crate) struct Fleet(Arc<shardgram_fallback::Fleet>);
 
 impl Fleet {
     pub(crate) fn new(_: Backend, shards: u16, _connected: bool) -> io::Result<Self> {
-        Ok(Self(shardgram_fallback::Fleet::new(shards)))
+        Ok(Self(shardgram_fallback::Fleet::new(shards)?))
     }
 
     /// Takes the sockets of each shard over.

@@ -2,12 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use shardgram_sys::interfaces::{broadcast_addresses, local_addresses};
-use shardgram_sys::{BindError, InterfaceAddress, Lease, ListenerGroup, ListenerSocket, SocketOptions};
+use shardgram_sys::interfaces::{BoundTo, broadcast_addresses, local_addresses};
+use shardgram_sys::{
+    BindError, InterfaceAddress, Lease, ListenerGroup, ListenerSocket, SocketOptions, Usage, WantedAddress,
+};
+
+use super::giving_way::{GivingWay, Use, least_used};
 
 /// An IPv6 address is listed before it may be bound: the host asks its neighbours first whether anybody
 /// has it (RFC 4862 section 5.4), which takes a second or two. That is how often, and after how much time
@@ -61,21 +65,25 @@ struct Wildcard {
     /// with other indexes than those of its shards; and each takes a place of its shard until then.
     closing: HashSet<IpAddr>,
     resting: HashMap<IpAddr, Rest>,
+    giving_way: GivingWay,
 }
 
 /// What it takes to bind a group.
 struct Means<'a> {
     options: &'a SocketOptions,
     endings: &'a (Sender<Ended>, Receiver<Ended>),
+    now: Instant,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Bound {
     /// Interface of a link-local address, 0 for others.
     scope: u32,
+    /// What its sockets are bound to beside their address.
+    interface: Option<BoundTo>,
     /// Whether an interface has it; others are local by a route, which is not watched.
     listed: bool,
-    since: Instant,
+    used: Use,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -97,8 +105,14 @@ impl Groups {
     pub(super) fn beside(&mut self, listen: u16, group: ListenerGroup) {
         if self.cap > 0 && group.is_wildcard() {
             let (bound, closing, resting) = (HashMap::new(), HashSet::new(), HashMap::new());
-            self.wildcards.push(Wildcard { listen, group, bound, closing, resting });
+            let giving_way = GivingWay::default();
+            self.wildcards.push(Wildcard { listen, group, bound, closing, resting, giving_way });
         }
+    }
+
+    /// Whether something else may have a say in what they are bound to.
+    pub(super) fn have_a_hook(&self) -> bool {
+        self.options.hook.is_some()
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -129,11 +143,15 @@ impl Groups {
         let Self { cap, options, wildcards, listed, broadcasts, endings, .. } = self;
         let is_unicast = |one: &&InterfaceAddress| !is_among(broadcasts, one.address);
         let unicast: Vec<_> = listed.iter().filter(is_unicast).collect();
-        let mut again = None;
+        let (mut again, mut newcomers) = (None, Vec::new());
         for wildcard in wildcards {
             let removed = wildcard.remove(&unicast, now, tell);
-            let added = wildcard.add(&unicast, *cap, &Means { options, endings }, now, tell);
+            let added = wildcard.add(&unicast, *cap, &Means { options, endings, now }, tell);
             again = [again, removed, added].into_iter().flatten().min();
+            newcomers.extend(wildcard.take_newcomer(*cap).map(|ip| (wildcard.listen, ip)));
+        }
+        for (listen, ip) in newcomers {
+            self.ask(WantedAddress { listen, ip, often: false }, now, tell);
         }
         again
     }
@@ -154,16 +172,20 @@ impl Groups {
         }
     }
 
-    /// A datagram came in for an address without a group.
-    pub(super) fn ask(&mut self, listen: u16, ip: IpAddr, now: Instant, tell: &mut impl Tell) {
+    /// Something came in for an address without a group.
+    pub(super) fn ask(&mut self, wanted: WantedAddress, now: Instant, tell: &mut impl Tell) {
+        let WantedAddress { listen, ip, often } = wanted;
         let Some(at) = self.wildcards.iter().position(|wildcard| wildcard.listen == listen) else { return };
-        let wildcard = &self.wildcards[at];
-        if wildcard.has(ip)
-            || wildcard.rests(ip, now)
-            || !wildcard.serves(ip)
-            || wildcard.places() >= self.cap
-        {
+        let wildcard = &mut self.wildcards[at];
+        if wildcard.has(ip) || wildcard.rests(ip, now) || !wildcard.serves(ip) {
             return;
+        }
+        let mut gives_way = None;
+        if wildcard.places() >= self.cap {
+            gives_way = if often { wildcard.silent(now) } else { None };
+            if gives_way.is_none() {
+                return;
+            }
         }
         if !tell.has_room() || !allowed(&mut self.asked, now) {
             return;
@@ -178,9 +200,17 @@ impl Groups {
             return;
         }
         let wildcard = &mut self.wildcards[at];
-        let scope = of_interface.map_or(0, scope);
-        let bound = Bound { scope, listed: of_interface.is_some(), since: now };
-        match wildcard.bind(ip, bound, &Means { options: &self.options, endings: &self.endings }) {
+        if let Some(silent) = gives_way {
+            // What is local by a route need not be bindable, and then nobody is to give way to it.
+            if UdpSocket::bind((ip, 0)).is_ok() {
+                wildcard.giving_way.gave(ip, now);
+                wildcard.take_back(silent, false, tell);
+            }
+            return;
+        }
+        let (scope, listed) = (of_interface.map_or(0, scope), of_interface.is_some());
+        let means = Means { options: &self.options, endings: &self.endings, now };
+        match wildcard.bind(ip, scope, listed, &means) {
             Ok(sockets) => tell.added(sockets),
             Err(error) => {
                 // Whoever sends could fill a log that speaks of this more loudly.
@@ -192,7 +222,8 @@ impl Groups {
 }
 
 impl Wildcard {
-    /// Forgets groups whose addresses are no longer listed.
+    /// Forgets groups whose addresses are no longer listed, and those whose interface was made anew, with the address, before
+    /// that was seen: they hear nothing any more.
     fn remove(
         &mut self,
         listed: &[&InterfaceAddress],
@@ -201,7 +232,8 @@ impl Wildcard {
     ) -> Option<Instant> {
         let has: HashSet<_> = listed.iter().map(|one| (one.address, scope(one))).collect();
         let lost = |(ip, bound): (&IpAddr, &Bound)| {
-            (bound.listed && !has.contains(&(*ip, bound.scope))).then_some(*ip)
+            let is_lost = bound.listed && !has.contains(&(*ip, bound.scope));
+            (is_lost || bound.interface.as_ref().is_some_and(BoundTo::is_anew)).then_some(*ip)
         };
         let lost: Vec<_> = self.bound.iter().filter_map(lost).collect();
         for ip in lost {
@@ -219,17 +251,31 @@ impl Wildcard {
         tell.removed(self.listen, ip, lost);
     }
 
-    /// Takes a group back whose address no interface has, the one that was bound first, unless as many addresses of
-    /// interfaces as want a place are waiting for groups that are closing. Strangers choose where they send to, and would keep
-    /// this host's own addresses out.
+    /// Takes the least used group back of those whose address no interface has, unless as many addresses of interfaces as
+    /// want a place are waiting for groups that are closing.
     fn give_way(&mut self, wanting: usize, tell: &mut impl Tell) {
         let unlisted = self.bound.iter().filter(|(_, bound)| !bound.listed);
-        let first = unlisted.min_by_key(|(_, bound)| bound.since).map(|(ip, _)| *ip);
-        if let Some(ip) = first
-            && self.closing.len() < wanting
+        if self.closing.len() < wanting
+            && let Some(ip) = least_used(unlisted.map(|(ip, bound)| (*ip, &bound.used)))
         {
             self.take_back(ip, false, tell);
         }
+    }
+
+    /// Of those whose address no interface has one that gives way to another of them.
+    fn silent(&mut self, now: Instant) -> Option<IpAddr> {
+        let Self { bound, giving_way, .. } = self;
+        let unlisted = bound.iter_mut().filter(|(_, bound)| !bound.listed);
+        giving_way.silent(unlisted.map(|(ip, bound)| (*ip, &mut bound.used)), now)
+    }
+
+    /// For whom another gave way, once the place is free; addresses of interfaces were before it.
+    fn take_newcomer(&mut self, cap: usize) -> Option<IpAddr> {
+        let is_full = self.places() >= cap;
+        if is_full && !self.closing.is_empty() {
+            return None;
+        }
+        self.giving_way.newcomer.take().filter(|_| !is_full)
     }
 
     /// Binds groups for addresses that are listed and have none.
@@ -238,9 +284,9 @@ impl Wildcard {
         listed: &[&InterfaceAddress],
         cap: usize,
         means: &Means<'_>,
-        now: Instant,
         tell: &mut impl Tell,
     ) -> Option<Instant> {
+        let now = means.now;
         let (mut again, mut wanting): (Option<Instant>, _) = (None, 0);
         let mut not_before = |time| again = Some(again.map_or(time, |earliest| earliest.min(time)));
         for one in listed {
@@ -270,7 +316,7 @@ impl Wildcard {
                 self.give_way(wanting, tell);
                 continue;
             }
-            match self.bind(ip, Bound { scope, listed: true, since: now }, means) {
+            match self.bind(ip, scope, true, means) {
                 Ok(sockets) => tell.added(sockets),
                 Err(error) => {
                     let rest = self.after_refusal(one, &error, now, tell);
@@ -310,21 +356,31 @@ impl Wildcard {
     fn bind(
         &mut self,
         ip: IpAddr,
-        bound: Bound,
-        Means { options, endings }: &Means<'_>,
+        scope: u32,
+        listed: bool,
+        Means { options, endings, now }: &Means<'_>,
     ) -> Result<Vec<ListenerSocket>, BindError> {
-        let mut group = self.group.bind_beside_unchecked(ip, bound.scope, options)?;
+        let mut group = self.group.bind_beside_unchecked(ip, scope, options)?;
+        let sockets = group.take_sockets();
+        // Where that cannot be told the interface has gone, and with it what is bound to it.
+        let gone = |_| BindError::AddressNotAvailable { address: group.local_addr() };
+        let interface = sockets.first().map(BoundTo::of).transpose().map_err(gone)?.flatten();
+        let usages: Vec<_> = sockets.iter().map(|_| Usage::default()).collect();
+        let bound = Bound { scope, interface, listed, used: Use::new(usages.clone(), *now) };
         let (listen, local, steered) = (self.listen, Some(group.local_addr()), group.is_steered());
         tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
         self.resting.remove(&ip);
         self.bound.insert(ip, bound);
-        let (ended, sockets) = (endings.0.clone(), group.take_sockets().into_iter());
+        let ended = endings.0.clone();
         let lease = Some(Lease::new(move || {
             // Where nobody hears it the server has ended.
             let _ = ended.send((listen, ip));
         }));
-        let of_shard = |socket| ListenerSocket { listen, local, steered, socket, lease: lease.clone() };
-        Ok(sockets.map(of_shard).collect())
+        let of_shard = |(socket, usage)| {
+            let (lease, usage) = (lease.clone(), Some(usage));
+            ListenerSocket { listen, local, steered, socket, lease, usage }
+        };
+        Ok(sockets.into_iter().zip(usages).map(of_shard).collect())
     }
 
     /// Whether `ip` is an address of this wildcard's family that one host has.

@@ -1,6 +1,9 @@
 //! What shards are told when the addresses of a host change. Each test has a host of its own: it runs
 //! itself again in a network namespace.
 
+mod by_hand;
+mod giving_way;
+mod made_anew;
 #[path = "../../tests/common/skip.rs"]
 #[allow(unreachable_pub, reason = "shared with the tests of the server")]
 mod skip;
@@ -12,7 +15,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use shardgram_core::mailbox::Bell;
-use shardgram_sys::{ListenerChange, ListenerGroup, ListenerSocket, SocketOptions, flow_shard};
+use shardgram_sys::{
+    ListenerChange, ListenerGroup, ListenerSocket, SocketOptions, WantedAddress, flow_shard,
+};
 
 use super::{AddressThreads, LocalAddresses};
 use crate::drivers::Changes;
@@ -69,12 +74,15 @@ struct Listening {
 
 impl Listening {
     fn at(cap: usize, listen: &[&str]) -> Self {
-        let options = SocketOptions::default();
+        Self::with(&SocketOptions::default(), cap, listen)
+    }
+
+    fn with(options: &SocketOptions, cap: usize, listen: &[&str]) -> Self {
         let mut local = LocalAddresses::new(cap, options.clone());
         let mut sockets: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
         let mut wildcards = Vec::new();
         for (listen, text) in (0..).zip(listen) {
-            let mut group = ListenerGroup::bind(text.parse().expect(text), SHARDS, &options).expect(text);
+            let mut group = ListenerGroup::bind(text.parse().expect(text), SHARDS, options).expect(text);
             wildcards.push(group.local_addr());
             for (shard, socket) in group.take_sockets().into_iter().enumerate() {
                 sockets[shard].push(ListenerSocket {
@@ -83,6 +91,7 @@ impl Listening {
                     steered: true,
                     socket,
                     lease: None,
+                    usage: None,
                 });
             }
             local.beside(listen, group);
@@ -168,7 +177,10 @@ impl Running {
     }
 
     fn ask(&self, shard: usize, listen: u16, ip: IpAddr) {
-        self.shards[shard].1.send_timeout((listen, ip), PATIENCE).expect("it listens");
+        self.shards[shard]
+            .1
+            .send_timeout(WantedAddress { listen, ip, often: true }, PATIENCE)
+            .expect("it listens");
     }
 }
 
@@ -316,37 +328,6 @@ fn a_new_group_waits_until_every_shard_has_closed_the_old_one() {
             drop(old.pop());
         }
         assert_serve(&running.added(0, returns));
-    });
-}
-
-#[test]
-fn what_strangers_asked_for_gives_way_to_addresses_of_interfaces() {
-    on_a_host("what_strangers_asked_for_gives_way_to_addresses_of_interfaces", || {
-        let mut running = Listening::at(4, &["0.0.0.0:0"]).start();
-        let ask = |last| {
-            running.ask(0, 0, IpAddr::from([127, 0, 0, last]));
-            running.added(0, IpAddr::from([127, 0, 0, last]))
-        };
-        let asked = [ask(9), ask(10)];
-        running.gives_way = true;
-        let mut served = Vec::new();
-        for (last, given_way) in (2..4).zip(asked) {
-            ip(&format!("address add 10.77.0.{last}/24 dev v0"));
-            running.removed(0, given_way[0].local.expect("a local address").ip());
-            // Whatever happens meanwhile, one is enough.
-            ip("address add fd77::9/64 dev v0 nodad");
-            ip("address del fd77::9/64 dev v0");
-            drop(given_way);
-            let added = running.added(0, IpAddr::from([10, 77, 0, last]));
-            assert_serve(&added);
-            served.push(added);
-        }
-        // Those of interfaces keep their places.
-        ip("address add 10.77.0.4/24 dev v0");
-        running.ask(0, 0, address("127.0.0.9"));
-        ip("address del 10.77.0.3/24 dev v0");
-        running.gives_way = false;
-        running.removed(0, address("10.77.0.3"));
     });
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use shardgram_core::mailbox::Bell;
 use shardgram_sys::interfaces::{AddressWatch, Waker};
-use shardgram_sys::{BindError, ListenerChange, ListenerSocket};
+use shardgram_sys::{BindError, ListenerChange, ListenerSocket, WantedAddress};
 
 use super::groups::{Ended, Groups, Tell};
 use crate::drivers::Changes;
@@ -46,7 +46,8 @@ impl Drop for AddressThreads {
 
 /// Starts the threads. The watch begins before the first list is made, so nothing is missed.
 pub(super) fn start(groups: Groups, bells: &[Arc<Bell>]) -> io::Result<(Vec<Changes>, AddressThreads)> {
-    let mut watch = AddressWatch::new()?;
+    // Only a socket hook binds a group to an interface that says nothing of its address.
+    let mut watch = if groups.have_a_hook() { AddressWatch::of_both() } else { AddressWatch::new() }?;
     let (stop, stopped) = bounded(0);
     let (announce, announced) = bounded(1);
     let (ask, asked) = bounded(REQUESTS);
@@ -89,7 +90,7 @@ struct Follow {
     shards: Shards,
     stopped: Receiver<()>,
     announced: Receiver<()>,
-    asked: Receiver<(u16, IpAddr)>,
+    asked: Receiver<WantedAddress>,
     ended: Receiver<Ended>,
 }
 
@@ -117,7 +118,7 @@ impl Follow {
                     Err(_) => return,
                 },
                 recv(self.asked) -> request => match request {
-                    Ok((listen, ip)) => self.groups.ask(listen, ip, Instant::now(), &mut self.shards),
+                    Ok(wanted) => self.groups.ask(wanted, Instant::now(), &mut self.shards),
                     // All shards have ended.
                     Err(_) => return,
                 },

@@ -1,6 +1,7 @@
 //! The addresses of this host.
 
 mod answering;
+mod lister;
 mod read;
 #[cfg(target_os = "linux")]
 mod tied;
@@ -15,10 +16,11 @@ use if_addrs::IfAddr;
 use shardgram_core::{Interface, JoinError};
 
 pub use answering::AnswerAddresses;
+pub use lister::AddressLister;
 pub use read::{AddressError, read_address};
 
 #[cfg(target_os = "linux")]
-pub use tied::{Tie, Tied, bound_interface};
+pub use tied::{BoundTo, Tie, Tied, bound_interface};
 #[cfg(target_os = "linux")]
 pub use watch::{AddressWatch, Waker};
 

@@ -22,13 +22,15 @@
 //! | [`multicast`] | groups: joined, left, and sent to | all |
 //! | [`errno`] | the system's error numbers that have no [`std::io::ErrorKind`], one file a system | all |
 //! | [`errors`] | what error numbers mean for a send and for a peer | all |
+//! | `bound_sockets` | the sockets of a port that are connected to nobody | Linux |
 //! | `port_holder` | who has a port that cannot be bound | all, tells on Linux |
+//! | [`clocks`] | for how long the machine was suspended, and for how long a thread has run | all, tells on Linux |
 //! | [`affinity`] | pinning a thread to a core | all |
 //! | `limits` | the limits of open descriptors (Unix) and of locked memory (Linux) | Unix |
 //! | `winsock` | what keeps a port ours and receives free of ICMP errors | Windows |
 //!
-//! Unsafe code lives in seven files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
-//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `limits.rs` (`getrlimit` and
+//! Unsafe code lives in eight files: `addr.rs` (plain old C structs), `sockopt.rs` (options, and a
+//! few calls that sockets need), `train.rs` (`sendmsg`), `receive.rs` (`recvmmsg`), `grace.rs` (`membarrier`), `clocks.rs` (`clock_gettime`), `limits.rs` (`getrlimit` and
 //! `setrlimit`) and `winsock/windows.rs` (options of Windows). Each block there names what makes it sound; everything else is
 //! denied the keyword.
 
@@ -41,6 +43,9 @@ pub mod accept;
 pub mod addr;
 pub mod affinity;
 mod bind_error;
+#[cfg(target_os = "linux")]
+pub mod bound_sockets;
+pub mod clocks;
 #[cfg(target_os = "linux")]
 pub mod cmsg;
 mod drops;
@@ -89,7 +94,7 @@ pub use cmsg::{
 pub use drops::Drops;
 pub use interfaces::InterfaceAddress;
 pub use listener_group::{ListenerGroup, Steering};
-pub use local_listeners::{Lease, ListenerChange, ListenerSocket};
+pub use local_listeners::{Lease, ListenerChange, ListenerSocket, Usage, WantedAddress};
 pub use plan::{Os, Sharing, Unsupported};
 pub use port_holder::PortHolder;
 #[cfg(target_os = "linux")]

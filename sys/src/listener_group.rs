@@ -62,7 +62,7 @@ impl fmt::Display for Steering {
 /// Which sockets are opened, and how, is a [`ListeningPlan`]; this carries it out. On Linux the sockets share the port through `SO_REUSEPORT` and a steering program divides the
 /// flows. The group owns the port: another process that holds it, even one of the same user with
 /// `SO_REUSEPORT` set, makes the bind fail instead of sharing in the traffic unseen. A socket of
-/// the same user that joins later gets nothing, as long as the program is there.
+/// the same user that joins later gets nothing, as long as the program is there, which it may take away.
 ///
 /// `0.0.0.0` and `[::]` on one port are two groups, since IPv6 sockets are IPv6 only. Keep every
 /// socket open as long as any other serves: closing one moves the last member to its index.
@@ -146,7 +146,8 @@ impl ListenerGroup {
     /// family. Of the two the kernel prefers the specific one.
     ///
     /// This group must be the wildcard's and its sockets still open: it is what proves that the
-    /// port is ours. A socket of the same user that joined the port since is not noticed.
+    /// port is ours. A socket of the same user that joined the port since is not noticed here
+    /// (`bound_sockets` lists such).
     /// `scope` is the interface index of a link-local address, and 0 for others.
     ///
     /// # Errors

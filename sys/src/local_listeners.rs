@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A listener's socket of one shard.
 #[derive(Debug)]
@@ -18,6 +19,50 @@ pub struct ListenerSocket {
     pub socket: UdpSocket,
     /// Of a local address: goes where the socket goes, and is dropped when that is closed.
     pub lease: Option<Lease>,
+    /// Of a local address: where its shard counts what comes by the socket, and by those of the peers that came by it.
+    pub usage: Option<Usage>,
+}
+
+/// Counts what comes to one local address by one shard. Only that shard counts, and anybody may look.
+///
+/// ```
+/// let usage = shardgram_sys::Usage::default();
+/// let shards = usage.clone();
+/// shards.count();
+/// assert_eq!(usage.total(), 1);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Usage(Arc<Line>);
+
+/// Not beside that of another shard in one line of the cache, nor in the next, which is fetched with it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line(AtomicU64);
+
+impl Usage {
+    /// One more has come: a datagram, or a train. A load and a store, since nobody else counts.
+    #[inline]
+    pub fn count(&self) {
+        let Line(count) = &*self.0;
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How many have come.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A shard asks for listeners of an address, to which something was sent that came by the wildcard's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WantedAddress {
+    /// Which listen address that is.
+    pub listen: u16,
+    /// The address.
+    pub ip: IpAddr,
+    /// Whether much comes for it. Otherwise it is the first in a while.
+    pub often: bool,
 }
 
 /// Held by every socket of a group, and dropped after it is closed: so that it is known when the last one is. Until then

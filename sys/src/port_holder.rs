@@ -10,6 +10,8 @@ mod platform;
 use std::fmt;
 
 pub(crate) use platform::{RELEASE, of};
+#[cfg(target_os = "linux")]
+pub(crate) use platform::{process_of, socket_inode};
 
 /// A socket that has a port, and whose it is.
 ///

@@ -6,7 +6,8 @@ mod support;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use shardgram_sys::accept::connected;
 use shardgram_sys::{AcceptMode, SocketOptions, accept_support};
@@ -15,10 +16,10 @@ use support::accept::{all_drained, client, listen, loopbacks, side_group};
 const ACCEPTS: u32 = 3000;
 const CONNECTED: usize = 100;
 
-fn flood(to: SocketAddr, sent: &AtomicU64, stop: &AtomicBool) {
+fn flood(to: SocketAddr, sent: &AtomicU64, going: &Weak<()>) {
     let sources: Vec<UdpSocket> = (0..16).map(|_| client(to).0).collect();
     for source in sources.iter().cycle() {
-        if stop.load(Ordering::Relaxed) {
+        if going.strong_count() == 0 {
             break;
         }
         source.send_to(b"strange", to).expect("send");
@@ -34,9 +35,13 @@ fn no_stranger_gets_into_a_peers_socket() {
     let options = SocketOptions::default();
     for at in loopbacks() {
         let (local, listeners) = listen(at, 2, &options);
-        let (sent, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let sent = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            scope.spawn(|| flood(local, &sent, &stop));
+            // Dropped, and the load over, also where the test fails.
+            let going = Arc::new(());
+            let still = Arc::downgrade(&going);
+            let count = &sent;
+            scope.spawn(move || flood(local, count, &still));
             let mut open = VecDeque::new();
             // Peers of the flood's own address that never send anything themselves.
             let (_silent, mut peer) = client(local);
@@ -59,7 +64,6 @@ fn no_stranger_gets_into_a_peers_socket() {
                 }
             }
             assert!(all_drained(&open), "caught a stranger's datagram");
-            stop.store(true, Ordering::Relaxed);
         });
     }
 }
@@ -75,10 +79,14 @@ fn in_the_listeners_group_the_steering_program_keeps_strangers_away() {
     let options = SocketOptions { receive_buffer: 4 << 20, ..SocketOptions::default() };
     for at in loopbacks() {
         let (local, listeners) = listen(at, 2, &options);
-        let (sent, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let sent = AtomicU64::new(0);
         let (mut caught, mut received) = (0, 0);
         std::thread::scope(|scope| {
-            scope.spawn(|| flood(local, &sent, &stop));
+            // Dropped, and the load over, also where the test fails.
+            let going = Arc::new(());
+            let still = Arc::downgrade(&going);
+            let count = &sent;
+            scope.spawn(move || flood(local, count, &still));
             let mut open = VecDeque::new();
             let (_silent, mut peer) = client(local);
             for round in 0..ACCEPTS {
@@ -95,7 +103,6 @@ fn in_the_listeners_group_the_steering_program_keeps_strangers_away() {
                 }
             }
             caught += empty(&open);
-            stop.store(true, Ordering::Relaxed);
         });
         println!("{local}: {caught} of {} datagrams got into {ACCEPTS} peers' sockets", sent.into_inner());
         // Since Linux 6.13 a connected socket leaves its group, and the next one begins another.

@@ -6,7 +6,7 @@ mod support;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use shardgram_sys::accept::{connected, is_drained, refuse_all, retire};
@@ -101,11 +101,13 @@ fn no_datagram_is_lost() {
         let options = SocketOptions { receive_buffer: 4 << 20, ..SocketOptions::default() };
         let (local, listeners) = listen(at, 1, &options);
         let (peer, name) = client(local);
-        let stop = AtomicBool::new(false);
         let (periods, mut retired) = (GracePeriods::start().expect("a thread"), VecDeque::new());
         let mut tally = Tally { listener: &listeners[0], received: 0, dropped: 0 };
         let sent = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| send_until(&peer, local, &stop));
+            // Dropped, and the load over, also where the test fails.
+            let going = Arc::new(());
+            let (peer, still) = (&peer, Arc::downgrade(&going));
+            let sender = scope.spawn(move || send_while(peer, local, &still));
             for _ in 0..ROUNDS {
                 let socket = connected(mode, local, name, &options).expect("accepted");
                 tally.drain_for(&socket, Duration::from_micros(100));
@@ -125,7 +127,7 @@ fn no_datagram_is_lost() {
                 }
                 tally.close(socket);
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(going);
             sender.join().expect("sender")
         });
         let accounted =
@@ -139,9 +141,9 @@ fn no_datagram_is_lost() {
     }
 }
 
-fn send_until(peer: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> u64 {
+fn send_while(peer: &UdpSocket, to: SocketAddr, going: &Weak<()>) -> u64 {
     let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while going.strong_count() > 0 {
         peer.send_to(b"one of many", to).expect("send");
         sent += 1;
     }

@@ -23,7 +23,7 @@ impl Handler for Hears {
     }
 
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
-        let _ = self.0.send((cx.io.shard(), cx.io.group(&datagram)));
+        let _ = self.0.send((cx.io.shard(), cx.io.group(datagram.meta())));
         let len = datagram.len();
         cx.io.reply(datagram, len).expect("room for a reply");
     }

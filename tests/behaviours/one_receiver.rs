@@ -3,8 +3,8 @@
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::common::lab::wait_in_callback;
@@ -423,24 +423,15 @@ fn a_drain_answers_all_that_had_arrived() {
 
 /// Asks until it is over, most of the time not: a server drains once it finds nothing to do, so the pauses are long
 /// beside what an answer takes, however slow the machine is.
-fn ask_now_and_then(socket: &UdpSocket, at: SocketAddr, over: &AtomicBool) {
+fn ask_now_and_then(socket: &UdpSocket, at: SocketAddr, going: &Weak<()>) {
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    while !over.load(Ordering::Relaxed) {
+    while going.strong_count() > 0 {
         let begun = Instant::now();
         let _ = socket.send_to(b"more", at);
         let _ = socket.recv_from(&mut [0; 8]);
         std::thread::sleep(
-            (16 * begun.elapsed()).clamp(Duration::from_micros(500), Duration::from_millis(300)),
+            (6 * begun.elapsed()).clamp(Duration::from_micros(500), Duration::from_millis(300)),
         );
-    }
-}
-
-/// Sets its flag when it goes.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -454,14 +445,14 @@ fn nothing_that_was_received_is_lost_between_shards_that_end() {
         let at = bed.address(&server);
         let peers: Vec<_> = (0..3).map(|n| peer_of(&mut bed, n % SHARDS, at)).collect();
         peers.iter().for_each(|peer| assert_eq!(bed.ask(peer, at, b"hello"), b"hello"));
-        let over = AtomicBool::new(false);
         let stats = std::thread::scope(|scope| {
+            // Dropped, and the peers silent, also where the drain fails.
+            let going = Arc::new(());
             for peer in &peers {
                 let Peer::Real(socket) = peer else { unreachable!("a real peer") };
-                scope.spawn(|| ask_now_and_then(socket, at, &over));
+                let still = Arc::downgrade(&going);
+                scope.spawn(move || ask_now_and_then(socket, at, &still));
             }
-            // Also where the drain fails: the scope waits for its threads.
-            let _over = Over(&over);
             bed.drain(server)
         });
         assert_eq!(stats.forwarded_in, stats.forwarded_out, "round {round}: {stats:?}");

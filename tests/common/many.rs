@@ -137,7 +137,7 @@ impl Handler for Hears {
     }
 
     fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
-        let (path, group, bytes) = (datagram.path(), cx.io.group(&datagram), datagram.to_vec());
+        let (path, group, bytes) = (datagram.path(), cx.io.group(datagram.meta()), datagram.to_vec());
         let len = datagram.len();
         cx.io.reply(datagram, len).unwrap();
         let (shard, local, remote) = (cx.io.shard(), path.local, path.remote);

@@ -2,7 +2,7 @@
 //! is left with a socket of the group that was, so that afterwards each flow reaches the shard that owns it.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -75,15 +75,17 @@ fn flap(mut bed: Bed, config: Config, admits: bool, go: impl Fn(), come: impl Fn
     let server = bed.serve(config, move |_| Slow { admits });
     let at = AT.map(|ip| SocketAddr::new(ip.parse().unwrap(), PORT));
     come();
-    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        // Dropped, and the load over, also where the test fails.
+        let going = Arc::new(());
+        let (still, at) = (Arc::downgrade(&going), &at);
+        scope.spawn(move || {
             let from = |to: &SocketAddr| if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
             let sockets: Vec<_> = at
                 .iter()
                 .flat_map(|to| (0..4).map(move |_| (UdpSocket::bind(from(to)).unwrap(), to)))
                 .collect();
-            while !ended.load(Ordering::Relaxed) {
+            while still.strong_count() > 0 {
                 for (socket, to) in &sockets {
                     // There is no way to an address that has gone.
                     let _ = socket.send_to(b"load", to);
@@ -97,7 +99,6 @@ fn flap(mut bed: Bed, config: Config, admits: bool, go: impl Fn(), come: impl Fn
             come();
         }
         sleep(Duration::from_millis(random.below(LONGEST_GAP_MS)));
-        ended.store(true, Ordering::Relaxed);
     });
     at.iter().for_each(|to| until_none_is_forwarded(&mut bed, &server, *to));
     bed.drain(server);

@@ -1,6 +1,8 @@
 //! Errors of the network for connected peers that come at the worst moment, or in masses, as whoever forges them can
 //! send them: nothing stalls, nothing spins, and every datagram is accounted for.
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -52,19 +54,19 @@ fn a_flood_of_forged_errors_stalls_nothing(mut bed: Bed) {
         let friends: Vec<_> =
             (0..10).map(|_| Friend::new(&mut bed, &server, at, on_loopback(at.ip()))).collect();
         let before = bed.stats(&server);
-        let (done, flooded) =
-            (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        let flooded = AtomicU64::new(0);
         let answered: Vec<usize> = std::thread::scope(|scope| {
             let victim = friends[0].address();
-            let (done, flooded) = (&done, &flooded);
+            // Dropped, and the flood over, also where the test fails.
+            let going = Arc::new(());
+            let (still, flooded) = (Arc::downgrade(&going), &flooded);
             scope.spawn(move || {
                 let forger = Forger::new(at, victim);
                 let all =
                     [Says::PortUnreachable, Says::HostUnreachable, Says::Prohibited, Says::TooBig(1_300)];
-                for says in all.into_iter().cycle().take_while(|_| !done.load(relaxed)) {
+                for says in all.into_iter().cycle().take_while(|_| still.strong_count() > 0) {
                     forger.send(says);
-                    flooded.fetch_add(1, relaxed);
+                    flooded.fetch_add(1, Ordering::Relaxed);
                 }
             });
             let talks: Vec<_> = friends
@@ -80,9 +82,7 @@ fn a_flood_of_forged_errors_stalls_nothing(mut bed: Bed) {
                     })
                 })
                 .collect();
-            let answered = talks.into_iter().map(|talk| talk.join().unwrap()).collect();
-            done.store(true, relaxed);
-            answered
+            talks.into_iter().map(|talk| talk.join().unwrap()).collect()
         });
         let flooded = flooded.into_inner();
         assert!(flooded > 1_000, "{flooded}");
@@ -141,17 +141,18 @@ fn errors_for_a_peer_that_is_demoted_and_promoted(mut bed: Bed) {
         let (server, heard) = serve(&mut bed, &[ip], None);
         let at = bed.address(&server);
         let friend = Friend::new(&mut bed, &server, at, on_loopback(at.ip()));
-        let done = std::sync::atomic::AtomicBool::new(false);
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
         let mut answered = 0;
         std::thread::scope(|scope| {
-            let (done, victim) = (&done, friend.address());
+            let victim = friend.address();
+            // Dropped, and the flood over, also where the test fails.
+            let going = Arc::new(());
+            let still = Arc::downgrade(&going);
             scope.spawn(move || {
                 let forger = Forger::new(at, victim);
                 let all = [Says::PortUnreachable, Says::HostUnreachable, Says::TooBig(1_300)];
                 all.into_iter()
                     .cycle()
-                    .take_while(|_| !done.load(relaxed))
+                    .take_while(|_| still.strong_count() > 0)
                     .for_each(|says| forger.send(says));
             });
             friend.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -170,7 +171,6 @@ fn errors_for_a_peer_that_is_demoted_and_promoted(mut bed: Bed) {
                 }
             }
             answered += friend.late() as u64;
-            done.store(true, relaxed);
         });
         friend.ask(b"still there");
         sleeps(&mut bed, &server);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::namespace::{Link, SERVER, ip, two_hosts};
 use crate::common::{Bed, PATIENCE, Served};
-use shardgram::{Accept, CloseReason, Config, Context, Datagram, Handler, PeerId, TierPolicy};
+use shardgram::{Accept, AcceptChoice, CloseReason, Config, Context, Datagram, Handler, PeerId, TierPolicy};
 
 const LATER: [&str; 2] = ["10.77.0.50", "fd77::50"];
 const PORT: u16 = 7000;
@@ -159,4 +159,73 @@ fn an_address_that_was_asked_for_gives_way(mut bed: Bed) {
     assert_eq!(bed.drain(server).peers_opened, 2);
 }
 
-in_namespaces_with_uring!(an_address_that_was_asked_for_gives_way);
+/// Where peers' own sockets are in its port group, they are closed for that, and the peers stay.
+fn it_gives_way_with_the_sockets_of_its_peers(mut bed: Bed) {
+    let config = Config::new().listen(([0, 0, 0, 0], PORT).into()).max_local_addresses(2).shards(2);
+    let config = config.tier(TierPolicy::Connected).accept(AcceptChoice::SameGroup).idle_timeout(None);
+    let (closed, told) = channel();
+    let server = bed.serve(config, move |_| Told(closed.clone()));
+    let bound =
+        |ip: [u8; 4]| (UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap(), SocketAddr::from((ip, PORT)));
+    let asked_for = bound([127, 0, 0, 9]);
+    speak_until(&mut bed, &server, &asked_for.0, asked_for.1, 1);
+    for last in 1..4 {
+        let came = format!("10.9.9.{last}/32 dev lo");
+        ip(&format!("addr add {came}"));
+        let of_interface = bound([10, 9, 9, last]);
+        let promoted = bed.stats(&server).promoted;
+        bed.until("only the peer of the interface's address is connected", |bed| {
+            speak(&asked_for.0, asked_for.1);
+            speak(&of_interface.0, of_interface.1);
+            let stats = bed.stats(&server);
+            (stats.promoted, stats.connected()) == (promoted + 1, 1)
+        });
+        ip(&format!("addr del {came}"));
+        assert_eq!(told.recv_timeout(PATIENCE), Ok((of_interface.1, CloseReason::AddressGone)));
+        // There is room for the other again, and nothing is left of its group.
+        speak_until(&mut bed, &server, &asked_for.0, asked_for.1, 1);
+    }
+    assert!(told.try_recv().is_err(), "nobody else is closed");
+    assert_eq!(bed.drain(server).peers_opened, 4);
+}
+
+/// Of several the one by which least comes, whether by its listeners or by sockets of its peers' own.
+fn the_least_used_gives_way(mut bed: Bed) {
+    let config = Config::new().listen(([0, 0, 0, 0], PORT).into()).max_local_addresses(3).shards(2);
+    let config = config.tier(TierPolicy::Connected).idle_timeout(None);
+    let (closed, _told) = channel();
+    let server = bed.serve(config, move |_| Told(closed.clone()));
+    let bound =
+        |ip: [u8; 4]| (UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap(), SocketAddr::from((ip, PORT)));
+    let (first, second) = (bound([127, 0, 0, 9]), bound([127, 0, 0, 10]));
+    speak_until(&mut bed, &server, &first.0, first.1, 1);
+    speak_until(&mut bed, &server, &second.0, second.1, 2);
+    (0..20).for_each(|_| speak(&first.0, first.1));
+    ip("addr add 10.9.9.1/32 dev lo");
+    let of_interface = bound([10, 9, 9, 1]);
+    speak_until(&mut bed, &server, &of_interface.0, of_interface.1, 3);
+    assert!(listeners_at(first.1) > 0 && listeners_at(of_interface.1) > 0);
+    bed.until("nobody listens where least came", |_| listeners_at(second.1) == 0);
+    for (socket, to) in [&first, &second, &of_interface] {
+        speak(socket, *to);
+    }
+    bed.drain(server);
+}
+
+/// Sockets of this host that are bound to an address and not connected (`/proc/net/udp`, proc_pid_net(5)).
+fn listeners_at(at: SocketAddr) -> usize {
+    let SocketAddr::V4(at) = at else { unreachable!("IPv4") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
+    let table = std::fs::read_to_string("/proc/thread-self/net/udp").expect("proc is mounted");
+    let is_one = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some(local.as_str()) && words.next() == Some("00000000:0000")
+    };
+    table.lines().filter(is_one).count()
+}
+
+in_namespaces_with_uring!(
+    the_least_used_gives_way,
+    an_address_that_was_asked_for_gives_way,
+    it_gives_way_with_the_sockets_of_its_peers,
+);

@@ -229,6 +229,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "under a low limit of descriptors a server starts with what fits and says how much, or says why it does not start",
     ),
     elsewhere(
+        REAL,
+        "tests/programs/foreign_sockets.rs",
+        "a socket of another process where a server listens is counted and warned of, and none of its own process is",
+    ),
+    elsewhere(
         URING,
         "tests/programs/forged_errors.rs",
         "forged errors of the network reach nobody else and stop nothing",
@@ -271,11 +276,6 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "an ordinary user who may lock little memory is served by smaller rings",
     ),
     elsewhere(REAL, "tests/programs/memory.rs", "two shards stay under 96 MiB"),
-    elsewhere(
-        REAL,
-        "tests/programs/names_of_pinned_shards.rs",
-        "names are looked up wherever the process may run, though shards are pinned",
-    ),
     elsewhere(REAL, "tests/programs/path_mtu.rs", "the path-MTU modes, in both tiers, behind routers"),
     elsewhere(
         URING,
@@ -317,6 +317,16 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         REAL,
         "tests/programs/steering_refused.rs",
         "where the kernel refuses the steering program shards forward, and it is not claimed that they need not",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/suspended.rs",
+        "for how long the machine was suspended is read from the system's clocks",
+    ),
+    elsewhere(
+        REAL,
+        "tests/programs/threads_of_pinned_shards.rs",
+        "names are looked up and addresses listed wherever the process may run, though shards are pinned",
     ),
     elsewhere(
         MIO,

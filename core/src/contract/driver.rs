@@ -142,7 +142,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use crate::contract::capabilities::{Capabilities, ConnectFault, ConnectedLimits};
 pub use crate::contract::sink::{Arrival, Fate, SendFailure, Sink};
@@ -186,6 +186,20 @@ pub trait Driver {
     /// }
     /// ```
     fn now(&self) -> Instant;
+
+    /// For how long the machine was suspended, as far as [`Driver::now`] does not count that. Only what is added to it
+    /// matters, so it may begin anywhere. Asked ten times a second at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardgram_core::driver::Driver;
+    /// fn slept_since(driver: &impl Driver, before: Duration) -> Duration {
+    ///     driver.suspended().saturating_sub(before)
+    /// }
+    /// ```
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Opens the socket of an endpoint and begins to receive on it; says which address it got. What it brings is said to come by
     /// this very number ([`Arrival::socket`]), generation and all. No other endpoint of the same slot is open.
@@ -232,7 +246,8 @@ pub trait Driver {
 
     /// Takes a connected socket out of service: what comes along its path from now on comes by the listener
     /// again. Nothing is lost: what the socket holds is handed over as before, and then
-    /// [`Sink::retired`] says that its number may be used anew. Called after the sends of a turn.
+    /// [`Sink::retired`] says that its number may be used anew. Called after the sends of a turn, of those too that the driver
+    /// wants back ([`Sink::demote`]).
     ///
     /// ```
     /// use shardgram_core::{datagram::SocketId, driver::Driver};

@@ -104,6 +104,7 @@ pub struct SendFailure {
 ///     fn rearmed(&mut self, _: bool) {}
 ///     fn train_refused(&mut self, _: Option<shardgram_core::PeerId>, _: u32) {}
 ///     fn retired(&mut self, _: SocketId) {}
+///     fn demote(&mut self, _: SocketId) {}
 ///     fn peer_error(&mut self, _: SocketId, _: PeerError) {}
 ///     fn address_gone(&mut self, _: SocketId, _: IpAddr) {}
 ///     fn handover_timed_out(&mut self) {}
@@ -215,6 +216,17 @@ pub trait Sink {
     /// }
     /// ```
     fn retired(&mut self, socket: SocketId);
+
+    /// A connected socket is in the way of something else: its peer is to have none, and
+    /// [`Driver::retire`](crate::driver::Driver::retire) follows. Nothing comes of it for one that retires already.
+    ///
+    /// ```
+    /// use shardgram_core::{datagram::SocketId, driver::Sink};
+    /// fn clear(sink: &mut impl Sink, in_the_way: &mut Vec<SocketId>) {
+    ///     in_the_way.drain(..).for_each(|socket| sink.demote(socket));
+    /// }
+    /// ```
+    fn demote(&mut self, socket: SocketId);
 
     /// The network told a connected socket that its peer cannot be reached as it is written to.
     ///

@@ -13,7 +13,8 @@ mod prometheus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counter with one writer: the shard that owns it, or who follows interfaces ([`Stats::set_listeners_deaf`]).
+/// A counter with one writer: the shard that owns it, or who follows what becomes of the listeners
+/// ([`Stats::set_listeners_deaf`], [`Stats::set_foreign_sockets`]).
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -310,8 +311,8 @@ counters! {
     /// all. Meanwhile nothing was received or sent, and no timer fired. Turns after which the shard does not wait
     /// are looked at where they took a millisecond or more, waits where they lasted for 100 ms.
     longest_turn: Most,
-    /// Times that was 200 ms or more: a callback took so long, or something kept the thread from running. The log says
-    /// which, once a minute at most.
+    /// Times that was 200 ms or more: a callback took so long, something kept the thread from running, or the machine was
+    /// suspended (Linux; found within 100 ms of running). The log says which, once a minute at most.
     stalls: Count,
     /// Receives that had to be armed again.
     rearmed: Count,
@@ -320,6 +321,10 @@ counters! {
     /// Listeners that nothing comes by now, since the interface they are bound to is not there (Linux). Each is bound again
     /// when it returns.
     listeners_deaf: Count,
+    /// Sockets of other processes that are bound where the server listens now, to its address or under its wildcard (Linux;
+    /// one shard counts for all). Each may take flows, or change which shard gets which; the log names one. They are looked for
+    /// every 10 s, less often where that takes more than 0.1 s, and counted when they are seen again 3 s later.
+    foreign_sockets: Count,
 }
 
 impl Stats {
@@ -332,6 +337,17 @@ impl Stats {
     /// ```
     pub fn set_listeners_deaf(&self, listeners: u64) {
         self.listeners_deaf.set(listeners);
+    }
+
+    /// How many sockets of other processes are bound where the server listens now. For the one thread that looks.
+    ///
+    /// ```
+    /// let stats = shardgram_core::Stats::default();
+    /// stats.set_foreign_sockets(1);
+    /// assert_eq!(stats.snapshot().foreign_sockets, 1);
+    /// ```
+    pub fn set_foreign_sockets(&self, sockets: u64) {
+        self.foreign_sockets.set(sockets);
     }
 }
 

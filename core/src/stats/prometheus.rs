@@ -3,12 +3,12 @@
 use crate::stats::Snapshot;
 
 /// Those that fall as well as rise, or are no sum.
-const GAUGES: [&str; 4] = ["held_back", "send_waiting", "listeners_deaf", "longest_turn"];
+const GAUGES: [&str; 5] = ["held_back", "send_waiting", "listeners_deaf", "foreign_sockets", "longest_turn"];
 
 impl Snapshot {
     /// All counters in the text format of Prometheus (version 0.0.4, `text/plain; version=0.0.4`), each as `shardgram_` with its
-    /// name. Refusals are one counter with the label `reason`. `held_back`, `send_waiting`, `listeners_deaf`, `peers` and
-    /// `connected` are gauges: what there is now; and `longest_turn` is one.
+    /// name. Refusals are one counter with the label `reason`. `held_back`, `send_waiting`, `listeners_deaf`, `foreign_sockets`,
+    /// `peers` and `connected` are gauges: what there is now; and `longest_turn` is one.
     ///
     /// ```
     /// use shardgram_core::Snapshot;

@@ -235,7 +235,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             not_started(Callback::Factory)
         })?;
         let peers = Peers::new(info.shard, config.max_peers as usize);
-        let stalls = Stalls::new(info.shard, blocks, Arc::clone(&io.stats));
+        let stalls = Stalls::new(info.shard, blocks, Arc::clone(&io.stats), driver.suspended());
         let mut stage = Dispatch::new(handler, peers, io, panics);
         stage.start();
         if !stage.started {
@@ -432,7 +432,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             let io = &mut self.stage.io;
             io.time = io.clock.at(self.driver.now());
             io.sending.outbox.turn_begins(io.time.stamp);
-            self.stalls.turn_begins(self.before, io.time);
+            self.stalls.turn_begins(self.before, io.time, || self.driver.suspended());
             if let Some(requested) = requested {
                 self.tell_of_requests(requested);
             }

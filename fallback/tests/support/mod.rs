@@ -136,7 +136,7 @@ impl Bound {
 
     pub(crate) fn start(self, echo: bool) -> Shards {
         let count = self.config.settings().shards;
-        let fleet = Fleet::new(count);
+        let fleet = Fleet::new(count).expect("a thread");
         let (postboxes, mailboxes) = mailboxes(count, 1024);
         let listeners: Arc<[SocketAddr]> = self.addresses.clone().into();
         let control = Arc::new(Control::default());

@@ -4,7 +4,7 @@ mod answer;
 mod begin_and_end;
 mod look;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use shardgram_core::{
@@ -38,7 +38,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
     fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<Tag> {
         let mut model = self.enter(cx.io.now(), "accept");
         let path = first.path();
-        let group = cx.io.group(first);
+        let group = cx.io.group(first.meta());
         let hops = self.look(&mut model, None, path, (first.meta(), group), first);
         let (place, refused) = (self.place, model.shard(self.place).refuses(&path, cx.io.now()));
         model.expect(!refused, || format!("{place:?} was given what came along {path:?}, which is refused"));
@@ -72,7 +72,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         let mut model = self.enter(cx.io.now(), "on_datagram");
         model.shard(self.place).delivered += 1;
         let path = datagram.path();
-        let group = cx.io.group(&datagram);
+        let group = cx.io.group(datagram.meta());
         let hops = self.look(&mut model, Some(from), path, (datagram.meta(), group), &datagram);
         let mut dice = self.dice(&mut model, payload::number_of(&datagram));
         let replies = dice.percent(model.nodes[self.place.0].temper.replies);
@@ -97,14 +97,8 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         model.shard(self.place).delivered += train.datagrams() as u64;
         let (path, meta, segment) = (train.path(), train.meta(), train.segment());
         let mut hops = 0;
-        // Which group it was is told of a datagram only. Where it has no number nothing can be said.
-        let numbers = train.chunks(segment).filter_map(payload::number_of);
-        let numbers: Vec<u64> = numbers.collect();
-        // Of a payload that was sent to several groups the others of the train say which it was.
-        let fit = |to: &IpAddr| numbers.iter().all(|n| model.ledger.was_sent(*n, (*to, path.local.port())));
-        let to = numbers.iter().filter_map(|number| self.group_of(&model, path, *number)).find(fit);
-        for bytes in train.chunks(segment).filter(|_| to.is_some() || !meta.to_many) {
-            let group = to.filter(|_| meta.to_many);
+        let group = cx.io.group(meta);
+        for bytes in train.chunks(segment) {
             hops = hops.max(self.look(&mut model, Some(from), path, (meta, group), bytes));
         }
         let mut dice = self.dice(&mut model, payload::number_of(&train));

@@ -68,7 +68,7 @@ config: shards, max_peers, max_proven_peers, max_proven_per_prefix, newcomers_pe
 /// Counters that stay nought, because only a kernel brings it about or the simulator has it otherwise: what an endpoint
 /// still held is discarded there (`Counts::discarded`), and refusals are told as errors of peers. Nor is anything broadcast
 /// here, and what turns cost may be too little to be noted.
-const NOT_HERE: [&str; 12] = [
+const NOT_HERE: [&str; 13] = [
     "broadcast_copies",
     "dropped_malformed",
     "dropped_control_cut",
@@ -80,6 +80,7 @@ const NOT_HERE: [&str; 12] = [
     "send_failed_refused",
     "promotion_ns",
     "listeners_deaf",
+    "foreign_sockets",
     "longest_turn",
 ];
 

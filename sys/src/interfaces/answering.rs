@@ -5,68 +5,62 @@
 //! the choice, RFC 1112 section 4 against the group's own). Linux says which address that is with IPv4
 //! (`ipi_spec_dst`, ip(7)). With IPv6, and on other systems, it is chosen here.
 
-use std::collections::HashSet;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::thread::Builder;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::{InterfaceAddress, broadcast_addresses, local_addresses};
+use super::InterfaceAddress;
+use super::lister::{AddressLister, List, Made};
 
 /// How old the list of addresses may be, so that it is made once a second at most however much comes.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How long a new list is waited for when nobody asked for as long as that. The one there is may be of any age then, and who
+/// asks first after a pause would be told what was true before it. To follow the host's addresses without a pause
+/// instead would cost a descriptor and a thread's wake-ups also where nothing is ever sent to many. While it is asked again and
+/// again nobody waits: the list is made anew beside, and is a second old or a little more. It is long enough for a hundred
+/// addresses; where it takes longer the old list answers, once more. Of a shard's time it is a 500th at most.
+const WAIT: Duration = Duration::from_millis(2);
+
 /// This host's addresses, as they were not long ago.
 ///
-/// To list them takes milliseconds where there are many (15 with 1,000, up to 200 with 10,000 on Linux), so only the first
-/// list is made by the caller; later ones are made by threads that end with them, one at a time, and taken in when they are
-/// there.
+/// They are listed by a thread ([`AddressLister`]), and what it has made is taken in when it is there. Only whoever asks first
+/// after a second in which nobody did waits for it, for 2 ms at most.
 ///
 /// ```
-/// use shardgram_sys::interfaces::AnswerAddresses;
+/// use shardgram_sys::interfaces::{AddressLister, AnswerAddresses};
 ///
-/// let mut addresses = AnswerAddresses::listed();
+/// let mut addresses = AnswerAddresses::of(&AddressLister::start()?);
 /// let (sender, group) = ("127.0.0.1".parse().unwrap(), "224.0.0.251".parse().unwrap());
 /// assert!(addresses.is_for_many(group));
 /// assert!(!addresses.is_for_many(sender));
 /// // It came from this host, so this host's own address answers, by whatever interface it came.
 /// assert_eq!(addresses.answering(0, sender), Some(sender));
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct AnswerAddresses {
-    list: List,
-    /// When the last list was begun.
+    lister: AddressLister,
+    list: Arc<List>,
+    /// When the last list was asked for.
     begun: Instant,
-    /// By which the next one comes, if it is under way.
-    coming: Option<Receiver<io::Result<List>>>,
+    /// By which it comes, if it is under way.
+    coming: Option<Receiver<Made>>,
+    /// When the list was last looked at.
+    looked: Instant,
+    wait: Duration,
     /// What is asked for again and again.
     last_unicast: Option<IpAddr>,
 }
 
-#[derive(Debug, Default)]
-struct List {
-    addresses: Vec<InterfaceAddress>,
-    unicast: HashSet<IpAddr>,
-    broadcasts: HashSet<Ipv4Addr>,
-}
-
-impl List {
-    fn make() -> io::Result<Self> {
-        let (addresses, broadcasts) = (local_addresses()?, broadcast_addresses()?);
-        let unicast = addresses.iter().map(|one| one.address).filter(|ip| !is_among(&broadcasts, *ip));
-        Ok(Self { unicast: unicast.collect(), addresses, broadcasts })
-    }
-}
-
 impl AnswerAddresses {
-    /// Lists them, of the network namespace of the calling thread. Where that cannot be done, broadcast addresses are not
-    /// told from others, and no address answers, until it can.
+    /// Those of the network namespace in which the lister was started, as it listed them then.
     #[must_use]
-    pub fn listed() -> Self {
-        let begun = Instant::now();
-        let list = List::make().inspect_err(cannot_be_listed).unwrap_or_default();
-        Self { list, begun, coming: None, last_unicast: None }
+    pub fn of(lister: &AddressLister) -> Self {
+        let (list, now) = (lister.first(), Instant::now());
+        let lister = lister.clone();
+        Self { lister, list, begun: now, coming: None, looked: now, wait: WAIT, last_unicast: None }
     }
 
     /// The address that answers a sender whose datagram, sent to many, came by the interface with this index (0 where
@@ -111,51 +105,32 @@ impl AnswerAddresses {
 
     /// Takes in a list that has been made, or has one made if the last is old; whether there is a new one.
     fn refresh(&mut self) -> bool {
-        let made = match self.coming.as_ref().map(Receiver::try_recv) {
-            Some(Err(TryRecvError::Empty)) => return false,
-            Some(Err(TryRecvError::Disconnected)) => {
-                Err(io::Error::other("the thread that lists them ended"))
-            }
-            Some(Ok(list)) => list,
-            None => {
-                let now = Instant::now();
-                if now.saturating_duration_since(self.begun) >= FRESH {
-                    (self.begun, self.coming) = (now, begin());
-                }
-                return false;
-            }
+        let now = Instant::now();
+        let after_a_pause = now.saturating_duration_since(std::mem::replace(&mut self.looked, now)) >= FRESH;
+        // What was asked for before the pause is as old as that.
+        let is_new = self.take_in(Duration::ZERO) && !after_a_pause;
+        if self.coming.is_none() && now.saturating_duration_since(self.begun) >= FRESH {
+            (self.begun, self.coming) = (now, Some(self.lister.ask()));
+            return after_a_pause && self.take_in(self.wait);
+        }
+        is_new
+    }
+
+    /// Takes in the list that is under way, if it comes within this time; whether it did.
+    fn take_in(&mut self, wait: Duration) -> bool {
+        let Some(coming) = &self.coming else { return false };
+        let made = match coming.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => return false,
+            Err(RecvTimeoutError::Disconnected) | Ok(None) => None,
+            Ok(Some(list)) => Some(list),
         };
         self.coming = None;
-        match made {
-            Ok(list) => {
-                (self.list, self.last_unicast) = (list, None);
-                true
-            }
-            Err(error) => {
-                cannot_be_listed(&error);
-                false
-            }
+        let is_new = made.is_some();
+        if let Some(list) = made {
+            (self.list, self.last_unicast) = (list, None);
         }
+        is_new
     }
-}
-
-/// Has a list made. `None` if there are too many threads: it is tried again when the list is as old once more.
-fn begin() -> Option<Receiver<io::Result<List>>> {
-    let (tell, coming) = channel();
-    let make = move || {
-        // Nobody waits if the shard has ended.
-        let _ = tell.send(List::make());
-    };
-    let thread = Builder::new().name("shardgram-list".to_owned()).spawn(make);
-    thread.inspect_err(cannot_be_listed).ok().map(|_| coming)
-}
-
-fn cannot_be_listed(error: &io::Error) {
-    tracing::debug!(%error, "this host's addresses cannot be listed");
-}
-
-fn is_among(broadcasts: &HashSet<Ipv4Addr>, ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(v4) if broadcasts.contains(&v4))
 }
 
 /// The best of an interface's addresses; where it is not known, only one of the sender's own network.
@@ -199,6 +174,9 @@ fn common_bits(a: IpAddr, b: IpAddr) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn addresses() -> Vec<InterfaceAddress> {
@@ -251,7 +229,7 @@ mod tests {
 
     #[test]
     fn addresses_of_many_hosts_are_known() {
-        let mut addresses = AnswerAddresses::listed();
+        let mut addresses = AnswerAddresses::of(&AddressLister::start().expect("a thread"));
         let mut is_for_many = |text: &str| addresses.is_for_many(text.parse().expect("an address"));
         for many in ["127.255.255.255", "255.255.255.255", "224.0.0.251", "ff02::fb", "0.0.0.0", "::"] {
             assert!(is_for_many(many), "{many}");
@@ -261,29 +239,62 @@ mod tests {
         }
     }
 
+    fn pause(addresses: &mut AnswerAddresses) {
+        let earlier = Instant::now().checked_sub(FRESH).expect("it runs that long");
+        (addresses.begun, addresses.looked) = (earlier, earlier);
+    }
+
+    const OURS: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
+
     #[test]
-    fn what_an_old_list_does_not_know_is_asked_again() {
-        let (ours, mut addresses) = (Ipv4Addr::new(127, 255, 255, 255), AnswerAddresses::listed());
-        // As if its interface had come up since.
-        addresses.list = List::default();
-        assert!(!addresses.is_for_many(ours.into()), "nobody waits for the next list");
-        addresses.begun = Instant::now().checked_sub(FRESH).expect("it runs that long");
-        let end = Instant::now() + Duration::from_secs(30);
-        while !addresses.is_for_many(ours.into()) {
-            assert!(Instant::now() < end, "the list is made anew");
-            std::thread::yield_now();
+    fn who_asks_first_after_a_pause_is_told_what_is() {
+        let mut addresses = AnswerAddresses::of(&AddressLister::start().expect("a thread"));
+        addresses.wait = Duration::from_secs(30);
+        for _ in 0..2 {
+            // As if its interface had come up since.
+            addresses.list = Arc::default();
+            let later = Instant::now() + Duration::from_secs(3_600);
+            (addresses.begun, addresses.looked) = (later, later);
+            assert!(!addresses.is_for_many(OURS.into()), "nobody waits while it is asked again and again");
+            pause(&mut addresses);
+            assert!(addresses.is_for_many(OURS.into()));
+            addresses.list = Arc::default();
+            pause(&mut addresses);
+            let loopback = Ipv4Addr::LOCALHOST.into();
+            assert_eq!(addresses.answering(0, loopback), Some(loopback));
+            // One that was asked for before the pause, and has come since.
+            addresses.list = Arc::default();
+            let (tell, coming) = std::sync::mpsc::channel();
+            tell.send(Some(Arc::default())).expect("it is waited for");
+            pause(&mut addresses);
+            addresses.coming = Some(coming);
+            assert!(addresses.is_for_many(OURS.into()));
         }
     }
 
     #[test]
-    fn a_list_that_is_under_way_is_not_waited_for() {
-        let mut addresses = AnswerAddresses::listed();
-        let (tell, coming) = channel();
-        (addresses.coming, addresses.begun) = (Some(coming), Instant::now());
-        let later = Ipv4Addr::new(250, 0, 2, 255);
-        assert!(!addresses.is_for_many(later.into()));
-        let broadcasts = HashSet::from([later]);
-        tell.send(Ok(List { broadcasts, ..List::default() })).expect("it is waited for");
-        assert!(addresses.is_for_many(later.into()));
+    fn a_list_that_takes_long_is_not_waited_for() {
+        let (lister, asked) = AddressLister::by_hand();
+        let mut addresses = AnswerAddresses::of(&lister);
+        for _ in 0..2 {
+            pause(&mut addresses);
+            assert!(!addresses.is_for_many(OURS.into()));
+        }
+        let list = List { broadcasts: HashSet::from([OURS]), ..List::default() };
+        asked.try_recv().expect("it was asked").send(Some(Arc::new(list))).expect("it is waited for");
+        assert!(asked.try_recv().is_err(), "one at a time");
+        assert!(addresses.is_for_many(OURS.into()));
+    }
+
+    #[test]
+    fn while_it_is_asked_again_and_again_a_list_is_made_beside() {
+        let mut addresses = AnswerAddresses::of(&AddressLister::start().expect("a thread"));
+        addresses.list = Arc::default();
+        let end = Instant::now() + Duration::from_secs(30);
+        addresses.begun = Instant::now().checked_sub(FRESH).expect("it runs that long");
+        while !addresses.is_for_many(OURS.into()) {
+            assert!(Instant::now() < end, "the list is made anew");
+            std::thread::yield_now();
+        }
     }
 }

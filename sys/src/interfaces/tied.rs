@@ -23,6 +23,39 @@ use crate::sockopt;
 /// The index of the loopback interface (`LOOPBACK_IFINDEX` in the kernel's `include/net/flow.h`).
 const LOOPBACK: u32 = 1;
 
+/// The interface that a socket is bound to, by name and by the index that it had.
+///
+/// ```
+/// use shardgram_sys::interfaces::BoundTo;
+/// let free = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// assert!(BoundTo::of(&free)?.is_none_or(|interface| !interface.is_anew()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct BoundTo {
+    name: String,
+    index: u32,
+}
+
+impl BoundTo {
+    /// That of a socket, if it is bound to one.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockopt(2)`: `ENODEV` if the interface has gone since the bind.
+    pub fn of(socket: &UdpSocket) -> io::Result<Option<Self>> {
+        let index = bound_interface(socket);
+        Ok(name(socket)?.map(|name| Self { name, index }))
+    }
+
+    /// Whether another interface has its name now, in the network namespace of the calling thread: nothing comes by sockets
+    /// that were bound to this one, and what they send is refused.
+    #[must_use]
+    pub fn is_anew(&self) -> bool {
+        sockopt::interface_index(&self.name).is_some_and(|index| index != self.index)
+    }
+}
+
 /// A duplicate of a socket that is bound to an interface. It keeps the socket open, and its port taken.
 ///
 /// ```
@@ -39,9 +72,8 @@ const LOOPBACK: u32 = 1;
 #[derive(Debug)]
 pub struct Tied {
     socket: UdpSocket,
-    interface: String,
-    /// The index of the interface it serves.
-    index: u32,
+    /// Or which it serves since.
+    interface: BoundTo,
     port_given: bool,
 }
 
@@ -64,14 +96,14 @@ impl Tied {
     ///
     /// Those of `getsockopt(2)` and `dup(2)`: `ENODEV` if the interface has gone since the bind, `EMFILE`.
     pub fn of(socket: &UdpSocket, port_given: bool) -> io::Result<Option<Self>> {
-        let Some(interface) = name(socket)? else { return Ok(None) };
-        Ok(Some(Self { socket: socket.try_clone()?, interface, index: bound_interface(socket), port_given }))
+        let Some(interface) = BoundTo::of(socket)? else { return Ok(None) };
+        Ok(Some(Self { socket: socket.try_clone()?, interface, port_given }))
     }
 
     /// The name of the interface, such as `eth0`.
     #[must_use]
     pub fn interface(&self) -> &str {
-        &self.interface
+        &self.interface.name
     }
 
     /// Looks whether the interface is there, in the network namespace of the calling thread, and has the socket serve the
@@ -86,12 +118,12 @@ impl Tied {
         if name(&self.socket).is_ok_and(|name| name.is_some()) {
             return Ok(Tie::Holds);
         }
-        let Some(index) = sockopt::interface_index(&self.interface) else { return Ok(Tie::Broken) };
-        if index == self.index {
+        let Some(index) = sockopt::interface_index(&self.interface.name) else { return Ok(Tie::Broken) };
+        if index == self.interface.index {
             return Ok(Tie::Holds);
         }
         self.serve(index)?;
-        self.index = index;
+        self.interface.index = index;
         Ok(Tie::Mended)
     }
 

@@ -65,6 +65,15 @@ impl AddressWatch {
         Self::of(INTERFACES)
     }
 
+    /// As [`new`](Self::new), of both.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn of_both() -> io::Result<Self> {
+        Self::of(ADDRESSES | INTERFACES)
+    }
+
     fn of(groups: u32) -> io::Result<Self> {
         let family = Domain::from(libc::AF_NETLINK);
         let announcements = Socket::new(family, Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))?;

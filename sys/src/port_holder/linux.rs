@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::PortHolder;
@@ -69,14 +70,11 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
 }
 
 /// The process that has a socket open, and its name.
-fn process_of(inode: u64) -> Option<(u32, String)> {
-    let link = format!("socket:[{inode}]");
+pub(crate) fn process_of(inode: u64) -> Option<(u32, String)> {
     let has_it = |id: &u32| {
         // Those of other users are refused (EACCES), those that end meanwhile are gone.
-        let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
-        descriptors
-            .into_iter()
-            .any(|one| fs::read_link(one.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
+        let mut descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+        descriptors.any(|one| socket_inode(&one.path()) == Some(inode))
     };
     let all = fs::read_dir("/proc").ok()?.flatten();
     let mut ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -84,6 +82,12 @@ fn process_of(inode: u64) -> Option<(u32, String)> {
     let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
     // A process may call itself anything.
     Some((id, name.trim_end().escape_debug().to_string()))
+}
+
+/// The inode of the socket that a link in a process's `fd` leads to: `socket:[4711]`.
+pub(crate) fn socket_inode(link: &Path) -> Option<u64> {
+    let to = fs::read_link(link).ok()?;
+    to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::api::handler::Handler;
 use crate::api::io::Io;
 use crate::sockets::groups::What;
-use crate::types::datagram::Datagram;
+use crate::types::datagram::Meta;
 use crate::types::endpoint::{Endpoint, EndpointId, Via};
 use crate::types::error::{DialError, Full, JoinError};
 use crate::types::ids::PeerId;
@@ -92,17 +92,17 @@ impl<H: Handler> Io<H> {
         self.sockets.ask_for_group(What::Leave, via, membership, self.post.shards())
     }
 
-    /// The multicast group or the broadcast address that the datagram at hand was sent to; `None` if that was an address
-    /// of this host alone. For the datagram that the callback was given.
+    /// The multicast group or the broadcast address that the datagram or train at hand was sent to; `None` if that was an
+    /// address of this host alone. For the [`Meta`] of what the callback was given.
     ///
     /// ```
     /// use shardgram_core::{Datagram, Handler, Io};
     /// fn is_a_search<H: Handler>(io: &Io<H>, datagram: &Datagram<'_>) -> bool {
-    ///     io.group(datagram) == Some([239, 255, 255, 250].into()) && datagram.starts_with(b"M-SEARCH")
+    ///     io.group(datagram.meta()) == Some([239, 255, 255, 250].into()) && datagram.starts_with(b"M-SEARCH")
     /// }
     /// ```
-    pub fn group(&self, datagram: &Datagram<'_>) -> Option<IpAddr> {
-        self.sockets.groups.of(datagram.meta)
+    pub fn group(&self, meta: Meta) -> Option<IpAddr> {
+        self.sockets.groups.of(meta)
     }
 
     /// Dials a peer anew, which [`crate::Context::dial`] made: its name is looked up again, and its addresses are tried from

@@ -38,7 +38,8 @@ impl Config {
     /// io_uring: what is sent to them needs no source address per reply, and peers that write to them can
     /// get sockets of their own. Default 64, range 0 to 4,096; 0 turns that off. Further addresses are
     /// served by the wildcard's listeners; those of interfaces take the places of others, which have one because something was
-    /// sent to them. Each costs a descriptor and its socket buffers per shard.
+    /// sent to them: of these the least used gives way. One of them for which much comes takes, at most once a second, the
+    /// place of another by which nothing has come for 10 s or longer. Each costs a descriptor and its socket buffers per shard.
     #[must_use]
     pub fn max_local_addresses(mut self, max_local_addresses: u16) -> Self {
         self.settings.max_local_addresses = max_local_addresses;

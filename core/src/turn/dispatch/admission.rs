@@ -175,7 +175,7 @@ impl<H: Handler> Dispatch<H> {
     fn forward_one(&mut self, shard: u16, peer: Option<PeerId>, datagram: &Datagram<'_>) {
         let Datagram { path: &path, meta, .. } = *datagram;
         let allowance = self.io.sending.end_stranger();
-        let (group, bytes) = (self.io.group(datagram), datagram.bytes.to_vec());
+        let (group, bytes) = (self.io.group(datagram.meta), datagram.bytes.to_vec());
         self.forward(shard, Forwarded { path, group, meta, peer, segment: 0, allowance, bytes });
     }
 

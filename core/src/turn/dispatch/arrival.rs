@@ -53,6 +53,12 @@ impl<H: Handler> Dispatch<H> {
         self.call(cause, |handler, cx| handler.on_datagram(cx, peer, datagram));
     }
 
+    /// Whose own socket this is, unless it is on its way out.
+    fn connected_by(&self, socket: SocketId) -> Option<PeerId> {
+        let link = self.io.connected.links.get(socket.as_connected()?)?;
+        if let State::Connected(peer) = link.state { Some(peer) } else { None }
+    }
+
     /// The local address of an arrival: the socket's, or the one the kernel says.
     fn local_of(&self, arrival: &Arrival<'_>) -> Option<SocketAddr> {
         let bound = match arrival.socket.as_listener() {
@@ -314,10 +320,16 @@ impl<H: Handler> Sink for Dispatch<H> {
         }
     }
 
+    fn demote(&mut self, socket: SocketId) {
+        if let Some(peer) = self.connected_by(socket) {
+            // It did nothing to lose it for, so it earns another as any peer does.
+            self.io.connected.cool_down(&mut self.io.routes, peer, 0);
+        }
+    }
+
     fn peer_error(&mut self, socket: SocketId, error: PeerError) {
         self.io.stats.peer_errors.add(1);
-        let link = socket.as_connected().and_then(|slot| self.io.connected.links.get(slot));
-        if let Some(State::Connected(peer)) = link.map(|link| link.state) {
+        if let Some(peer) = self.connected_by(socket) {
             self.befell(peer, error);
         }
     }

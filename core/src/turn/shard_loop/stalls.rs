@@ -1,7 +1,9 @@
-//! A shard that stands still: in a callback that takes too long, or because its thread does not run.
+//! A shard that stands still: in a callback that takes too long, because its thread does not run, or because the machine is
+//! suspended.
 //!
 //! Nothing is received or sent then, and no timer fires, of every peer of the shard. The clock is read once in a turn,
-//! after the wait, and once more before a wait that may last.
+//! after the wait, and once more before a wait that may last. It may stand still while the machine is suspended, so of that
+//! time the driver is asked ten times a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +22,17 @@ const STALL: Duration = Duration::from_millis(200);
 /// Waits that were no longer than so many milliseconds are not looked at.
 const SHORT_WAIT_MS: u32 = 100;
 
+/// How many milliseconds pass between two questions for how long the machine was suspended.
+const SUSPENDED_MS: u32 = 100;
+
+/// Why a shard stood still.
+#[derive(Clone, Copy)]
+enum Why {
+    Turn,
+    Wait,
+    Suspended,
+}
+
 /// How long a shard stands still, and what it did then.
 pub(super) struct Stalls {
     shard: u16,
@@ -31,13 +44,16 @@ pub(super) struct Stalls {
     /// Kinds of callbacks that this turn called, a bit each.
     did: u8,
     longest: Duration,
+    /// For how long the machine was known to be suspended so far, and when that was asked.
+    suspended: Duration,
+    asked: u32,
     /// Turns that took no more milliseconds than this are not looked at.
     quick_ms: u32,
     warned: Seldom,
 }
 
 impl Stalls {
-    pub(super) fn new(shard: u16, blocks: bool, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(shard: u16, blocks: bool, stats: Arc<Stats>, suspended: Duration) -> Self {
         Self {
             shard,
             blocks,
@@ -45,6 +61,8 @@ impl Stalls {
             waits: None,
             did: 0,
             longest: Duration::ZERO,
+            suspended,
+            asked: 0,
             quick_ms: 0,
             warned: Seldom::default(),
         }
@@ -68,14 +86,18 @@ impl Stalls {
         let now = clock();
         let turn = now.saturating_duration_since(began);
         if turn > self.longest || turn >= STALL {
-            self.took(turn, now);
+            self.took(turn, now, Why::Turn);
         }
         self.waits = Some(until);
     }
 
     /// A turn begins at this time, and the one before began at that.
     #[inline]
-    pub(super) fn turn_begins(&mut self, before: Moment, time: Moment) {
+    pub(super) fn turn_begins(&mut self, before: Moment, time: Moment, suspended: impl FnOnce() -> Duration) {
+        if time.stamp.wrapping_sub(self.asked) >= SUSPENDED_MS {
+            self.asked = time.stamp;
+            self.was_suspended(suspended(), time.now);
+        }
         let quick_ms = if self.waits.is_some() { SHORT_WAIT_MS } else { self.quick_ms };
         if time.stamp.wrapping_sub(before.stamp) > quick_ms {
             self.look(before.now, time.now);
@@ -87,18 +109,27 @@ impl Stalls {
     #[cold]
     #[inline(never)]
     fn look(&mut self, before: Instant, now: Instant) {
-        let stood = match self.waits {
-            Some(due) => due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
-            None => now.saturating_duration_since(before),
+        let (stood, why) = match self.waits {
+            Some(due) => (due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due)), Why::Wait),
+            None => (now.saturating_duration_since(before), Why::Turn),
         };
         if stood > self.longest || stood >= STALL {
-            self.took(stood, now);
+            self.took(stood, now, why);
+        }
+    }
+
+    /// So far, for so long.
+    fn was_suspended(&mut self, suspended: Duration, now: Instant) {
+        let more = suspended.saturating_sub(self.suspended);
+        self.suspended = self.suspended.max(suspended);
+        if more >= STALL {
+            self.took(more, now, Why::Suspended);
         }
     }
 
     /// The shard did nothing else for so long.
     #[cold]
-    fn took(&mut self, time: Duration, now: Instant) {
+    fn took(&mut self, time: Duration, now: Instant, why: Why) {
         if time > self.longest {
             self.longest = time;
             self.quick_ms = time.min(STALL - Duration::from_millis(1)).as_millis() as u32;
@@ -110,24 +141,31 @@ impl Stalls {
         self.stats.stalls.add(1);
         let Some(held_back) = self.warned.due(now) else { return };
         let (shard, ms) = (self.shard, time.as_millis() as u64);
-        if self.waits.is_some() {
-            tracing::warn!(
+        match why {
+            Why::Turn => {
+                let callbacks = self.callbacks();
+                tracing::warn!(
+                    shard,
+                    ms,
+                    callbacks,
+                    held_back,
+                    "a turn took too long: no callback is to block or to compute for long, unless something else kept the \
+                     thread from running; what came meanwhile is handled late, or was dropped in full sockets"
+                );
+            }
+            Why::Wait => tracing::warn!(
                 shard,
                 ms,
                 held_back,
                 "the shard was not woken in time: something kept its thread from running (SIGSTOP, a virtual machine that \
                  pauses, a core with other work); what came meanwhile is handled late, or was dropped in full sockets"
-            );
-        } else {
-            let callbacks = self.callbacks();
-            tracing::warn!(
+            ),
+            Why::Suspended => tracing::warn!(
                 shard,
                 ms,
-                callbacks,
                 held_back,
-                "a turn took too long: no callback is to block or to compute for long, unless something else kept the \
-                 thread from running; what came meanwhile is handled late, or was dropped in full sockets"
-            );
+                "the machine was suspended: nothing came meanwhile, no timer counts that time, and peers may have given up"
+            ),
         }
     }
 
@@ -152,7 +190,11 @@ mod tests {
     use super::*;
     use crate::time::clock::CoarseClock;
 
+    const SUSPENDED_BEFORE: Duration = Duration::from_secs(86_400);
+
     struct Bed {
+        /// For how long the machine was suspended while this was there.
+        suspended: Duration,
         stalls: Stalls,
         stats: Arc<Stats>,
         clock: CoarseClock,
@@ -163,8 +205,9 @@ mod tests {
     impl Bed {
         fn new(blocks: bool) -> Self {
             let (stats, start) = (Arc::new(Stats::default()), Instant::now());
-            let stalls = Stalls::new(0, blocks, Arc::clone(&stats));
-            Self { stalls, stats, clock: CoarseClock::new(start), start, before: 0 }
+            let stalls = Stalls::new(0, blocks, Arc::clone(&stats), SUSPENDED_BEFORE);
+            let clock = CoarseClock::new(start);
+            Self { suspended: Duration::ZERO, stalls, stats, clock, start, before: 0 }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -174,7 +217,8 @@ mod tests {
         /// The next turn begins then.
         fn begins(&mut self, ms: u64) -> (u64, u64) {
             let [before, now] = [self.before, ms].map(|ms| self.clock.at(self.at(ms)));
-            self.stalls.turn_begins(before, now);
+            let suspended = SUSPENDED_BEFORE + self.suspended;
+            self.stalls.turn_begins(before, now, || suspended);
             self.before = ms;
             (self.stats.longest_turn.get() / 1_000_000, self.stats.stalls.get())
         }
@@ -229,5 +273,24 @@ mod tests {
         assert_eq!(bed.begins(9_000), (0, 0), "it slept");
         bed.polls();
         assert_eq!(bed.begins(9_500), (500, 1));
+    }
+
+    #[test]
+    fn a_machine_that_was_suspended_stood_still_although_the_clock_did_too() {
+        let mut bed = Bed::new(true);
+        bed.ends(Some(1_000), Some(1));
+        bed.suspended = Duration::from_secs(3_600);
+        assert_eq!(bed.begins(99), (1, 0), "it is asked ten times a second");
+        bed.ends(Some(1_000), Some(99));
+        assert_eq!(bed.begins(100), (3_600_000, 1));
+        bed.polls();
+        bed.suspended -= Duration::from_millis(300);
+        assert_eq!(bed.begins(210), (3_600_000, 1), "readings differ a little");
+        bed.polls();
+        bed.suspended += Duration::from_millis(499);
+        assert_eq!(bed.begins(310), (3_600_000, 1), "199 ms are no stall");
+        bed.polls();
+        bed.suspended += Duration::from_millis(200);
+        assert_eq!(bed.begins(410), (3_600_000, 2));
     }
 }

@@ -8,7 +8,7 @@ use shardgram_core::{Ecn, Meta, Path, PeerId};
 use crate::actor::Actor;
 use crate::groups;
 use crate::handler::Chaotic;
-use crate::ledger::{Arrived, At, Hearer, Receiver};
+use crate::ledger::{Arrived, At, Receiver};
 use crate::payload;
 use crate::world::{MAX_HOPS, Model, PeerState, Place, way};
 
@@ -75,17 +75,6 @@ impl<const WHOLE: bool, const KEEPS: u8> Chaotic<WHOLE, KEEPS> {
         let ours = path.socket.as_endpoint().is_some() || owner == place.1 || joined || by_group || every;
         model.expect(ours, || format!("{path:?} belongs to shard {owner}, not to {place:?}"));
         hops
-    }
-
-    /// The group that a train was sent to, as the model has it.
-    pub(super) fn group_of(&self, model: &Model, path: Path, number: u64) -> Option<IpAddr> {
-        let ((node, shard), by_endpoint) = (self.place, path.socket.as_endpoint().is_some());
-        let hearer = Hearer::Shard { node, shard, by_endpoint };
-        let members = &model.nodes[node].members;
-        let place = Place { shard, by_endpoint, anywhere: !model.nodes[node].joined.is_empty() };
-        let may_hear = |to, since| members.may_hear(place, (path.remote.ip(), to), since) > 0;
-        let of = (number, path.remote, path.local.port());
-        model.ledger.group_of(of, hearer, may_hear).map(|to| to.ip())
     }
 
     /// A peer that is heard: known, or the one that `accept` has just agreed to.

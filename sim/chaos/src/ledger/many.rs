@@ -1,7 +1,7 @@
 //! What was sent to groups: who has to hear it, and who did how often.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::ledger::Ledger;
@@ -54,27 +54,6 @@ pub(crate) struct Heard {
 }
 
 impl Ledger {
-    /// To which group of this port somebody sent a datagram that this hearer may have, if to any.
-    pub(crate) fn group_of(
-        &self,
-        (number, from, port): (u64, SocketAddr, u16),
-        hearer: Hearer,
-        may_hear: impl Fn(SocketAddr, Instant) -> bool,
-    ) -> Option<SocketAddr> {
-        let here = self.entries.get(&number)?.iter();
-        let here = here.filter(|e| e.copy.to.port() == port && e.copy.is_from(from, &self.hosts));
-        let many = here.filter_map(|e| Some((e.copy.to, e.many.as_ref()?)));
-        // The same payload may have been sent to several: to whichever it came less often.
-        let possible = many.filter(|(to, many)| may_hear(*to, many.earliest));
-        possible.min_by_key(|(_, many)| many.handled.get(&hearer).copied()).map(|(to, _)| to)
-    }
-
-    /// Whether a datagram was sent there.
-    pub(crate) fn was_sent(&self, number: u64, to: (IpAddr, u16)) -> bool {
-        let all = self.entries.get(&number);
-        all.is_some_and(|all| all.iter().any(|e| (e.copy.to.ip(), e.copy.to.port()) == to))
-    }
-
     /// Somebody hears something that was sent to a group. `counts` is false for a look at what will come again.
     pub(crate) fn heard(
         &mut self,

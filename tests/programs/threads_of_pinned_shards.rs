@@ -1,4 +1,5 @@
-//! Names are looked up wherever the process may run, and not on the core that the shard which asks is pinned to.
+//! Names are looked up and addresses listed wherever the process may run, and not on the core that the shard which asks is
+//! pinned to.
 
 use std::collections::BTreeSet;
 
@@ -21,12 +22,19 @@ fn cores_of_threads(name: &str) -> Vec<String> {
     of_that_name.map(|status| field(&status, "Cpus_allowed_list")).collect()
 }
 
-fn names_are_looked_up_wherever_the_process_may_run(bed: Bed) {
+/// Where this process may run, and one core of those; `None` if that is all.
+fn all_and_one() -> Option<(String, String)> {
     let all = field(&std::fs::read_to_string("/proc/thread-self/status").unwrap(), "Cpus_allowed_list");
     let core = all.split(['-', ',']).next().unwrap().to_owned();
     if core == all {
-        return skip::record("a core to which the process is not bound anyway");
+        skip::record("a core to which the process is not bound anyway");
+        return None;
     }
+    Some((all, core))
+}
+
+fn names_are_looked_up_wherever_the_process_may_run(bed: Bed) {
+    let Some((all, core)) = all_and_one() else { return };
     let config = Config::new().cores([core.parse().unwrap()]);
     let mut call = Call::start_with_the_systems_names(bed, config);
     assert_eq!(cores_of_threads("shardgram-0"), [core], "the shard is pinned");
@@ -40,6 +48,16 @@ fn names_are_looked_up_wherever_the_process_may_run(bed: Bed) {
     call.drain();
 }
 
+fn addresses_are_listed_wherever_the_process_may_run(bed: Bed) {
+    let Some((all, core)) = all_and_one() else { return };
+    let mut call = Call::start_with_the_systems_names(bed, Config::new().cores([core.parse().unwrap()]));
+    assert_eq!(cores_of_threads("shardgram-0"), [core], "the shard is pinned");
+    // A thread takes its name when it first runs.
+    call.bed.until("the thread runs", |_| !cores_of_threads("shardgram-list").is_empty());
+    assert_eq!(cores_of_threads("shardgram-list"), [all]);
+    call.drain();
+}
+
 /// They inherit no core then, so the first can be started when it is needed.
 fn a_server_that_floats_has_no_threads_for_names_until_it_dials(bed: Bed) {
     let call = Call::start_with_the_systems_names(bed, Config::new());
@@ -49,5 +67,6 @@ fn a_server_that_floats_has_no_threads_for_names_until_it_dials(bed: Bed) {
 
 in_namespaces!(
     names_are_looked_up_wherever_the_process_may_run,
+    addresses_are_listed_wherever_the_process_may_run,
     a_server_that_floats_has_no_threads_for_names_until_it_dials
 );
