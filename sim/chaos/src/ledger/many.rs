@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 
 /// Who hears something that was sent to a group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,8 +32,8 @@ pub(crate) struct Many {
     /// Before that it has arrived nowhere.
     pub(crate) earliest: Instant,
     pub(crate) due: Vec<Due>,
-    /// How often it was handled by whom, and which shards saw it at all.
-    handled: BTreeMap<Hearer, usize>,
+    /// How often it was handled by whom, of which sender's, and which shards saw it at all.
+    handled: BTreeMap<(Hearer, SocketAddr), usize>,
     seen: BTreeSet<Hearer>,
 }
 
@@ -57,16 +57,18 @@ impl Ledger {
     /// Somebody hears something that was sent to a group. `counts` is false for a look at what will come again.
     pub(crate) fn heard(
         &mut self,
-        number: u64,
-        to: SocketAddr,
+        (number, from, to): (u64, SocketAddr, SocketAddr),
         hearer: Hearer,
         counts: bool,
     ) -> Option<Heard> {
-        let same = self.entries.get_mut(&number)?.iter_mut().filter(|e| e.copy.to == to);
+        let Self { entries, hosts, .. } = self;
+        // The same payload may have been sent there by others, whom not the same members hear.
+        let same = |e: &&mut Entry| e.copy.to == to && e.copy.is_from(from, hosts);
+        let same = entries.get_mut(&number)?.iter_mut().filter(same);
         let mut all: Vec<&mut Many> = same.filter_map(|e| e.many.as_mut()).collect();
         all.iter_mut().for_each(|many| many.seen.extend([hearer]));
         let first = all.first_mut()?;
-        let handled = first.handled.entry(hearer).or_default();
+        let handled = first.handled.entry((hearer, from)).or_default();
         *handled += usize::from(counts);
         let handled = *handled;
         let earliest = all.iter().map(|many| many.earliest).min()?;

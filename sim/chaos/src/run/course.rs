@@ -135,7 +135,8 @@ impl Stage {
                     model.fail(|| what);
                 }
                 if to_group {
-                    model.heard_by_client(*address, received.to, payload::number_of(&received.bytes));
+                    let way = (received.from, received.to);
+                    model.heard_by_client(*address, way, payload::number_of(&received.bytes));
                 }
             }
         }

@@ -48,10 +48,8 @@ impl Model {
         counts: bool,
     ) {
         let Place { shard, by_endpoint, .. } = place;
-        let Some(heard) = self.ledger.heard(number, to, Hearer::Shard { node, shard, by_endpoint }, counts)
-        else {
-            return;
-        };
+        let hearer = Hearer::Shard { node, shard, by_endpoint };
+        let Some(heard) = self.ledger.heard((number, from, to), hearer, counts) else { return };
         let most = self.nodes[node].members.may_hear(place, (from.ip(), to), heard.earliest);
         self.expect(most > 0, || {
             format!(
@@ -69,8 +67,13 @@ impl Model {
     }
 
     /// A client hears what was sent to a group.
-    pub(crate) fn heard_by_client(&mut self, at: SocketAddr, to: SocketAddr, number: Option<u64>) {
-        let heard = number.and_then(|number| self.ledger.heard(number, to, Hearer::Client(at), true));
+    pub(crate) fn heard_by_client(
+        &mut self,
+        at: SocketAddr,
+        (from, to): (SocketAddr, SocketAddr),
+        number: Option<u64>,
+    ) {
+        let heard = number.and_then(|number| self.ledger.heard((number, from, to), Hearer::Client(at), true));
         let earliest = heard.map(|heard| heard.earliest);
         let is_in = |(who, group, left): &(SocketAddr, IpAddr, Option<Instant>)| {
             (*who, *group) == (at, to.ip())
