@@ -27,6 +27,10 @@ pub(crate) struct Chaotic<const WHOLE: bool, const KEEPS: u8> {
     place: (usize, u16),
 }
 
+/// Closings in a turn of a shard after which handlers do nothing more in one: each may bring about more, and this must come to
+/// an end.
+const MOST_CLOSINGS: u32 = 100;
+
 impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
     type Peer = Tag;
     type Timer = u64;
@@ -299,11 +303,18 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
         if expected == PeerState::Open {
             shard.open = shard.open.saturating_sub(1);
         }
+        shard.closings += 1;
+        let closings = shard.closings;
         let mut dice = self.dice(&mut model, None);
         let mut actor = self.actor(&mut model, cx, &dice, 3);
         // Its id is stale by now.
         actor.me = Some(peer);
-        actor.perform();
+        // Who opens one there may have another closed, and so on.
+        if closings < MOST_CLOSINGS {
+            actor.perform();
+        } else {
+            actor.model.budget = actor.model.budget.saturating_sub(20);
+        }
         dice = actor.dice.clone();
         self.leave(model, &mut dice, cx.io.now(), By::default());
     }
@@ -359,6 +370,7 @@ impl<const WHOLE: bool, const KEEPS: u8> Handler for Chaotic<WHOLE, KEEPS> {
     fn on_turn_end(&mut self, cx: &mut Context<'_, Self>) {
         let mut model = self.enter(cx.io.now(), "on_turn_end");
         let place = self.place;
+        model.shard(place).closings = 0;
         let (open, is) = (model.shard(place).open, cx.peers.len());
         model.expect(open == is, || format!("{place:?} has {is} peers, and {open} are known"));
         let node = &mut model.nodes[place.0];

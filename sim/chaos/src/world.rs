@@ -226,6 +226,8 @@ pub(crate) enum Decided {
 
 #[derive(Debug, Default)]
 pub(crate) struct ShardModel {
+    /// Peers that were closed in this turn.
+    pub(crate) closings: u32,
     pub(crate) incarnation: u32,
     pub(crate) panicked: bool,
     /// After a panic that nobody outside brought about: no callback is called before this.
