@@ -84,6 +84,10 @@ impl Stage {
                     node.stopped |= matches!(ended, Some(Ending::TooManyRestarts { .. }));
                 }
                 running |= ended.is_none();
+                let given_back = node.given_back.iter().find(|(to, _)| *to == number && ended.is_none());
+                if let Some((_, what)) = given_back {
+                    return Err(what.clone());
+                }
                 let limits = node.limits;
                 let stats = self.sim.shard_stats(id, number);
                 let shard = &node.shards[usize::from(number)];
@@ -91,6 +95,7 @@ impl Stage {
                     .check(&stats, &limits)
                     .map_err(|what| format!("shard {number} of node {index}: {what}"))?;
             }
+            node.given_back.clear();
             if node.drained.take() && !(node.stopped || node.ends_by.is_some()) {
                 return Err(format!("peers of node {index} were closed as drained, and it had not to end"));
             }

@@ -48,6 +48,8 @@ pub(crate) struct NodeModel {
     /// When it has to have ended, once that was asked for.
     pub(crate) ends_by: Option<Instant>,
     pub(crate) stopped: bool,
+    /// Messages that were given back though there was room, and to which shard they were.
+    pub(crate) given_back: Vec<(u16, String)>,
     pub(crate) killed: bool,
     /// Peers were closed as drained in this step.
     pub(crate) drained: Cell<bool>,
@@ -74,6 +76,7 @@ impl NodeModel {
             mail: Default::default(),
             ends_by: None,
             stopped: false,
+            given_back: Vec::new(),
             killed: false,
             drained: Cell::new(false),
             opened_endpoints: false,
