@@ -249,7 +249,8 @@ impl Driver for UringDriver {
     }
 
     fn close(&mut self, socket: SocketId) {
-        self.sockets.close(&mut self.exchange, socket);
+        let Exchange { engine, arrived, .. } = &mut self.exchange;
+        self.sockets.close(engine, arrived, socket);
     }
 
     fn connect(&mut self, socket: SocketId, path: &Path) -> Result<(), ConnectFault> {

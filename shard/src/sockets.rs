@@ -17,10 +17,10 @@ use shardgram_core::seldom::Seldom;
 use shardgram_core::{Endpoint, JoinError};
 use shardgram_sys::socket::{self, SocketOptions};
 
+use crate::arrived::Arrived;
 use crate::closed::Closed;
 use crate::direct::{self, Member};
 use crate::engine::Engine;
-use crate::exchange::Exchange;
 use crate::op::Target;
 use crate::places::Places;
 use crate::ring::{NoRoom, Ring};
@@ -219,16 +219,14 @@ impl Sockets {
         Ok(())
     }
 
-    /// Closes the socket of an endpoint.
-    pub(crate) fn close(&mut self, exchange: &mut Exchange, id: SocketId) {
-        let Exchange { engine, arrived, .. } = exchange;
+    /// Closes the socket of an endpoint. What has `arrived` may be its last completion.
+    pub(crate) fn close(&mut self, engine: &mut Engine, arrived: &Arrived, id: SocketId) {
         let Some(slot) = self.slot_of(id) else { return };
         let Some(open) = self.get(slot) else { return };
         // Closing the socket ends neither its receive nor the watch for room, which would keep it and its port.
         if open.arm == Arm::Armed {
             self.end_at_once(engine, slot, Kind::Receive);
             if self.closed.len() > 0 {
-                // Its last completion may be here already.
                 arrived.iter().filter(|done| done.is_last()).for_each(|done| self.closed.ended(done.data));
             }
         }

@@ -1,14 +1,11 @@
 //! What a handler panics over is refused and named in the log, and nobody else notices.
 
-use std::fmt::{Debug, Write};
 use std::net::UdpSocket;
 use std::sync::{Mutex, Once};
 
 use shardgram::{Accept, Context, Datagram, Handler, Origin, PeerId, ServeError};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
 
-use crate::common::{Bed, Served, loopback};
+use crate::common::{Bed, Served, log, loopback};
 
 /// Panics with what starts with "bad", in `accept` with what starts with "bad stranger"; echoes the rest.
 struct Fragile;
@@ -34,42 +31,12 @@ impl Handler for Fragile {
     }
 }
 
-/// Keeps what is logged in this process.
-struct Log;
-
+/// The messages that were logged in this process.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static KEPT: Once = Once::new();
 
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            write!(self.0, "{value:?}").expect("memory");
-        }
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        LINES.lock().unwrap().push(line.0);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 fn keep_log() {
-    KEPT.call_once(|| tracing::subscriber::set_global_default(Log).expect("no other keeps it"));
+    KEPT.call_once(|| log::listen(|_| true, |line| LINES.lock().unwrap().push(line.message)));
 }
 
 fn logged(line: &str) -> usize {

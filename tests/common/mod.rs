@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod gate;
 pub mod icmp;
 pub mod lab;
+pub mod log;
 #[cfg(target_os = "linux")]
 pub mod many;
 #[cfg(target_os = "linux")]

@@ -2,7 +2,6 @@
 //! and warned of. Whatever sockets the server's own process has there are not: those of peers, endpoints, other servers, one
 //! that served there before.
 
-use std::fmt::{Debug, Write as _};
 use std::fs::read_link;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{SocketAddr, UdpSocket};
@@ -13,10 +12,9 @@ use std::sync::Mutex;
 use shardgram::{
     Accept, BindError, Config, Context, Datagram, Endpoint, Handler, PeerId, Server, StartError, Via,
 };
-use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
+use tracing::{Level, Metadata};
 
-use crate::common::{Bed, PATIENCE, Served, role, skip, to_loopback};
+use crate::common::{Bed, PATIENCE, Served, log, role, skip, to_loopback};
 
 const PEERS: usize = 20;
 const SHARDS: u16 = 2;
@@ -45,35 +43,11 @@ impl Handler for Echo {
     }
 }
 
-/// Keeps the warnings of foreign sockets.
-struct Log;
-
+/// The warnings of foreign sockets.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").expect("memory");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "shardgram::foreign_sockets" && *metadata.level() == tracing::Level::WARN
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        WARNINGS.lock().unwrap().push(line.0);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+fn is_of_foreign_sockets(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == "shardgram::foreign_sockets" && *metadata.level() == Level::WARN
 }
 
 fn warnings() -> Vec<String> {
@@ -200,7 +174,7 @@ fn is_the_server() -> bool {
         skip::record(&format!("no list of sockets: {error}"));
         return false;
     }
-    tracing::subscriber::set_global_default(Log).expect("the only one");
+    log::listen(is_of_foreign_sockets, |line| WARNINGS.lock().unwrap().push(line.fields));
     true
 }
 

@@ -7,12 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use crate::common::program::test_program;
-use crate::common::{Bed, PATIENCE, Served, loopback, role, seccomp};
+use crate::common::{Bed, PATIENCE, Served, log, loopback, role, seccomp};
 use shardgram::Server;
 use shardgram_conformance::Echo;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::Metadata;
 
 /// `IORING_SETUP_SINGLE_ISSUER` (6.0), `IORING_SETUP_DEFER_TASKRUN` (6.1), `IORING_SETUP_NO_SQARRAY` (6.6).
 const SINGLE_ISSUER: u32 = 1 << 12;
@@ -49,38 +47,10 @@ fn without(unknown: u32, command: &mut Command) -> (String, Vec<u32>) {
     (text, made)
 }
 
-/// Prints what the driver logs.
-struct Log;
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!(" {field}={value:?}");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("shardgram_shard")
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line("log:".to_owned());
-        event.record(&mut line);
-        println!("{}", line.0);
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 /// Serves whatever the driver, and says which.
 fn serve() {
-    tracing::subscriber::set_global_default(Log).expect("the only one");
+    let of_driver = |metadata: &Metadata<'_>| metadata.target().starts_with("shardgram_shard");
+    log::listen(of_driver, |line| println!("log:{}", line.fields));
     let server = Server::bind(loopback().shards(SHARDS).receive_buffers(8)).expect("the server binds");
     println!("{}", server.ready_line());
     let mut bed = Bed::Real(server.backend());
