@@ -351,6 +351,41 @@ fn a_shard_that_stands_still_loses_only_its_own_and_all_of_that_is_counted() {
     assert_eq!(stats.delivered + stats.dropped_forward_full, stats.received, "{stats:?}");
 }
 
+/// What was said in time is heard in time, though the shard that received it handed it on late.
+#[test]
+fn nobody_is_taken_for_silent_while_the_shard_that_receives_stands_still() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let mut room = Room::new::<false>(listening(&["127.0.0.1:0"]).idle_timeout(Some(TIMEOUT)));
+    let at = room.bed.address(&room.server);
+    let [speaks, silent] = [1, 2].map(|shard| room.peer_of(shard, at));
+    // Each shard has looked once before the other stands still, and looks again when the first is due to be silent.
+    let start = Instant::now();
+    while start.elapsed() < TIMEOUT / 4 {
+        for peer in [&speaks, &silent] {
+            room.bed.ask(peer, at, b"hello");
+        }
+        std::thread::sleep(TIMEOUT / 40);
+    }
+    let (begin, begun) = mpsc::channel();
+    let (release, until) = mpsc::channel();
+    room.bed.tell(&room.server, 0, Order::Wait(begin, until));
+    begun.recv_timeout(PATIENCE).expect("the shard is held");
+    // Longer than the timeout, and shorter than a judgement is put off at most, which is for as long again.
+    let end = Instant::now() + TIMEOUT * 5 / 4;
+    while Instant::now() < end {
+        room.bed.send(&speaks, at, b"still here");
+        std::thread::sleep(TIMEOUT / 40);
+    }
+    drop(release);
+    room.bed.until("one is closed", |bed| bed.stats(&room.server).peers_closed > 0);
+    assert_eq!(room.bed.ask(&silent, at, b"hello again"), b"hello again");
+    room.bed.send(&speaks, at, b"last");
+    while room.bed.receive(&speaks).1 != b"last" {}
+    let stats = room.drain();
+    assert_eq!(stats.peers_opened, 3, "who was silent came anew, and nobody else: {stats:?}");
+    assert!(stats.turns < 5_000, "shards that wait for another sleep: {stats:?}");
+}
+
 /// What a turn takes from the mailbox is no more than its outbox has room to answer.
 #[test]
 fn trains_that_waited_are_all_answered() {

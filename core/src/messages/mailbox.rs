@@ -66,6 +66,14 @@ impl InFlight {
     }
 }
 
+/// Questions of shards to all others whether they have handed on what had come to them, numbered from 1.
+#[derive(Clone, Debug, Default)]
+struct Questions(Arc<AtomicU64>);
+
+/// The last of them that a shard has answered with yes.
+#[derive(Clone, Debug, Default)]
+struct Answered(Arc<AtomicU64>);
+
 /// The way into one shard's mailbox.
 ///
 /// ```
@@ -81,6 +89,7 @@ pub struct Postbox<M> {
     forwards: Sender<Box<Forwarded>>,
     forward_bytes: Arc<AtomicU64>,
     in_flight: InFlight,
+    answered: Answered,
     bell: Arc<Bell>,
 }
 
@@ -91,6 +100,7 @@ impl<M> Clone for Postbox<M> {
             forwards: self.forwards.clone(),
             forward_bytes: Arc::clone(&self.forward_bytes),
             in_flight: self.in_flight.clone(),
+            answered: self.answered.clone(),
             bell: Arc::clone(&self.bell),
         }
     }
@@ -147,6 +157,12 @@ impl<M> Postbox<M> {
         put
     }
 
+    /// The last question that the shard this leads to has answered, or all if it has ended: what had come to it before is in
+    /// the mailboxes of those it was for.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.0.load(Ordering::Acquire)
+    }
+
     /// The bell of the shard this leads to.
     ///
     /// ```
@@ -172,6 +188,8 @@ pub struct Mailbox<M> {
     forwards: Receiver<Box<Forwarded>>,
     forward_bytes: Arc<AtomicU64>,
     in_flight: InFlight,
+    questions: Questions,
+    answered: Answered,
     bell: Arc<Bell>,
     /// The last item that was taken was a forwarded one.
     message_next: Cell<bool>,
@@ -192,20 +210,24 @@ impl<M> std::fmt::Debug for Mailbox<M> {
 /// assert_eq!((postboxes.len(), mailboxes.len()), (4, 4));
 /// ```
 pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<M>>) {
-    let in_flight = InFlight::default();
+    let (in_flight, questions) = (InFlight::default(), Questions::default());
     let pair = |_| {
         let (messages, message_receiver) = bounded(len);
         let (forwards, forward_receiver) = bounded(FORWARDS);
+        let answered = Answered::default();
         let (bell, forward_bytes) = (Arc::<Bell>::default(), Arc::<AtomicU64>::default());
         let mailbox = Mailbox {
             messages: message_receiver,
             forwards: forward_receiver,
             forward_bytes: Arc::clone(&forward_bytes),
             in_flight: in_flight.clone(),
+            questions: questions.clone(),
+            answered: answered.clone(),
             bell: Arc::clone(&bell),
             message_next: Cell::new(false),
         };
-        (Postbox { messages, forwards, forward_bytes, in_flight: in_flight.clone(), bell }, mailbox)
+        let in_flight = in_flight.clone();
+        (Postbox { messages, forwards, forward_bytes, in_flight, answered, bell }, mailbox)
     };
     let (postboxes, mailboxes): (Vec<_>, Vec<_>) = (0..shards).map(pair).unzip();
     (postboxes.into(), mailboxes)
@@ -240,6 +262,22 @@ impl<M> Mailbox<M> {
 
     pub(crate) fn in_flight(&self) -> &InFlight {
         &self.in_flight
+    }
+
+    /// Asks the other shards whether what had come to them is handed on, and gives the number of that question. Wake
+    /// them after.
+    pub(crate) fn ask(&self) -> u64 {
+        self.questions.0.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The last question of any shard.
+    pub(crate) fn last_question(&self) -> u64 {
+        self.questions.0.load(Ordering::Acquire)
+    }
+
+    /// This shard has handed on what had come to it before it saw that question.
+    pub(crate) fn answer(&self, question: u64) {
+        self.answered.0.store(question, Ordering::Release);
     }
 
     /// The next item that the budget allows; where both wait, a forwarded datagram and a message in turn, so that neither
@@ -287,6 +325,7 @@ impl<M> Mailbox<M> {
 
 impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
+        self.answer(u64::MAX);
         // What nobody will handle any more must not keep the other shards waiting. What is put in between this
         // and the end of the channel stays on the count, and does no harm: when a shard ends, the server has
         // drained, or is past the deadline, or is told to stop, and then nobody asks for the count.

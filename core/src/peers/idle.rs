@@ -58,14 +58,19 @@ impl IdleSweep {
         (peers > 0).then_some(self.next_at)
     }
 
-    /// Whether it is time to look.
-    pub(crate) fn is_due(&self, at: Instant) -> bool {
-        self.next_at <= at
+    /// When to look next.
+    pub(crate) fn next_at(&self) -> Instant {
+        self.next_at
     }
 
     /// Up to when silence can be judged: see [`Silence::judged_until`].
-    pub(crate) fn judged_until(&mut self, heard_all: bool, before: Instant, now: Instant) -> Option<Instant> {
-        self.silence.judged_until(heard_all, before, now).filter(|until| self.is_due(*until))
+    pub(crate) fn judged_until(
+        &mut self,
+        heard: Option<Instant>,
+        before: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.silence.judged_until(heard, before, now).filter(|until| self.next_at <= *until)
     }
 
     /// The slots to look at now, in a table of which so many were ever used.

@@ -22,12 +22,17 @@ impl Silence {
         Self { patience, put_off: Duration::ZERO }
     }
 
-    /// Up to when silence can be judged in a turn of this time, the turn before being of that one. `heard_all`: everything
-    /// that had arrived before was handed over. `None`: it is to be put off.
-    pub(crate) fn judged_until(&mut self, heard_all: bool, before: Instant, now: Instant) -> Option<Instant> {
-        if heard_all {
+    /// Up to when silence can be judged in a turn of this time, the turn before being of that one. `heard`: everything was
+    /// handed over that had arrived by then. `None`: it is to be put off.
+    pub(crate) fn judged_until(
+        &mut self,
+        heard: Option<Instant>,
+        before: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        if heard.is_some() {
             self.put_off = Duration::ZERO;
-            return Some(before);
+            return heard;
         }
         self.put_off += now.saturating_duration_since(before).min(TURN);
         (self.put_off >= self.patience).then_some(now)
@@ -47,17 +52,18 @@ mod tests {
     fn what_waits_is_heard_first_but_not_for_ever() {
         let (start, ms) = (Instant::now(), Duration::from_millis(1));
         let mut silence = Silence::new(250 * ms);
-        assert_eq!(silence.judged_until(true, start, start + 700 * ms), Some(start));
+        assert_eq!(silence.judged_until(Some(start), start, start + 700 * ms), Some(start));
         // A pause of any length is one turn.
-        assert_eq!(silence.judged_until(false, start, start + 700 * ms), None);
-        assert_eq!(silence.judged_until(false, start + 700 * ms, start + 701 * ms), None);
-        assert_eq!(silence.judged_until(true, start + 701 * ms, start + 702 * ms), Some(start + 701 * ms));
+        assert_eq!(silence.judged_until(None, start, start + 700 * ms), None);
+        assert_eq!(silence.judged_until(None, start + 700 * ms, start + 701 * ms), None);
+        let heard = Some(start + 701 * ms);
+        assert_eq!(silence.judged_until(heard, start + 701 * ms, start + 702 * ms), heard);
         let judged = (1..).find(|turn| {
             let before = start + 10 * *turn * ms;
-            silence.judged_until(false, before, before + 10 * ms).is_some()
+            silence.judged_until(None, before, before + 10 * ms).is_some()
         });
         assert_eq!(judged, Some(25), "as long as it has patience");
         silence.is_judged();
-        assert_eq!(silence.judged_until(false, start, start + ms), None);
+        assert_eq!(silence.judged_until(None, start, start + ms), None);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub(crate) mod dispatch;
+pub(crate) mod hearing;
 pub(crate) mod held;
 pub(crate) mod panics;
 pub(crate) mod quota;

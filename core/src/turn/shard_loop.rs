@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::api::handler::{Drain, Handler};
 use crate::api::io::Io;
 use crate::config::{Config, WaitPolicy};
+use crate::contract::capability::Capability;
 use crate::contract::driver::{Driver, Turned, Wait};
 use crate::messages::mailbox::Mailbox;
 use crate::peers::idle::IdleSweep;
@@ -35,6 +36,7 @@ use crate::time::pace::Pace;
 use crate::time::silence::Silence;
 use crate::turn::control::Control;
 use crate::turn::dispatch::Dispatch;
+use crate::turn::hearing::Hearing;
 use crate::turn::panics::{Callback, Cause, Panics};
 pub use crate::turn::setup::{Secrets, Setup};
 use crate::types::datagram::SocketId;
@@ -184,6 +186,8 @@ pub struct ShardLoop<D, H: Handler, F> {
     paces: Paces,
     idle: Option<IdleSweep>,
     dials: Silence,
+    /// Where other shards receive for this one.
+    hearing: Option<Hearing>,
     stalls: Stalls,
     /// The time of the turn before.
     before: Moment,
@@ -226,6 +230,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     pub fn new(driver: D, setup: Setup<H::Message>, config: &Config, make: F) -> Result<Self, Ending> {
         let (now, config) = (driver.now(), config.settings());
         let (info, table, blocks) = (setup.info, setup.secrets.table, driver.capabilities().blocks);
+        let steered = driver.capabilities().has(Capability::SteeredListeners);
         let (io, mailbox, control) = setup.into_parts(config, driver.capabilities(), now);
         let mut panics = Box::new(Panics::new(info.shard, table, config.max_restarts_per_minute));
         let not_started =
@@ -256,6 +261,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             paces: Paces::new(config.turn_time()),
             idle: config.idle_timeout.map(|timeout| IdleSweep::new(timeout, now)),
             dials: Silence::new(DIALS_PUT_OFF),
+            hearing: Hearing::new(info, steered),
             stalls,
             before,
             handed_over_all: false,
@@ -317,6 +323,9 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         }
         if self.stage.io.sockets.groups.any_wait() {
             self.forget_groups();
+        }
+        if self.hearing.is_some() {
+            self.answer_others();
         }
         self.refresh();
         let mut ending = if self.stage.panicked { self.after_panic() } else { None };

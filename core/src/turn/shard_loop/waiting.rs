@@ -19,12 +19,17 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if self.has_work() || self.is_asked() || self.must_not_sleep() {
             return Wait::Poll;
         }
-        let deadline = self.deadline();
+        let mut deadline = self.deadline();
+        if self.hearing.is_some() {
+            deadline = self.put_off(deadline);
+        }
         if deadline.is_some_and(|at| at <= self.stage.io.time.now) || self.spins() {
             return Wait::Poll;
         }
         self.mailbox.bell().going_to_sleep();
-        if self.is_asked() || !self.mailbox.is_empty() { Wait::Poll } else { Wait::Until(deadline) }
+        let asked =
+            self.is_asked() || !self.mailbox.is_empty() || (self.hearing.is_some() && self.hears_of_others());
+        if asked { Wait::Poll } else { Wait::Until(deadline) }
     }
 
     /// Whether this shard has left itself something to do.
@@ -68,6 +73,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         !self.stage.io.sending.backlog.is_empty() || !self.driver.is_settled()
     }
 
+    /// Whether other shards have asked or answered something since the last look.
+    #[cold]
+    fn hears_of_others(&self) -> bool {
+        self.hearing.as_ref().is_some_and(|it| it.has_news(&self.mailbox, &self.stage.io.post))
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let drain = self.draining.map(|d| {
             let poll = self.stage.io.time.now + DRAIN_POLL;
@@ -76,5 +87,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let idle = self.idle.as_ref().and_then(|sweep| sweep.deadline(self.stage.peers.len()));
         let io = &self.stage.io;
         [io.timers.next_deadline(), io.dials.next_deadline(), idle, drain].into_iter().flatten().min()
+    }
+
+    /// The same where others have not answered yet whether anybody can be taken to be silent.
+    #[cold]
+    fn put_off(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let io = &self.stage.io;
+        let earliest = self.hearing.as_ref().and_then(|hearing| hearing.next_look(io.time.now));
+        let earliest = earliest.filter(|_| self.draining.is_none());
+        let earliest = earliest.map(|at| io.timers.next_deadline().map_or(at, |timer| timer.min(at)));
+        deadline.map(|at| earliest.map_or(at, |earliest| earliest.max(at)))
     }
 }

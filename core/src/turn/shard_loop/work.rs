@@ -1,11 +1,11 @@
 //! What a turn calls under budgets: arrivals, mail, timers, and peers that are closed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::api::handler::Handler;
 use crate::contract::driver::Driver;
 use crate::messages::mailbox::Budget;
-use crate::peers::idle::SWEEP_STEP;
+use crate::peers::idle::{IdleSweep, SWEEP_STEP};
 use crate::turn::panics::{Callback, Cause};
 use crate::types::error::CloseReason;
 use crate::types::ids::ShardInfo;
@@ -44,11 +44,35 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// Whether everything was handed over that had arrived when the last turn began, by sockets and from other shards.
-    fn has_heard_all(&mut self) -> bool {
+    fn has_heard_all(&self) -> bool {
         self.handed_over_all
             && !self.mailbox.has_forwards()
             && self.stage.held.is_empty()
             && self.driver.is_caught_up()
+    }
+
+    /// Up to when everything was handed over that had arrived, wherever that was, for a judgement that is due since then.
+    #[cold]
+    fn heard_until(&mut self, due: Instant) -> Option<Instant> {
+        let Self { hearing, stage, mailbox, before, .. } = self;
+        let (now, mut until) = (stage.io.time.now, before.now);
+        if let Some(hearing) = hearing {
+            until = until.min(hearing.heard_until(due, now, mailbox, &mut stage.io.post)?);
+        }
+        // Looked at last, since what others handed on came into the mailbox before they answered.
+        self.has_heard_all().then_some(until)
+    }
+
+    /// Answers other shards, and takes note of what they ask and answer.
+    #[cold]
+    pub(super) fn answer_others(&mut self) {
+        let may_answer = self.deaf || self.has_heard_all();
+        let Self { hearing, stage, mailbox, .. } = self;
+        let Some(hearing) = hearing else { return };
+        if may_answer && hearing.is_asked() {
+            hearing.answer(mailbox, &mut stage.io.post);
+        }
+        hearing.look(mailbox, &stage.io.post);
     }
 
     /// Forgets groups that were left, once nothing waits that had come to them before.
@@ -62,13 +86,13 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// Goes on with dialed peers.
     pub(super) fn dial_on(&mut self) {
         let now = self.stage.io.time.now;
-        let is_due = self.stage.io.dials.next_deadline().is_some_and(|at| at <= now);
-        let heard_all = is_due && self.has_heard_all();
-        let until = if is_due { self.dials.judged_until(heard_all, self.before.now, now) } else { None };
+        let due = self.stage.io.dials.next_deadline().filter(|at| *at <= now);
+        let heard = due.and_then(|due| self.heard_until(due));
+        let until = due.and_then(|_| self.dials.judged_until(heard, self.before.now, now));
         let before = self.stage.arrivals;
         let Self { stage, paces, driver, event_budget, .. } = self;
         stage.dial_on(*event_budget, until, &mut paces.dials, || driver.now());
-        if is_due || self.stage.arrivals > before {
+        if due.is_some() || self.stage.arrivals > before {
             self.stalls.did(Kind::Dials);
         }
         if until.is_some_and(|until| self.stage.io.dials.next_deadline().is_none_or(|next| next > until)) {
@@ -156,15 +180,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
 
     pub(super) fn sweep_idle(&mut self) {
         let (now, may_go_on) = (self.stage.io.time.now, self.stage.may_go_on());
-        let is_due = may_go_on && !self.stage.peers.is_empty();
-        if !is_due || !self.idle.as_ref().is_some_and(|sweep| sweep.is_due(now)) {
+        if !may_go_on || self.stage.peers.is_empty() {
             return;
         }
-        let (heard_all, before) = (self.has_heard_all(), self.before.now);
+        let Some(due) = self.idle.as_ref().map(IdleSweep::next_at).filter(|at| *at <= now) else { return };
+        let (heard, before) = (self.heard_until(due), self.before.now);
         let Self { idle, stage, paces, driver, stalls, .. } = self;
         let Some(sweep) = idle.as_mut() else { return };
         // Where that is put off, the next turn follows at once, since the time to look has come.
-        let Some(until) = sweep.judged_until(heard_all, before, now) else { return };
+        let Some(until) = sweep.judged_until(heard, before, now) else { return };
         let not_judged = now.saturating_duration_since(until);
         let extent = stage.peers.extent();
         let mut slots = sweep.step(now, extent);
