@@ -2,9 +2,13 @@
 
 mod support;
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shardgram_conformance::Echo;
+use shardgram_core::flow::flow_shard;
+use shardgram_core::{Accept, Context, Datagram, Handler, PeerId};
 use shardgram_sim::Sim;
 use support::{SECOND, addr, all, ip, listening};
 
@@ -50,4 +54,53 @@ fn other_shards_go_on_and_a_killed_one_stays_so() {
     assert!(sim.run_until_quiet(SECOND));
     assert_eq!(sim.stats(&server).delivered, of_other);
     assert_eq!(sim.counts().unaccounted(), 0);
+}
+
+/// The first who comes is a peer, and all others are paths of that one.
+#[derive(Clone, Default)]
+struct OneConversation(Arc<Mutex<Option<PeerId>>>);
+
+impl Handler for OneConversation {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        self.0.lock().unwrap().map_or(Accept::Peer(()), Accept::PathOf)
+    }
+
+    fn on_datagram(&mut self, _: &mut Context<'_, Self>, peer: PeerId, _: Datagram<'_>) {
+        self.0.lock().unwrap().get_or_insert(peer);
+    }
+}
+
+#[test]
+fn a_peer_is_not_silent_whose_path_is_owned_by_a_shard_that_stands_still() {
+    let (mut sim, handler) = (Sim::new(3), OneConversation::default());
+    let config = listening("10.0.0.1:7").shards(2).idle_timeout(Some(SECOND));
+    let server = sim.server(&[ip("10.0.0.1")], &config, move |_| handler.clone()).expect("starts");
+    let mut client_of = |shard: u16| {
+        let of = |address: &SocketAddr| flow_shard(*address, 2) == shard;
+        let address = (5_000..6_000).map(|port| ([10, 0, 0, 2], port).into()).find(of).expect("one of many");
+        sim.socket(address)
+    };
+    let (first, moved) = (client_of(0), client_of(1));
+    sim.send(first, addr("10.0.0.1:7"), b"hello");
+    let speak = |sim: &mut Sim, tenths: u32| {
+        for _ in 0..tenths {
+            sim.send(moved, addr("10.0.0.1:7"), b"from elsewhere");
+            sim.run_for(SECOND / 10);
+        }
+    };
+    sim.run_for(SECOND / 10);
+    // A first look for silence.
+    speak(&mut sim, 4);
+    sim.stall(&server, 1, SECOND * 12 / 10);
+    speak(&mut sim, 14);
+    let stats = sim.stats(&server);
+    assert_eq!((stats.delivered, stats.peers_opened, stats.peers_closed), (19, 1, 0), "{stats:?}");
+    let turns = stats.turns;
+    assert!(turns < 500, "who waits for another sleeps: {turns} turns");
+    sim.run_for(SECOND * 5 / 4);
+    assert_eq!(sim.stats(&server).peers_closed, 1, "now it is");
 }

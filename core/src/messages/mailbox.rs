@@ -66,11 +66,7 @@ impl InFlight {
     }
 }
 
-/// Questions of shards to all others whether they have handed on what had come to them, numbered from 1.
-#[derive(Clone, Debug, Default)]
-struct Questions(Arc<AtomicU64>);
-
-/// The last of them that a shard has answered with yes.
+/// The last question whether a shard has handed on what had come to it that it has answered with yes.
 #[derive(Clone, Debug, Default)]
 struct Answered(Arc<AtomicU64>);
 
@@ -188,7 +184,6 @@ pub struct Mailbox<M> {
     forwards: Receiver<Box<Forwarded>>,
     forward_bytes: Arc<AtomicU64>,
     in_flight: InFlight,
-    questions: Questions,
     answered: Answered,
     bell: Arc<Bell>,
     /// The last item that was taken was a forwarded one.
@@ -210,7 +205,7 @@ impl<M> std::fmt::Debug for Mailbox<M> {
 /// assert_eq!((postboxes.len(), mailboxes.len()), (4, 4));
 /// ```
 pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<M>>) {
-    let (in_flight, questions) = (InFlight::default(), Questions::default());
+    let in_flight = InFlight::default();
     let pair = |_| {
         let (messages, message_receiver) = bounded(len);
         let (forwards, forward_receiver) = bounded(FORWARDS);
@@ -221,7 +216,6 @@ pub fn mailboxes<M>(shards: u16, len: usize) -> (Arc<[Postbox<M>]>, Vec<Mailbox<
             forwards: forward_receiver,
             forward_bytes: Arc::clone(&forward_bytes),
             in_flight: in_flight.clone(),
-            questions: questions.clone(),
             answered: answered.clone(),
             bell: Arc::clone(&bell),
             message_next: Cell::new(false),
@@ -262,17 +256,6 @@ impl<M> Mailbox<M> {
 
     pub(crate) fn in_flight(&self) -> &InFlight {
         &self.in_flight
-    }
-
-    /// Asks the other shards whether what had come to them is handed on, and gives the number of that question. Wake
-    /// them after.
-    pub(crate) fn ask(&self) -> u64 {
-        self.questions.0.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    /// The last question of any shard.
-    pub(crate) fn last_question(&self) -> u64 {
-        self.questions.0.load(Ordering::Acquire)
     }
 
     /// This shard has handed on what had come to it before it saw that question.

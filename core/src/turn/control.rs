@@ -26,8 +26,12 @@ pub struct Control {
     drained: AtomicBool,
     /// Shards that know that all have drained and receive no more.
     deaf: AtomicU32,
+    /// How often shards were asked for something, of either kind, so that they look at one number only.
+    asked: AtomicU64,
     refresh_asked: AtomicU64,
     refresh_done: AtomicU64,
+    /// Questions of shards to all others whether they have handed on what had come to them.
+    questions: AtomicU64,
 }
 
 impl Control {
@@ -92,7 +96,9 @@ impl Control {
     /// assert_eq!(control.refreshes(), 0);
     /// ```
     pub fn refresh(&self) -> u64 {
-        self.refresh_asked.fetch_add(1, Ordering::AcqRel) + 1
+        let number = self.refresh_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.asked.fetch_add(1, Ordering::AcqRel);
+        number
     }
 
     /// How many answers there were to [`Control::refresh`], of all shards together.
@@ -110,7 +116,25 @@ impl Control {
         self.refresh_done.load(Ordering::Acquire)
     }
 
+    /// Changes when shards are asked for something.
     #[inline]
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Asks the other shards whether what had come to them is handed on, and gives the number of that question, from 1.
+    /// Wake them after.
+    pub(crate) fn ask_what_is_held(&self) -> u64 {
+        let number = self.questions.fetch_add(1, Ordering::AcqRel) + 1;
+        self.asked.fetch_add(1, Ordering::AcqRel);
+        number
+    }
+
+    /// The last such question of any shard.
+    pub(crate) fn last_question(&self) -> u64 {
+        self.questions.load(Ordering::Acquire)
+    }
+
     pub(crate) fn refresh_asked(&self) -> u64 {
         self.refresh_asked.load(Ordering::Acquire)
     }

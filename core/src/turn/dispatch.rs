@@ -44,6 +44,8 @@ pub(crate) struct Dispatch<H: Handler> {
     /// Local addresses that went and whose peers are being closed.
     pub(crate) gone: Vec<Gone>,
     pub(crate) held: Held,
+    /// What is for a peer of this shard may come to another one first.
+    pub(crate) others_receive: bool,
     pub(crate) warned: Warned,
 }
 
@@ -73,6 +75,7 @@ impl<H: Handler> Dispatch<H> {
             arrivals: 0,
             orphans: Vec::new(),
             gone: Vec::new(),
+            others_receive: false,
             held: Held::new(Arc::clone(&io.stats)),
             warned: Warned::default(),
             io,

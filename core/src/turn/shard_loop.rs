@@ -186,8 +186,7 @@ pub struct ShardLoop<D, H: Handler, F> {
     paces: Paces,
     idle: Option<IdleSweep>,
     dials: Silence,
-    /// Where other shards receive for this one.
-    hearing: Option<Hearing>,
+    hearing: Hearing,
     stalls: Stalls,
     /// The time of the turn before.
     before: Moment,
@@ -199,6 +198,8 @@ pub struct ShardLoop<D, H: Handler, F> {
     /// All shards have drained, and this one receives no more.
     deaf: bool,
     refreshed: u64,
+    /// What of [`Control::asked`] was done.
+    asked: u64,
     policy: WaitPolicy,
     /// When something last happened, as far as a shard that spins wants to know.
     last_active: Instant,
@@ -242,6 +243,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         let peers = Peers::new(info.shard, config.max_peers as usize);
         let stalls = Stalls::new(info.shard, blocks, Arc::clone(&io.stats), driver.suspended());
         let mut stage = Dispatch::new(handler, peers, io, panics);
+        stage.others_receive = info.shards > 1 && !steered;
         stage.start();
         if !stage.started {
             return Err(not_started(Callback::Start));
@@ -261,7 +263,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             paces: Paces::new(config.turn_time()),
             idle: config.idle_timeout.map(|timeout| IdleSweep::new(timeout, now)),
             dials: Silence::new(DIALS_PUT_OFF),
-            hearing: Hearing::new(info, steered),
+            hearing: Hearing::default(),
             stalls,
             before,
             handed_over_all: false,
@@ -269,6 +271,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             draining: None,
             deaf: false,
             refreshed: 0,
+            asked: 0,
             policy: if blocks { config.wait } else { WaitPolicy::Block },
             last_active: now,
             first: Kind::Writable,
@@ -324,10 +327,12 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         if self.stage.io.sockets.groups.any_wait() {
             self.forget_groups();
         }
-        if self.hearing.is_some() {
-            self.answer_others();
+        if self.hearing.waits() {
+            self.hearing.look(&self.stage.io.post);
         }
-        self.refresh();
+        if self.control.asked() != self.asked {
+            self.heed();
+        }
         let mut ending = if self.stage.panicked { self.after_panic() } else { None };
         if !self.stage.panicked {
             ending = ending.or_else(|| self.ended());
@@ -470,6 +475,18 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             refused.look_again();
         }
         result
+    }
+
+    /// Does what the shards are asked for: statistics, and whether others may still hear of this one what they do not know.
+    #[cold]
+    fn heed(&mut self) {
+        let asked = self.control.asked();
+        self.refresh();
+        let heard_all = self.deaf || self.has_heard_all();
+        let Self { hearing, control, mailbox, stage, .. } = self;
+        if hearing.answer(heard_all, control, mailbox, &mut stage.io.post) {
+            self.asked = asked;
+        }
     }
 
     /// Reads what only the driver knows, when someone asked for statistics.

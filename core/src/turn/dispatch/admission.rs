@@ -158,6 +158,7 @@ impl<H: Handler> Dispatch<H> {
         // An endpoint of one shard means nothing on another, so there such a path cannot be.
         match self.io.routes.add_path(peer, *datagram.path) {
             AddPath::Added { lost } => {
+                self.others_receive |= self.owner_elsewhere(datagram.path, datagram.meta).is_some();
                 let endpoints = &mut self.io.sockets.endpoints;
                 if let Some(socket) = lost {
                     endpoints.path_left(socket);

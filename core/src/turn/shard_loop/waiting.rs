@@ -20,15 +20,15 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
             return Wait::Poll;
         }
         let mut deadline = self.deadline();
-        if self.hearing.is_some() {
+        if self.hearing.waits() {
             deadline = self.put_off(deadline);
         }
         if deadline.is_some_and(|at| at <= self.stage.io.time.now) || self.spins() {
             return Wait::Poll;
         }
         self.mailbox.bell().going_to_sleep();
-        let asked =
-            self.is_asked() || !self.mailbox.is_empty() || (self.hearing.is_some() && self.hears_of_others());
+        let has_answers = self.hearing.waits() && self.hearing.has_answers(&self.stage.io.post);
+        let asked = self.is_asked() || !self.mailbox.is_empty() || has_answers;
         if asked { Wait::Poll } else { Wait::Until(deadline) }
     }
 
@@ -47,7 +47,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// Whether other threads want something, beside those that sent mail.
     fn is_asked(&self) -> bool {
         self.control.stopping()
-            || self.control.refresh_asked() != self.refreshed
+            || self.control.asked() != self.asked
             || (self.draining.is_none() && self.control.draining().is_some())
             || self.stage.io.dials.has_answers()
     }
@@ -73,12 +73,6 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
         !self.stage.io.sending.backlog.is_empty() || !self.driver.is_settled()
     }
 
-    /// Whether other shards have asked or answered something since the last look.
-    #[cold]
-    fn hears_of_others(&self) -> bool {
-        self.hearing.as_ref().is_some_and(|it| it.has_news(&self.mailbox, &self.stage.io.post))
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let drain = self.draining.map(|d| {
             let poll = self.stage.io.time.now + DRAIN_POLL;
@@ -93,7 +87,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     #[cold]
     fn put_off(&self, deadline: Option<Instant>) -> Option<Instant> {
         let io = &self.stage.io;
-        let earliest = self.hearing.as_ref().and_then(|hearing| hearing.next_look(io.time.now));
+        let earliest = self.hearing.next_look(io.time.now);
         let earliest = earliest.filter(|_| self.draining.is_none());
         let earliest = earliest.map(|at| io.timers.next_deadline().map_or(at, |timer| timer.min(at)));
         deadline.map(|at| earliest.map_or(at, |earliest| earliest.max(at)))

@@ -44,7 +44,7 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     }
 
     /// Whether everything was handed over that had arrived when the last turn began, by sockets and from other shards.
-    fn has_heard_all(&self) -> bool {
+    pub(super) fn has_heard_all(&self) -> bool {
         self.handed_over_all
             && !self.mailbox.has_forwards()
             && self.stage.held.is_empty()
@@ -54,25 +54,13 @@ impl<D: Driver, H: Handler, F: Fn(ShardInfo) -> H> ShardLoop<D, H, F> {
     /// Up to when everything was handed over that had arrived, wherever that was, for a judgement that is due since then.
     #[cold]
     fn heard_until(&mut self, due: Instant) -> Option<Instant> {
-        let Self { hearing, stage, mailbox, before, .. } = self;
+        let Self { hearing, stage, control, before, .. } = self;
         let (now, mut until) = (stage.io.time.now, before.now);
-        if let Some(hearing) = hearing {
-            until = until.min(hearing.heard_until(due, now, mailbox, &mut stage.io.post)?);
+        if stage.others_receive {
+            until = until.min(hearing.heard_until(due, now, control, &mut stage.io.post)?);
         }
         // Looked at last, since what others handed on came into the mailbox before they answered.
         self.has_heard_all().then_some(until)
-    }
-
-    /// Answers other shards, and takes note of what they ask and answer.
-    #[cold]
-    pub(super) fn answer_others(&mut self) {
-        let may_answer = self.deaf || self.has_heard_all();
-        let Self { hearing, stage, mailbox, .. } = self;
-        let Some(hearing) = hearing else { return };
-        if may_answer && hearing.is_asked() {
-            hearing.answer(mailbox, &mut stage.io.post);
-        }
-        hearing.look(mailbox, &stage.io.post);
     }
 
     /// Forgets groups that were left, once nothing waits that had come to them before.
