@@ -205,7 +205,9 @@ fn every_rust_block_is_a_test() {
         }
         // What is not to run is compiled all the same, and what has no language is taken for Rust by rustdoc.
         let fine = |block: &&str| matches!(*block, "rust" | "rust,no_run" | "sh" | "text" | "toml");
-        wrong.extend(page.code_blocks().iter().filter(|block| !fine(block)).map(|block| format!("{path}: {block:?}")));
+        wrong.extend(
+            page.code_blocks().iter().filter(|block| !fine(block)).map(|block| format!("{path}: {block:?}")),
+        );
     }
     assert_eq!(wrong, Vec::<String>::new());
     assert!(blocks > 10, "only {blocks} blocks were found");
@@ -215,7 +217,8 @@ fn every_rust_block_is_a_test() {
 fn every_counter_is_explained() {
     let page = Document::read("docs/guide/counters.md".into());
     let named = shardgram::Snapshot::default().named();
-    let missing: Vec<_> = named.iter().filter(|(name, _)| !page.text.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<_> =
+        named.iter().filter(|(name, _)| !page.text.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
