@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Bytes of a datagram.
 pub const LENGTH: usize = 16;
@@ -81,7 +82,13 @@ pub fn loopback(ipv6: bool) -> IpAddr {
     if ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
 }
 
-/// Flows that send as fast as they can, on a thread of their own.
+/// Waits until so many of something may have been done since `start`, at that many a second.
+pub fn pace(start: Instant, done: u64, per_second: u64) {
+    let due = start + Duration::from_secs_f64(done as f64 / per_second as f64);
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+}
+
+/// Flows that send on a thread of their own.
 #[derive(Debug)]
 pub struct Flood {
     stop: Arc<AtomicBool>,
@@ -89,19 +96,28 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// One flow a socket, with these numbers, sent from this core.
+    /// One flow a socket, with these numbers, sent from this core: so many datagrams a second, or as fast as it can.
     #[must_use]
-    pub fn start(core: usize, kind: u8, sockets: Vec<(u32, UdpSocket)>, to: SocketAddr) -> Self {
+    pub fn start(
+        core: usize,
+        kind: u8,
+        sockets: Vec<(u32, UdpSocket)>,
+        to: SocketAddr,
+        per_second: Option<u64>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             // One that moved to another core could overtake itself: the kernel works datagrams off core by core.
             core_affinity::set_for_current(core_affinity::CoreId { id: core });
-            let (mut number, mut sent) = (0, 0);
+            let (start, mut number, mut sent) = (Instant::now(), 0, 0);
             while !stopped.load(Ordering::Relaxed) {
                 number += 1;
                 for (flow, socket) in &sockets {
                     sent += u64::from(socket.send_to(&bytes(kind, *flow, number), to).is_ok());
+                }
+                if let Some(per_second) = per_second {
+                    pace(start, number * sockets.len() as u64, per_second);
                 }
             }
             sent

@@ -4,6 +4,7 @@ use shardgram_core::datagram::SocketId;
 use shardgram_core::driver::{SendFailure, SendFault, Sink};
 use shardgram_core::outbox::Train;
 use shardgram_core::{PeerError, PeerId};
+use shardgram_sys::interfaces::has_lost_interface;
 
 use crate::errno::hear;
 use crate::sockets::Sockets;
@@ -16,6 +17,8 @@ pub(crate) struct Reports {
     refusals: Vec<(Option<PeerId>, u32)>,
     /// What the network said of peers.
     heard: Vec<(SocketId, PeerError)>,
+    /// Peers' own sockets whose interface has gone, of which a refused send is the only sign.
+    useless: Vec<SocketId>,
 }
 
 impl Reports {
@@ -42,10 +45,19 @@ impl Reports {
         any
     }
 
+    /// A send by the socket in this place was refused: if it is a peer's own whose interface has gone, the peer is better off
+    /// without it.
+    pub(crate) fn look_at_interface(&mut self, sockets: &Sockets, slot: u32) {
+        let own = sockets.get(slot).filter(|socket| socket.own.is_some());
+        if let Some(socket) = own.filter(|socket| has_lost_interface(&socket.socket)) {
+            self.useless.push(socket.id);
+        }
+    }
+
     /// Whether something is to be told soon. What was refused as a train is told with the next arrivals.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        !self.failures.is_empty() || !self.heard.is_empty()
+        !self.failures.is_empty() || !self.heard.is_empty() || !self.useless.is_empty()
     }
 
     /// Tells it.
@@ -59,6 +71,9 @@ impl Reports {
         }
         for (socket, error) in self.heard.drain(..) {
             sink.peer_error(socket, error);
+        }
+        for socket in self.useless.drain(..) {
+            sink.demote(socket);
         }
     }
 }

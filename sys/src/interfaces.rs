@@ -20,7 +20,7 @@ pub use lister::AddressLister;
 pub use read::{AddressError, read_address};
 
 #[cfg(target_os = "linux")]
-pub use tied::{BoundTo, Tie, Tied, bound_interface};
+pub use tied::{BoundTo, Tie, Tied, bound_interface, has_lost_interface};
 #[cfg(target_os = "linux")]
 pub use watch::{AddressWatch, Waker};
 

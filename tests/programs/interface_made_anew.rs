@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::namespace::{Host, await_link, ip, run};
 use crate::common::{Bed, Served};
-use shardgram::{Accept, Config, Context, Datagram, Handler, Server, SocketHook};
+use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server, SocketHook};
 
 const PORT: u16 = 7_000;
 const SHARDS: u16 = 2;
@@ -101,4 +101,50 @@ fn by_a_socket_hook(bed: Bed) {
     serves_again(bed, &host, ([0, 0, 0, 0], PORT).into(), Some(hook), "10.78.0.1");
 }
 
-in_namespaces!(of_a_link_local_address, by_a_socket_hook);
+/// Connects who comes, where sockets can be, and echoes.
+struct Connects;
+
+impl Handler for Connects {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, _: &mut Context<'_, Self>, _: &mut Datagram<'_>) -> Accept<()> {
+        Accept::Connect(())
+    }
+
+    fn on_datagram(&mut self, cx: &mut Context<'_, Self>, _: PeerId, datagram: Datagram<'_>) {
+        let len = datagram.len();
+        cx.io.reply(datagram, len).expect("room");
+    }
+}
+
+/// A peer's own socket is bound as its listener was, and useless once that has gone: the peer is served by the listener then.
+fn a_peers_own_socket(bed: Bed) {
+    let host = Host::new();
+    make(&host);
+    let Bed::Real(backend) = bed else { unreachable!("real sockets") };
+    let listen: SocketAddr = ([10, 78, 0, 1], PORT).into();
+    let hook: SocketHook = Arc::new(|socket, _| socket.bind_device(Some(b"v0")));
+    let config = Config::new().listen(listen).shards(SHARDS).backend(backend);
+    let server =
+        Server::bind_with(config, Some(hook)).expect("it binds").spawn(|_| Connects).expect("it starts");
+    let connects = backend == Backend::Uring;
+    let (mut bed, server) = (Bed::Real(backend), Served::Real(server));
+    let client = host.inside(|| UdpSocket::bind("10.78.0.9:0")).expect("bound");
+    client.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let ask = || client.send_to(b"hello", listen).is_ok() && client.recv(&mut [0; 16]).is_ok();
+    bed.until("it serves", |_| ask());
+    bed.until("it is connected", |bed| bed.stats(&server).promoted == u64::from(connects));
+    for _ in 0..2 {
+        ip("link del v0");
+        bed.until("it is deaf", |bed| bed.stats(&server).listeners_deaf == u64::from(SHARDS));
+        make(&host);
+        bed.until("it is not deaf", |bed| bed.stats(&server).listeners_deaf == 0);
+        bed.until("it serves again", |_| ask());
+    }
+    let stats = bed.drain(server);
+    assert_eq!(stats.peers_opened, 1, "it is the same peer: {stats:?}");
+}
+
+in_namespaces!(of_a_link_local_address, by_a_socket_hook, a_peers_own_socket);

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p shardgram-benches --bin accept_storm`
 //!
+//! At a rate, where those get sockets who send most: `-- --tier adaptive --per-second 5000 --load 100000 --peers 300000`
+//!
 //! Two shards connect every new peer, and close the oldest when there are as many as they keep. A peer sends four
 //! datagrams at once, four when 16 more have come, and four when 64 have, so that some come by the listener and
 //! some by the peer's own socket. 64 flows, of IPv4 half of them from the peers' own address, flood meanwhile. Each
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use shardgram::{Accept, AcceptChoice, Backend, Config, Context, Datagram, Handle, Handler, PeerId};
-use shardgram::{Server, Snapshot};
+use shardgram::{Server, Snapshot, TierPolicy};
 use shardgram_benches::flows::{self, Faults, Flood, Flow};
 
 const NEW: u8 = b'n';
@@ -37,7 +39,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// Connects new peers under full load.
 #[derive(Parser)]
 struct Options {
-    /// Peers to connect, of each family.
+    /// Peers that come, of each family, and that are connected where every new one is.
     #[arg(long, default_value_t = 50_000)]
     peers: u64,
     /// Peers that stay connected.
@@ -46,6 +48,15 @@ struct Options {
     /// auto, side-group or same-group.
     #[arg(long, default_value = "auto")]
     accept: AcceptChoice,
+    /// Who gets a socket: every new peer (listener), or who sends most (adaptive).
+    #[arg(long, default_value = "listener")]
+    tier: TierPolicy,
+    /// New peers a second; else as fast as the server takes them.
+    #[arg(long)]
+    per_second: Option<u64>,
+    /// Datagrams a second of the other flows; else as many as they can.
+    #[arg(long)]
+    load: Option<u64>,
     /// A twentieth of it.
     #[arg(long)]
     quick: bool,
@@ -60,6 +71,7 @@ struct Seen {
 
 struct Storm {
     seen: Arc<Seen>,
+    connects: bool,
     keep: usize,
     connected: VecDeque<PeerId>,
 }
@@ -71,8 +83,8 @@ impl Handler for Storm {
 
     fn accept(&mut self, _: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<Flow> {
         match flows::parse(first) {
-            Some((NEW, flow, _)) => Accept::Connect(Flow::new(flow)),
-            Some((OTHER, flow, _)) => Accept::Peer(Flow::new(flow)),
+            Some((NEW, flow, _)) if self.connects => Accept::Connect(Flow::new(flow)),
+            Some((NEW | OTHER, flow, _)) => Accept::Peer(Flow::new(flow)),
             _ => Accept::Drop("nobody here writes that"),
         }
     }
@@ -120,8 +132,12 @@ fn storm(options: &Options, server: &Handle<()>, seen: &Seen, to: SocketAddr) ->
     let end = Instant::now() + LONGEST;
     // Newest first. Their ports are used again only when the server has long closed their peers.
     let mut clients: VecDeque<Client> = VecDeque::new();
-    let (mut sent, mut created) = (0, 0_u32);
-    while created % 64 != 0 || server.stats().promoted < options.peers {
+    let (mut sent, mut created, start) = (0, 0_u32, Instant::now());
+    let goes_on = |created: u32| match options.tier {
+        TierPolicy::Adaptive => u64::from(created) < options.peers,
+        _ => !created.is_multiple_of(64) || server.stats().promoted < options.peers,
+    };
+    while goes_on(created) {
         let socket = UdpSocket::bind((to.ip(), 0))?;
         clients.push_front(Client { flow: OTHERS + created, socket, sent: 0 });
         created += 1;
@@ -134,6 +150,9 @@ fn storm(options: &Options, server: &Handle<()>, seen: &Seen, to: SocketAddr) ->
         clients.truncate(4 * options.connected as usize + AGAIN[1]);
         let met = || seen.met.load(Ordering::Relaxed);
         let (before, waiting) = (met(), Instant::now());
+        if let Some(per_second) = options.per_second {
+            flows::pace(start, created.into(), per_second);
+        }
         while u64::from(created) > met() + AHEAD && met() < before + 16 && waiting.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
@@ -155,11 +174,13 @@ struct Outcome {
 fn family(options: &Options, ipv6: bool) -> Result<Outcome, Box<dyn Error>> {
     let ip = flows::loopback(ipv6);
     let config = Config::new().listen((ip, 0).into()).shards(2).backend(Backend::Uring);
-    let config = config.accept(options.accept).max_connected(2 * options.connected);
+    let config = config.accept(options.accept).max_connected(2 * options.connected).tier(options.tier);
     let seen = Arc::new(Seen::default());
     let (of_handlers, keep) = (Arc::clone(&seen), options.connected as usize / 2);
+    let connects = options.tier != TierPolicy::Adaptive;
     let server = Server::bind(config)?.spawn(move |_| Storm {
         seen: Arc::clone(&of_handlers),
+        connects,
         keep,
         connected: VecDeque::new(),
     })?;
@@ -171,7 +192,7 @@ fn family(options: &Options, ipv6: bool) -> Result<Outcome, Box<dyn Error>> {
             Ok((flow, UdpSocket::bind((ip, 0))?))
         })
         .collect();
-    let flood = Flood::start(1, OTHER, others?, to);
+    let flood = Flood::start(1, OTHER, others?, to, options.load);
     let begin = Instant::now();
     let sent = storm(options, &server, &seen, to);
     let took = begin.elapsed();

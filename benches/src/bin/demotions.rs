@@ -110,7 +110,7 @@ fn family(options: &Options, ipv6: bool) -> Result<Outcome, Box<dyn Error>> {
     let to = server.local_addrs()[0];
     let sockets: Result<Vec<_>, std::io::Error> =
         (0..options.flows).map(|flow| Ok((flow, UdpSocket::bind((ip, 0))?))).collect();
-    let flood = Flood::start(0, b'f', sockets?, to);
+    let flood = Flood::start(0, b'f', sockets?, to, None);
     let begin = Instant::now();
     let enough = || match options.control {
         Some(seconds) => begin.elapsed() > Duration::from_secs(seconds),

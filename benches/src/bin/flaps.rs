@@ -4,18 +4,21 @@
 //!
 //! In a network namespace of its own, since it takes addresses from the host. Two shards listen on a wildcard. After each
 //! return an address is to be served within a second, and after all no flow may reach another shard than the one that owns
-//! it: `forwarded` counts those that did.
+//! it: `forwarded` counts those that did. The longest turn says what it costs a shard that the host's addresses change, if it
+//! has many: `-- --backend mio --host-addresses 10000 --rate 2000`
 
 use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
-use std::net::UdpSocket;
-use std::process::{Command, ExitCode};
+use std::io::Write;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use shardgram::{Accept, Backend, Config, Context, Datagram, Handle, Handler, Server};
+use shardgram_benches::flows;
 
 const PORT: u16 = 9_000;
 /// What goes by itself, and what goes with its interface.
@@ -40,6 +43,12 @@ struct Options {
     /// The longest time that one is away, in milliseconds.
     #[arg(long, default_value_t = 3_000)]
     gap_ms: u64,
+    /// Addresses that this host has beside those, which a server has to list again whenever one comes or goes.
+    #[arg(long, default_value_t = 0)]
+    host_addresses: u32,
+    /// Datagrams a second, at most; else as many as can be sent.
+    #[arg(long)]
+    rate: Option<u64>,
     /// uring or mio.
     #[arg(long, default_value = "uring")]
     backend: Backend,
@@ -89,6 +98,22 @@ fn ip(arguments: &str) -> Result<(), Box<dyn Error>> {
     if status.success() { Ok(()) } else { Err(format!("ip {arguments}: {status}").into()) }
 }
 
+/// Gives the loopback interface so many more addresses.
+fn have_addresses(count: u32) -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?;
+    let mut input = command.stdin.take().ok_or("no input")?;
+    for n in 0..count {
+        writeln!(
+            input,
+            "addr add {}/32 dev lo",
+            Ipv4Addr::from_bits(Ipv4Addr::new(10, 64, 0, 0).to_bits() + n)
+        )?;
+    }
+    drop(input);
+    let status = command.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("ip -batch: {status}").into()) }
+}
+
 /// Whether a new flow is answered.
 fn answers(to: &str) -> bool {
     let ask = || {
@@ -111,9 +136,14 @@ fn until_served(interface: bool) -> Duration {
 }
 
 /// Sends until it is told to end, from as many flows as an address has.
-fn load(ended: &AtomicBool) -> std::io::Result<()> {
+fn load(ended: &AtomicBool, rate: Option<u64>) -> std::io::Result<()> {
     let sockets: Vec<_> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let (start, mut sent) = (Instant::now(), 0);
     while !ended.load(Ordering::Relaxed) {
+        sent += sockets.len() as u64;
+        if let Some(rate) = rate {
+            flows::pace(start, sent, rate);
+        }
         for (at, socket) in sockets.iter().enumerate() {
             let (which, mut load) = (at % 2, [0; 9]);
             load[0] = which as u8;
@@ -153,6 +183,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!("--seed {seed}");
     let mut draws = Draws(seed);
     ip("link set lo up")?;
+    have_addresses(options.host_addresses)?;
     let config = Config::new().listen(([0, 0, 0, 0], PORT).into()).shards(2).receive_socket_bytes(1 << 18);
     let server = Server::bind(config.backend(options.backend))?.spawn(|_| Slow)?;
     come(false)?;
@@ -161,7 +192,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let ended = AtomicBool::new(false);
     let mut slowest = Duration::ZERO;
     std::thread::scope(|scope| -> Result<(), Box<dyn Error>> {
-        let loading = scope.spawn(|| load(&ended));
+        let loading = scope.spawn(|| load(&ended, options.rate));
         let mut flap = || {
             for (interface, flaps) in [(false, options.addresses), (true, options.interfaces)] {
                 for _ in 0..flaps.div_ceil(part) {
@@ -187,6 +218,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!("served {} ms after a return at the latest", slowest.as_millis());
     let total = server.drain(Duration::from_secs(10))?.total;
     println!("{total}");
+    println!("longest turn {:.1} ms", total.longest_turn as f64 / 1e6);
     let well = ends.iter().all(|end| *end == (0, PROBES)) && slowest <= IN_TIME && total.unaccounted() == 0;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

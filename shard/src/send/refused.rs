@@ -99,7 +99,10 @@ impl Sends {
         let outcome = outcome(errno, slot.and_then(|slot| sockets.get(slot)), train.is_long());
         match (outcome, slot) {
             (Outcome::Full, Some(slot)) => sockets.is_now_full(&mut exchange.engine, slot),
-            (Outcome::Refused(_), Some(slot)) => return (outcome, self.reports.hear(sockets, slot)),
+            (Outcome::Refused(_), Some(slot)) => {
+                self.reports.look_at_interface(sockets, slot);
+                return (outcome, self.reports.hear(sockets, slot));
+            }
             _ => {}
         }
         (outcome, false)

@@ -56,6 +56,17 @@ impl BoundTo {
     }
 }
 
+/// Whether a socket is bound to an interface that has gone: nothing comes by it, and what it sends is refused with `ENODEV`.
+///
+/// ```
+/// let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+/// assert!(!shardgram_sys::interfaces::has_lost_interface(&socket));
+/// ```
+#[must_use]
+pub fn has_lost_interface(socket: &UdpSocket) -> bool {
+    name(socket).is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+}
+
 /// A duplicate of a socket that is bound to an interface. It keeps the socket open, and its port taken.
 ///
 /// ```
