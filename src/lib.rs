@@ -37,7 +37,7 @@
 //! # A client
 //!
 //! A handler speaks first by [`Context::dial`], to a host that is known by its name, or by [`Context::open`], to an
-//! address. This is the README's example:
+//! address. This is the example of the guide (`docs/guide/client.md`):
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -86,6 +86,8 @@ mod backend;
 mod bound;
 mod connected;
 mod descriptors;
+#[cfg(doctest)]
+mod documents;
 mod drivers;
 mod error;
 #[cfg_attr(target_os = "linux", path = "foreign_sockets/linux.rs")]
