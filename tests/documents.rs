@@ -128,7 +128,8 @@ fn summary() -> Document {
 }
 
 fn documents() -> Vec<Document> {
-    let others = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "sim/guide.md"];
+    let others =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "sim/guide.md"];
     let mut documents: Vec<_> = others.iter().map(|path| Document::read(path.into())).collect();
     documents.extend(below("benches", "md").into_iter().map(Document::read));
     documents.push(summary());
@@ -220,6 +221,25 @@ fn every_counter_is_explained() {
     let missing: Vec<_> =
         named.iter().filter(|(name, _)| !page.text.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn tests_that_stand_for_promises_are_there() {
+    let text = Document::read("SECURITY.md".into()).text;
+    let named: Vec<_> =
+        text.split('`').skip(1).step_by(2).filter_map(|code| Some((code, code.split_once("::")?))).collect();
+    let files = || ["tests", "conformance", "shard"].into_iter().flat_map(|folder| below(folder, "rs"));
+    for (code, (file, test)) in &named {
+        let test = test.rsplit("::").next().unwrap();
+        let declared = [format!("fn {test}("), format!("fn {test}<")];
+        let is_there = |path: &PathBuf| {
+            let holds = |text: String| declared.iter().any(|it| text.contains(it));
+            path.file_stem().is_some_and(|stem| stem == *file)
+                && holds(fs::read_to_string(root().join(path)).unwrap())
+        };
+        assert!(files().any(|path| is_there(&path)), "there is no test {code}");
+    }
+    assert!(named.len() > 15, "only {} tests were found", named.len());
 }
 
 #[test]
