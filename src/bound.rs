@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use shardgram_core::config::Hearers;
-use shardgram_core::{Backend, Config, JoinError};
+use shardgram_core::{Backend, Config, JoinError, Membership};
 use shardgram_sys::interfaces::{index_of, local_addresses};
 use shardgram_sys::plan::Balancing;
 use shardgram_sys::socket::{set_receive_timestamps, stand_in};
@@ -149,6 +149,19 @@ impl Bound {
     /// Joins the groups of the configuration, each with every wildcard listener of its family on the shards that are
     /// to hear it.
     fn join_groups(&self) -> Result<(), StartError> {
+        for (listener, membership) in self.members()? {
+            let refused = |error| StartError::Join { membership: membership.clone(), error };
+            multicast::join(&listener.socket, membership).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Which listener joins which group of the configuration.
+    ///
+    /// # Errors
+    /// [`StartError::Join`] where shards cannot all hear a group.
+    pub(crate) fn members(&self) -> Result<Vec<(&ListenerSocket, &Membership)>, StartError> {
+        let mut members = Vec::new();
         for membership in &self.config.settings().memberships {
             let takes = |listener: &&ListenerSocket| {
                 let address = self.config.settings().listen[usize::from(listener.listen)];
@@ -172,11 +185,10 @@ impl Bound {
                     with_listeners.get(at..=at).unwrap_or_default()
                 }
             };
-            for listener in hearing.iter().flat_map(|of_shard| of_shard.iter().filter(takes)) {
-                multicast::join(&listener.socket, membership).map_err(refused)?;
-            }
+            let hearing = hearing.iter().flat_map(|of_shard| of_shard.iter().filter(takes));
+            members.extend(hearing.map(|listener| (listener, membership)));
         }
-        Ok(())
+        Ok(members)
     }
 
     /// Binds one address of the configuration and says which port it got.

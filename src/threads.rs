@@ -86,6 +86,7 @@ pub(crate) fn spawn<H: Handler>(
     resolver: &Arc<dyn Resolver>,
     make: impl Fn(ShardInfo) -> H + Send + Sync + 'static,
 ) -> Result<Handle<H::Message>, StartError> {
+    let tied = TiedListeners::among(&bound)?;
     let Bound {
         config,
         options,
@@ -102,7 +103,6 @@ pub(crate) fn spawn<H: Handler>(
     let system = |what| move |source| StartError::System { what, source };
     let fleet = Fleet::new(choice.backend, shards, connected.way.is_some());
     let fleet = fleet.map_err(system("make the shards' wake-ups"))?;
-    let tied = TiedListeners::among(&listeners, &config.settings().listen);
     let listeners =
         fleet.listeners(listeners, sharing, &options).map_err(system("take the listeners over"))?;
     let (postboxes, mailboxes) = mailboxes(shards, config.settings().mailbox_len as usize);

@@ -1,11 +1,12 @@
 //! Every system but Linux: what becomes of a listener whose interface is made anew is not looked at.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shardgram_core::Stats;
-use shardgram_sys::ListenerSocket;
+
+use crate::bound::Bound;
+use crate::error::StartError;
 
 #[derive(Debug)]
 pub(crate) struct TiedListeners;
@@ -15,8 +16,8 @@ pub(crate) struct TiedListeners;
 pub(crate) enum TiedThread {}
 
 impl TiedListeners {
-    pub(crate) fn among(_: &[Vec<ListenerSocket>], _: &[SocketAddr]) -> Self {
-        Self
+    pub(crate) fn among(_: &Bound) -> Result<Self, StartError> {
+        Ok(Self)
     }
 
     pub(crate) fn follow(self, _: Arc<[Arc<Stats>]>) -> io::Result<Option<TiedThread>> {

@@ -1,6 +1,8 @@
 //! Multicast groups on one socket: joined, left, and sent to.
 
 #[cfg(target_os = "linux")]
+mod followed;
+#[cfg(target_os = "linux")]
 #[path = "multicast/linux.rs"]
 mod platform;
 #[cfg(not(target_os = "linux"))]
@@ -17,6 +19,8 @@ use crate::BindError;
 use crate::errno;
 use crate::interfaces::index_of;
 
+#[cfg(target_os = "linux")]
+pub use followed::Followed;
 pub use platform::EACH_HAS_A_COPY;
 pub(crate) use platform::hear_own_groups_only;
 

@@ -1,13 +1,16 @@
 //! A listener that is bound to an interface, by its link-local address or by a socket hook, serves again when that is made
 //! anew, and until then it counts as deaf.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::namespace::{Host, await_link, ip, run};
 use crate::common::{Bed, Served};
-use shardgram::{Accept, Backend, Config, Context, Datagram, Handler, PeerId, Server, SocketHook};
+use shardgram::{
+    Accept, Backend, Config, Context, Datagram, Handler, Interface, Membership, OpenError, PeerId, Server,
+    SocketHook, Via,
+};
 
 const PORT: u16 = 7_000;
 const SHARDS: u16 = 2;
@@ -147,4 +150,88 @@ fn a_peers_own_socket(bed: Bed) {
     assert_eq!(stats.peers_opened, 1, "it is the same peer: {stats:?}");
 }
 
-in_namespaces!(of_a_link_local_address, by_a_socket_hook, a_peers_own_socket);
+/// Answers what comes, and tells a group when it is told to.
+struct Groups;
+
+const TOLD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 78, 0, 2)), PORT);
+
+impl Handler for Groups {
+    type Peer = ();
+    type Timer = ();
+    type Message = ();
+
+    fn accept(&mut self, cx: &mut Context<'_, Self>, first: &mut Datagram<'_>) -> Accept<()> {
+        if first[..] == *b"tell" {
+            let from = ([10, 78, 0, 1], PORT).into();
+            let group = match cx.open(Via::Listener(from), TOLD, ()) {
+                Ok(peer) | Err(OpenError::InUse(peer)) => peer,
+                Err(error) => panic!("{error}"),
+            };
+            // It may not leave before the interface is followed.
+            let _ = cx.io.send(group, b"news");
+        }
+        Accept::Reply(first.len())
+    }
+}
+
+fn groups_that_are_joined_and_sent_to_by_it(bed: Bed) {
+    let host = Host::new();
+    let make = || {
+        make(&host);
+        host.run("ip route add 224.0.0.0/4 dev far");
+    };
+    make();
+    let Bed::Real(backend) = bed else { unreachable!("real sockets") };
+    let v0 = Interface::named("v0").expect("a name");
+    let feed = Membership::source_specific([232, 78, 0, 1], [10, 78, 0, 9]).expect("a source");
+    let config = Config::new()
+        .listen(([0; 4], PORT).into())
+        .listen(([0_u16; 8], PORT).into())
+        .join(Membership::any_source([239, 78, 0, 1]).on(v0))
+        .join(Membership::any_source("ff12::78".parse::<IpAddr>().expect("a group")).on(v0))
+        .join(feed.on(v0))
+        .multicast_interface(v0)
+        .backend(backend);
+    let (mut bed, server) = {
+        let server = Server::bind(config).expect("it binds").spawn(|_| Groups).expect("it starts");
+        (Bed::Real(backend), Served::Real(server))
+    };
+    // An answer, or what the group is told.
+    let comes = |asked: &UdpSocket, question: &[u8], to: SocketAddr, by: &UdpSocket, what: &[u8]| {
+        by.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        let mut bytes = [0; 16];
+        asked.send_to(question, to).is_ok() && by.recv(&mut bytes).is_ok_and(|len| bytes[..len] == *what)
+    };
+    let all_work = || {
+        host.inside(|| {
+            let v4 = UdpSocket::bind("10.78.0.9:0").expect("bound");
+            let v6 = UdpSocket::bind("[::]:0").expect("bound");
+            let hears = UdpSocket::bind(("0.0.0.0", PORT)).expect("bound");
+            hears
+                .join_multicast_v4(&Ipv4Addr::new(239, 78, 0, 2), &Ipv4Addr::new(10, 78, 0, 9))
+                .expect("joined");
+            let far = index_of(None, "far");
+            let scoped = format!("[ff12::78%{far}]:{PORT}").parse().expect("scoped");
+            let at = |ip: [u8; 4]| (ip, PORT).into();
+            comes(&v4, b"hello", at([239, 78, 0, 1]), &v4, b"hello")
+                && comes(&v4, b"hello", at([232, 78, 0, 1]), &v4, b"hello")
+                && comes(&v6, b"hello", scoped, &v6, b"hello")
+                && comes(&v4, b"tell", at([239, 78, 0, 1]), &hears, b"news")
+        })
+    };
+    bed.until("groups work", |_| all_work());
+    // More often than a socket may be a member of groups (net.ipv4.igmp_max_memberships).
+    for _ in 0..22 {
+        ip("link del v0");
+        make();
+        bed.until("groups work again", |_| all_work());
+    }
+    bed.drain(server);
+}
+
+in_namespaces!(
+    of_a_link_local_address,
+    by_a_socket_hook,
+    a_peers_own_socket,
+    groups_that_are_joined_and_sent_to_by_it,
+);

@@ -50,6 +50,15 @@ pub(super) fn change(
     outcome.map_err(|error| meaning(&error, membership, joins))
 }
 
+/// Leaves a group that was joined by an interface that has gone, whatever its sources: one source cannot be left without the
+/// interface (`ip_mc_source` in net/ipv4/igmp.c), the group can.
+pub(super) fn leave_gone(socket: &Socket, membership: &Membership, index: u32) -> Result<(), JoinError> {
+    let group = portless(membership.group());
+    let level = if group.is_ipv4() { libc::SOL_IP } else { libc::SOL_IPV6 };
+    sockopt::set_group(socket.as_fd(), level, libc::MCAST_LEAVE_GROUP, index, &group)
+        .map_err(|error| meaning(&error, membership, false))
+}
+
 /// Has a socket hear only the groups it has joined itself (`IP_MULTICAST_ALL` in ip(7), Linux 2.6.31;
 /// `IPV6_MULTICAST_ALL`, Linux 4.20). By default it hears those of every program on the host that it has the port of,
 /// and each shard what another has joined. Where that cannot be had nothing is lost until a group is joined, which says so.

@@ -51,6 +51,9 @@ impl<H: Handler> Io<H> {
     /// a feed is handled where it is received. A listener's hands each datagram to the shard that owns its sender, unless
     /// the membership is one of [`Membership::every_shard`].
     ///
+    /// A membership goes with its interface. Where that is made anew the handler joins the group again; what was lost counts
+    /// against the system's limit until the socket is closed.
+    ///
     /// What a handler that panicked had joined is left when another takes over, and what it had left is joined again.
     ///
     /// On listeners a group is heard either by every shard or by one: [`JoinError::MixedHearers`] compares with the

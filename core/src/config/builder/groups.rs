@@ -10,6 +10,10 @@ impl Config {
     /// listener hears no group that it did not join itself, the host's other programs notwithstanding (IP_MULTICAST_ALL
     /// in ip(7)).
     ///
+    /// On Linux a group that names an interface is joined anew when there is another interface of that name or address. It
+    /// takes a descriptor for each listener that joins it. One without an interface is lost with the interface that
+    /// the route led to.
+    ///
     /// What came to a group says so ([`crate::Io::group`]). Answers leave from this host's address on the interface by
     /// which it came, never from the group's.
     ///
@@ -45,7 +49,8 @@ impl Config {
     }
 
     /// By which interface datagrams to groups leave (IP_MULTICAST_IF in ip(7), IPV6_MULTICAST_IF in ipv6(7)). Default:
-    /// that of the route. One that this host does not have is refused when the server is bound.
+    /// that of the route. One that this host does not have is refused when the server is bound. On Linux listeners send by
+    /// another one of that name or address when it is made anew; it takes a descriptor for each.
     ///
     /// ```
     /// use shardgram_core::{Config, Interface};
