@@ -75,8 +75,8 @@ impl Endpoint {
     /// [`crate::PeerError::NotOpened`] with the system's error number: ENODEV (on macOS ENXIO) where there is no such interface,
     /// EOPNOTSUPP (WSAEOPNOTSUPP) where the system cannot bind sockets to one.
     ///
-    /// An interface that is made anew is another one: nothing comes by the endpoint any more, and its peers' sends fail with
-    /// ENODEV. The handler closes it and opens another.
+    /// An interface that is made anew is another one: nothing comes by the endpoint any more, and its peers' sends fail. The
+    /// handler closes it and opens another.
     ///
     /// ```
     /// use shardgram_core::{Endpoint, EndpointId, Full, Handler, Interface, Io};
