@@ -94,11 +94,14 @@ fn a_flood_of_forged_errors_stalls_nothing(mut bed: Bed) {
         let told = heard.try_iter().inspect(|(about, _)| assert_eq!(*about, friends[0].address())).count();
         assert!(told > 100, "{told} of {flooded}");
         let stats = bed.drain(server);
-        assert_eq!(stats.kernel_dropped, 0, "{stats:?}");
-        assert_eq!(stats.received - before.received, 10 * (ASKED as u64 + 1), "all was received");
+        // Errors take room in the victim's socket: what it sends while a shard that does not get the processor leaves them
+        // there is dropped by the kernel.
+        let dropped = stats.kernel_dropped;
+        assert_eq!(stats.received + dropped - before.received, 10 * (ASKED as u64 + 1), "{stats:?}");
         let total: usize = answered.iter().sum();
         assert_eq!(stats.sent() - before.sent(), total as u64 + 10, "{stats:?}");
-        assert_eq!(stats.send_failed(), (10 * ASKED - total) as u64, "what was not answered is counted");
+        let unanswered = (10 * ASKED - total) as u64;
+        assert_eq!(stats.send_failed() + dropped, unanswered, "what was not answered is counted: {stats:?}");
     }
 }
 
@@ -176,8 +179,10 @@ fn errors_for_a_peer_that_is_demoted_and_promoted(mut bed: Bed) {
         sleeps(&mut bed, &server);
         assert!(heard.try_iter().all(|(about, _)| about == friend.address()));
         let stats = bed.drain(server);
-        assert_eq!((stats.received, stats.kernel_dropped), (1_003, 0), "{stats:?}");
-        assert_eq!((stats.sent(), stats.sent() + stats.send_failed()), (answered + 3, 1_003), "{stats:?}");
+        // As above, what the kernel dropped included.
+        let (sent, failed, dropped) = (stats.sent(), stats.send_failed(), stats.kernel_dropped);
+        assert_eq!(stats.received + dropped, 1_003, "{stats:?}");
+        assert_eq!((sent, sent + failed + dropped), (answered + 3, 1_003), "{stats:?}");
         assert_eq!(stats.promoted, 51, "{stats:?}");
     }
 }
