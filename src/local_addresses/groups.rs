@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use shardgram_sys::interfaces::{BoundTo, broadcast_addresses, local_addresses};
+use shardgram_sys::multicast::Followed;
 use shardgram_sys::{
     BindError, InterfaceAddress, Lease, ListenerGroup, ListenerSocket, SocketOptions, Usage, WantedAddress,
 };
@@ -81,6 +82,8 @@ struct Bound {
     scope: u32,
     /// What its sockets are bound to beside their address.
     interface: Option<BoundTo>,
+    /// Their sending to groups, where that is by a certain interface.
+    to_groups: Vec<Followed>,
     /// Whether an interface has it; others are local by a route, which is not watched.
     listed: bool,
     used: Use,
@@ -146,6 +149,7 @@ impl Groups {
         let (mut again, mut newcomers) = (None, Vec::new());
         for wildcard in wildcards {
             let removed = wildcard.remove(&unicast, now, tell);
+            wildcard.follow_interface();
             let added = wildcard.add(&unicast, *cap, &Means { options, endings, now }, tell);
             again = [again, removed, added].into_iter().flatten().min();
             newcomers.extend(wildcard.take_newcomer(*cap).map(|ip| (wildcard.listen, ip)));
@@ -243,6 +247,15 @@ impl Wildcard {
             self.take_back(ip, true, tell);
         }
         None
+    }
+
+    /// Has what is sent to groups leave by the interface that was asked for, if that was made anew.
+    fn follow_interface(&mut self) {
+        for followed in self.bound.values_mut().flat_map(|bound| &mut bound.to_groups) {
+            if let Err(error) = followed.look() {
+                tracing::debug!(interface = %followed.interface(), %error, "nothing leaves to groups");
+            }
+        }
     }
 
     fn take_back(&mut self, ip: IpAddr, lost: bool, tell: &mut impl Tell) {
@@ -366,7 +379,9 @@ impl Wildcard {
         let gone = |_| BindError::AddressNotAvailable { address: group.local_addr() };
         let interface = sockets.first().map(BoundTo::of).transpose().map_err(gone)?.flatten();
         let usages: Vec<_> = sockets.iter().map(|_| Usage::default()).collect();
-        let bound = Bound { scope, interface, listed, used: Use::new(usages.clone(), *now) };
+        let sending = |by| sockets.iter().filter_map(move |socket| Followed::sending(socket, by).ok());
+        let to_groups = options.multicast_interface.into_iter().flat_map(sending).collect();
+        let bound = Bound { scope, interface, to_groups, listed, used: Use::new(usages.clone(), *now) };
         let (listen, local, steered) = (self.listen, Some(group.local_addr()), group.is_steered());
         tracing::debug!(address = %group.local_addr(), steering = %group.steering(), "listeners of its own");
         self.resting.remove(&ip);
