@@ -1,5 +1,6 @@
 //! A listener that is bound to an interface, by its link-local address or by a socket hook, serves again when that is made
-//! anew, and until then it counts as deaf.
+//! anew, and until then it counts as deaf. Its peers' own sockets are given up, and groups that are joined or sent to by an
+//! interface work again.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -38,12 +38,10 @@ impl<M> Post<M> {
         put
     }
 
-    /// Whether all other shards have answered that question of this one ([`Mailbox::ask`]).
-    ///
-    /// [`Mailbox::ask`]: crate::messages::mailbox::Mailbox::ask
+    /// Whether all other shards have answered that question of this one, so that what they received for it is in its mailbox.
     pub(crate) fn have_answered(&self, question: u64) -> bool {
-        let others = (0..).zip(&*self.postboxes).filter(|(shard, _)| *shard != self.info.shard);
-        others.into_iter().all(|(_, postbox)| postbox.answered() >= question)
+        let mut others = (0..).zip(&*self.postboxes).filter(|(shard, _)| *shard != self.info.shard);
+        others.all(|(_, postbox)| postbox.answered() >= question)
     }
 
     /// Has the driver wake a shard with the next turn, if it sleeps and nobody else wakes it.
